@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens in a sequence and when: labelled intervals without holes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from karmma_ros.tabletop.vocabulary import ACTIONS, IDLE, NONE, action_weights
+
+__all__ = ["Interval", "write_script"]
+
+_ACTION_S = (5.0, 8.0)
+_IDLE_S = (1.6, 3.0)
+_IDLE_SHARE = 0.17  # of the changes of action that pass through rest: about 6 % of the time
+
+
+@dataclass(frozen=True)
+class Interval:
+    """`verb` is done to `noun` from start_s (included) to stop_s (excluded), in seconds of the sequence."""
+
+    start_s: float
+    stop_s: float
+    verb: str
+    noun: str
+
+
+def write_script(rng: np.random.Generator, nouns: tuple[str, ...], duration_s: float) -> list[Interval]:
+    """Draw intervals that fill [0, duration_s): long-tailed actions on the nouns at hand, idle now and then.
+
+    The same action never follows itself: the change would not be visible.
+    """
+    weights = action_weights()
+    choices = [a for a in ACTIONS[1:] if a[1] in nouns]
+    p = np.array([weights[a] for a in choices])
+    p /= p.sum()
+    intervals: list[Interval] = []
+    start, previous = 0.0, (IDLE, NONE)
+    first = True
+    while start < duration_s:
+        if previous != (IDLE, NONE) and rng.uniform() < _IDLE_SHARE:
+            action, length = (IDLE, NONE), rng.uniform(*_IDLE_S)
+        else:
+            action = previous
+            while action == previous:
+                action = choices[int(rng.choice(len(choices), p=p))]
+            length = rng.uniform(*_ACTION_S)
+        if first:  # a recording may begin in the middle of an action
+            length *= rng.uniform(0.4, 1.0)
+            first = False
+        stop = start + length
+        if duration_s - stop < 1.2:
+            stop = duration_s
+        intervals.append(Interval(start, stop, *action))
+        start, previous = stop, action
+    return intervals
