@@ -65,8 +65,11 @@ def _digest(code: str) -> str:
 
 def test_same_seed_gives_the_same_bytes_in_another_process() -> None:
     code = (
-        "import hashlib; from karmma_ros.tabletop.sequence import make_sequence; s = make_sequence(5, 'test', duration_s=2.0)\n"
-        "h = hashlib.sha256(); [h.update(f.tobytes()) for f in s.frames()]; h.update(s.sound().tobytes()); print(h.hexdigest())"
+        "import hashlib\n"
+        "from karmma_ros.tabletop.sequence import make_sequence\n"
+        "s = make_sequence(5, 'test', duration_s=2.0)\n"
+        "h = hashlib.sha256(b''.join(f.tobytes() for f in s.frames()) + s.sound().tobytes())\n"
+        "print(h.hexdigest())"
     )
     sequence = make_sequence(5, "test", duration_s=2.0)
     here = hashlib.sha256()

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make demo` and `make test` set up everything they need in .venv; the second time that takes no time.
+#   make demo [VIDEO=file.mp4] [ARGS="..."]    play a scene to the node while its sensors fail
+#   make test [ARGS="..."]                     all tests, reduced counts; make test-all: full counts
+#   make lint                                  formatting, lint, types
+#   make setup                                 the robot side only
+#   make clean                                 remove what was built (keeps out/)
+# PYTHON=python3.12 chooses the interpreter that .venv is made from.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+export PYTHON
+ARGS ?=
+
+.PHONY: help demo test test-all lint setup setup-test clean
+help:
+	@sed -n 's/^# \{0,1\}//; 2,8p' Makefile
+
+setup:
+	@scripts/setup robot
+
+setup-test:
+	@scripts/setup test
+
+demo: setup
+	@scripts/run python -m karmma_ros.cli.main demo $(if $(VIDEO),--video "$(VIDEO)") $(ARGS)
+
+test: setup-test
+	@scripts/run python -m pytest -m "not full" $(ARGS)
+
+test-all: setup-test
+	@scripts/run python -m pytest $(ARGS)
+
+# Types: training/ is imported as karmma_training, which a checker finds through a link of that name.
+lint: setup-test
+	@scripts/run python -m ruff check .
+	@scripts/run python -m ruff format --check .
+	@mkdir -p build/types && ln -sfn ../../training build/types/karmma_training
+	@MYPYPATH=build/types scripts/run python -m mypy -p karmma_ros -p karmma_training
+
+clean:
+	rm -rf .venv build install log .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	find karmma_ros training test -name __pycache__ -type d -prune -exec rm -rf {} +

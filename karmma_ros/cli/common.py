@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the subcommands share, so that the same option means the same everywhere and errors look alike."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from karmma_ros.errors import UsageError
+
+__all__ = [
+    "Parser",
+    "add_bundle",
+    "add_data",
+    "add_json",
+    "add_out",
+    "add_seed",
+    "check_file",
+    "check_out",
+    "count",
+    "one_line",
+    "positive",
+]
+
+DEFAULT_BUNDLE = "tabletop"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that answers a mistake with one line instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {one_line(message)} (see `{self.prog} --help`)")
+
+
+def one_line(message: object) -> str:
+    """The message on one line, whatever it was."""
+    return " ".join(str(message).split())
+
+
+def add_bundle(parser: argparse.ArgumentParser) -> None:
+    """`--bundle NAME|PATH`."""
+    parser.add_argument(
+        "--bundle",
+        default=DEFAULT_BUNDLE,
+        metavar="NAME|PATH",
+        help="the bundle to run: its name or its folder (default: %(default)s)",
+    )
+
+
+def add_data(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """`--data PATH`."""
+    parser.add_argument(
+        "--data", type=Path, required=required, metavar="PATH", help="the data set: a manifest, or a folder with one"
+    )
+
+
+def add_out(parser: argparse.ArgumentParser, default: str) -> None:
+    """`--out DIR`."""
+    parser.add_argument(
+        "--out", type=Path, default=Path(default), metavar="DIR", help="folder for the results (default: %(default)s)"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """`--json FILE`."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result as JSON")
+
+
+def add_seed(parser: argparse.ArgumentParser, default: int = 0) -> None:
+    """`--seed N`."""
+    parser.add_argument(
+        "--seed", type=count, default=default, metavar="N", help="seed of everything random (default: %(default)s)"
+    )
+
+
+def count(text: str) -> int:
+    """An argparse type: an integer of at least 0."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def positive(text: str) -> float:
+    """An argparse type: a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def check_file(path: Path) -> Path:
+    """`path`, if it is a file. :raises UsageError: if it is not."""
+    if not path.exists():
+        raise UsageError(f"{path}: no such file")
+    if not path.is_file():
+        raise UsageError(f"{path}: not a file")
+    return path
+
+
+def check_out(path: Path) -> Path:
+    """`path`, if results can be put there: a folder, or nothing yet. :raises UsageError: if it is something else."""
+    for folder in (path, *path.parents):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{path}: {folder} is a file, not a folder")
+    return path

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's other processes: started in a corner of their own, watched, and gone with the demo, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import karmma_ros
+from karmma_ros.errors import KarmmaError
+
+__all__ = ["Child", "ProcessDiedError", "own_domain", "shared_memory_of", "unlink_shared_memory"]
+
+_PR_SET_PDEATHSIG = 1  # sys/prctl.h
+_SHM = "/dev/shm/"
+
+
+class ProcessDiedError(KarmmaError):
+    """A process of the demo ended before the demo did."""
+
+    exit_status = 1
+
+
+class Child:
+    """One process, with its log; killed by the kernel if the demo itself is killed. A context manager that ends it."""
+
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], *, talks: bool = False) -> None:
+        """:param talks: with pipes for stdin and stdout; else stdout goes to the log as well."""
+        self.name = name
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if talks else self._log,
+            stderr=self._log,
+            env={**environment, "PYTHONPATH": _python_path(environment), "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # Ctrl-C in the terminal reaches the demo alone, which ends its children in order
+            preexec_fn=_die_with_parent(),
+        )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def log(self) -> str:
+        """What it printed so far."""
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
+
+    def check(self) -> None:
+        """:raises ProcessDiedError: if it has ended."""
+        status = self.process.poll()
+        if status is not None:
+            how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+            lines = [line for line in self.log().splitlines() if line.strip()]
+            last = f": {lines[-1].strip()}" if lines else ""
+            raise ProcessDiedError(f"{self.name} died ({how}){last}")
+
+    def stop(self, patience_s: float = 5.0) -> None:
+        """Asks it to end, and makes it if it does not."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        for number, wait_s in ((signal.SIGINT, patience_s), (signal.SIGTERM, 1.0), (signal.SIGKILL, None)):
+            if self.process.poll() is not None:
+                return
+            self.process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(wait_s)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+        self._log.close()
+
+
+def _python_path(environment: Mapping[str, str]) -> str:
+    """The children must find the package that we are, whatever folder we were started from."""
+    ours = str(Path(karmma_ros.__file__).parents[1])
+    before = environment.get("PYTHONPATH", "")
+    return f"{ours}{os.pathsep}{before}" if before else ours
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """To run in the child before it starts: asks Linux to end it when the demo dies, even by SIGKILL."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)
+    parent = os.getpid()
+
+    def arrange() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # died in between
+            os._exit(1)
+
+    return arrange
+
+
+@contextlib.contextmanager
+def own_domain() -> Iterator[int]:
+    """A ROS domain that no other demo or test on this machine uses at the same time."""
+    try:
+        from domain_coordinator import domain_id
+    except ImportError:  # not part of every installation; a clash is then possible, if unlikely
+        yield os.getpid() % 100 + 1
+    else:
+        with domain_id() as number:
+            yield int(number)
+
+
+def shared_memory_of(pids: Sequence[int]) -> set[Path]:
+    """Fast DDS's segments and locks in /dev/shm that these processes have mapped or open."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+            found |= {line[line.index(_SHM) :] for line in maps.splitlines() if f"{_SHM}fastrtps_" in line}
+    return {Path(name) for name in found if not name.endswith("(deleted)")}
+
+
+def unlink_shared_memory(segments: set[Path]) -> None:
+    """Removes what processes that were killed could not; with them its locks (`..._el`, `sem....`)."""
+    for segment in segments:
+        for leftover in (segment, segment.with_name(segment.name + "_el"), segment.with_name(f"sem.{segment.name}_mutex")):
+            with contextlib.suppress(OSError):
+                leftover.unlink()

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which sensors work when: the demo's sequence of failures, the same in the player, the summary and the film."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from karmma_ros.records import Phase
+
+__all__ = ["SensorPhase", "SensorScript", "sensor_script"]
+
+
+@dataclass(frozen=True)
+class SensorPhase(Phase):
+    """A phase and what reaches the node in it.
+
+    `pattern`: the name under which a bundle's evaluation measured these sensors; `loss`: share of frames that get lost, each
+    with its flow.
+    """
+
+    pattern: str = "all"
+    video: bool = True
+    flow: bool = True
+    audio: bool = True
+    loss: float = 0.0
+
+
+# (name, pattern, what is missing). The flow comes from the camera: without one there is none of the other either.
+_SCRIPT: tuple[tuple[str, str, dict[str, bool | float]], ...] = (
+    ("all sensors on", "all", {}),
+    ("camera unplugged", "no_camera", {"video": False, "flow": False}),
+    ("flow off", "no_flow", {"flow": False}),
+    ("microphone off", "no_audio", {"audio": False}),
+    ("only the microphone", "audio_only", {"video": False, "flow": False}),
+    ("half of the frames lost", "half_frames", {"loss": 0.5}),
+    ("all sensors back", "all", {}),
+)
+
+
+@dataclass(frozen=True)
+class SensorScript:
+    """Phases that follow each other without a gap, and the draw of the lost frames."""
+
+    phases: tuple[SensorPhase, ...]
+    seed: int
+
+    def number_at(self, t_s: float) -> int:
+        """Number of the phase at `t_s` from the start; the last one holds on after the end."""
+        return next((i for i, phase in enumerate(self.phases) if t_s < phase.end_s), len(self.phases) - 1)
+
+    def at(self, t_s: float) -> SensorPhase:
+        """The phase at `t_s`."""
+        return self.phases[self.number_at(t_s)]
+
+    def delivers_frame(self, index: int, t_s: float) -> bool:
+        """Whether frame `index`, taken at `t_s`, reaches the node."""
+        phase = self.at(t_s)
+        return phase.video and not (phase.loss and np.random.default_rng([self.seed, index]).random() < phase.loss)
+
+    def delivers_flow(self, index: int, t_s: float) -> bool:
+        """Whether the flow that ends at frame `index` does."""
+        return self.at(t_s).flow and self.delivers_frame(index, t_s)
+
+    def delivers_audio(self, t_s: float) -> bool:
+        """Whether sound taken at `t_s` does."""
+        return self.at(t_s).audio
+
+
+def sensor_script(seconds: float, seed: int) -> SensorScript:
+    """The demo's script over `seconds`, in phases of equal length."""
+    ends = np.linspace(0.0, seconds, len(_SCRIPT) + 1)
+    phases = tuple(
+        SensorPhase(name, float(start), float(end), pattern, **changes)  # type: ignore[arg-type]
+        for (name, pattern, changes), start, end in zip(_SCRIPT, ends[:-1], ends[1:], strict=True)
+    )
+    return SensorScript(phases, seed)

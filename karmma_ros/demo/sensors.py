@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's topics as a camera driver, a flow node and a microphone driver would publish them."""
+
+from __future__ import annotations
+
+import array
+
+import numpy as np
+import numpy.typing as npt
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from karmma_msgs.msg import Audio
+from karmma_ros.demo.sources import SOUND_RATE
+
+__all__ = ["Sensors"]
+
+_NS = 1_000_000_000
+_PIXEL_BYTES = {"rgb8": 3, "32FC2": 8}
+
+
+class Sensors:
+    """Publishers of `image` (rgb8), `flow` (32FC2, pixels per second at working size) and `audio` (mono, 16 kHz).
+
+    Messages are built before their moment, so that publishing takes no longer than it must.
+    """
+
+    def __init__(self, *, microphone: bool) -> None:
+        self._node = Node("demo_sensors")
+        self._image = self._node.create_publisher(Image, "image", _best_effort(2))
+        self._flow = self._node.create_publisher(Image, "flow", _best_effort(2))
+        self._audio = self._node.create_publisher(Audio, "audio", _best_effort(50)) if microphone else None
+
+    def matched(self) -> bool:
+        """Whether every topic has a subscriber."""
+        publishers: list[Publisher | None] = [self._image, self._flow, self._audio]
+        return all(publisher is None or publisher.get_subscription_count() > 0 for publisher in publishers)
+
+    def image(self, stamp_ns: int, rgb: npt.NDArray[np.uint8]) -> Image:
+        """A camera message of `rgb` (H, W, 3)."""
+        return _image(stamp_ns, "camera", "rgb8", rgb)
+
+    def flow(self, stamp_ns: int, flow: npt.NDArray[np.float32]) -> Image:
+        """A flow message of `flow` (h, w, 2), image widths per second."""
+        return _image(stamp_ns, "camera", "32FC2", flow * np.float32(flow.shape[1]))
+
+    def publish_image(self, message: Image) -> None:
+        self._image.publish(message)
+
+    def publish_flow(self, message: Image) -> None:
+        self._flow.publish(message)
+
+    def publish_audio(self, stamp_ns: int, samples: array.array[float]) -> None:
+        """Publishes mono float32 samples whose first was taken at `stamp_ns`."""
+        if self._audio is not None:
+            message = Audio(sample_rate=SOUND_RATE, channels=1, samples=samples)
+            _set_header(message.header, stamp_ns, "microphone")
+            self._audio.publish(message)
+
+    def destroy(self) -> None:
+        """Takes the sensors off the network."""
+        self._node.destroy_node()
+
+
+def _best_effort(depth: int) -> QoSProfile:
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def _image(stamp_ns: int, frame_id: str, encoding: str, pixels: npt.NDArray) -> Image:
+    height, width = pixels.shape[:2]
+    message = Image(height=height, width=width, encoding=encoding, step=width * _PIXEL_BYTES[encoding])
+    _set_header(message.header, stamp_ns, frame_id)
+    data = array.array("B")  # what rclpy takes without looking at every byte
+    data.frombytes(memoryview(np.ascontiguousarray(pixels)).cast("B"))
+    message.data = data
+    return message
+
+
+def _set_header(header: Header, stamp_ns: int, frame_id: str) -> None:
+    header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, _NS)
+    header.frame_id = frame_id

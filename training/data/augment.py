@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Light augmentation of a window's samples: one draw per window, geometry shared by video and flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from karmma_training.config import AugmentConfig
+
+__all__ = ["Look", "draw_look"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One window's appearance."""
+
+    scale: float  # zoom about the centre
+    shift: tuple[float, float]  # x, y, share of the image size
+    table: npt.NDArray[np.uint8]  # (1, 256, 3) new value of every pixel value and channel
+    gain: float  # factor on sound
+    noise: float  # standard deviation added to sound
+
+    def _matrix(self, height: int, width: int) -> npt.NDArray[np.float64]:
+        s = self.scale
+        x = (1 - s) * (width - 1) / 2 + self.shift[0] * width
+        y = (1 - s) * (height - 1) / 2 + self.shift[1] * height
+        return np.array([[s, 0, x], [0, s, y]])
+
+    def _warped(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        height, width = image.shape[:2]
+        matrix = self._matrix(height, width)
+        return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+    def video(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """(h, w, 3) -> (h, w, 3)"""
+        return cv2.LUT(self._warped(np.ascontiguousarray(image)), self.table)
+
+    def flow(self, field: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
+        """(h, w, 2) -> (h, w, 2); a zoom also zooms the motion"""
+        return self._warped(field.astype(np.float32)) * np.float32(self.scale)
+
+    def sound(self, chunk: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        """(n,) -> (n,)"""
+        out = chunk * np.float32(self.gain)
+        if self.noise:
+            out += np.float32(self.noise) * rng.standard_normal(len(out), dtype=np.float32)
+        return np.clip(out, -1, 1)
+
+
+def draw_look(c: AugmentConfig, rng: np.random.Generator) -> Look:
+    """Draw one window's appearance."""
+    contrast = 1 + c.contrast * rng.uniform(-1, 1)
+    gains = contrast * (1 + c.colour * rng.uniform(-1, 1, 3))
+    bias = 255 * c.brightness * rng.uniform(-1, 1)
+    values = (np.arange(256.0)[:, None] - 127.5) * gains + 127.5 + bias  # (256, 3)
+    return Look(
+        scale=1 + c.scale * rng.uniform(-1, 1),
+        shift=(c.shift * rng.uniform(-1, 1), c.shift * rng.uniform(-1, 1)),
+        table=np.clip(np.rint(values), 0, 255).astype(np.uint8)[None],
+        gain=float(10 ** (c.gain_db * rng.uniform(-1, 1) / 20)),
+        noise=float(c.noise_max * rng.random()) if rng.random() < c.noise_p else 0.0,
+    )

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stamps of a recording's samples as the robot would have them: frames and flow as they are, sound on its grid.
+
+On the robot sound is encoded at multiples of the slot spacing since the epoch. A recording has no epoch of its own, so
+the phase of the grid is a parameter: drawn in training, zero in evaluation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from karmma_ros.window import SlotSpec, to_ns
+from karmma_training.config import Config
+from karmma_training.data.store import Recording
+
+__all__ = ["audio_stamps", "slot_specs"]
+
+
+def slot_specs(config: Config) -> dict[str, SlotSpec]:
+    """Slot layout of every modality of a run."""
+    specs = {}
+    for modality in config.modalities:
+        c = config.slots(modality)
+        specs[modality] = SlotSpec(c.slots, c.spacing_s, c.delay_s, c.tokens, c.dim)
+    return specs
+
+
+def audio_stamps(
+    recording: Recording, spec: SlotSpec, context: int, *, phase_ns: int = 0, until_ns: int | None = None, horizon: int = 0
+) -> npt.NDArray[np.int64]:
+    """Stamps (ends) of the audio chunks that the recording's sound allows, ascending.  -> (n,)
+
+    :param context: PCM samples a chunk needs.
+    :param phase_ns: the grid is at `phase_ns` plus multiples of the spacing.
+    :param until_ns: no chunk ends later than this.
+    :param horizon: with `until_ns`, at most so many chunks, the newest (0: all).
+    """
+    if "audio" not in recording.arrays:
+        return np.zeros(0, np.int64)
+    first = recording.sound_start_ns + to_ns(context / recording.rate)
+    last = recording.sound_stop_ns if until_ns is None else min(recording.sound_stop_ns, until_ns)
+    step = spec.spacing_ns
+    low = -(-(first - phase_ns) // step)
+    high = (last - phase_ns) // step
+    if horizon:
+        low = max(low, high - horizon + 1)
+    return np.arange(low, high + 1, dtype=np.int64) * step + phase_ns

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Class names: one list per label head, and which combinations of them are valid actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Labels"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Class names of every head and the valid actions.
+
+    heads: head name -> class names, in index order.
+    actions: (A, heads) class index per head of every valid action, in index order.
+    """
+
+    heads: dict[str, tuple[str, ...]]
+    actions: npt.NDArray[np.int64]
+
+    @classmethod
+    def from_names(cls, heads: dict[str, list[str]], actions: list[tuple[str, ...]]) -> Labels:
+        """Build from names; an action is one class name per head."""
+        names = {head: tuple(classes) for head, classes in heads.items()}
+        rows = [[names[head].index(name) for head, name in zip(names, action, strict=True)] for action in actions]
+        return cls(names, np.asarray(rows, np.int64).reshape(len(rows), len(names)))
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> Labels:
+        """Inverse of `to_json`."""
+        names = {head: tuple(classes) for head, classes in tree["heads"].items()}
+        return cls(names, np.asarray(tree["actions"], np.int64).reshape(-1, len(names)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for checkpoints and manifests."""
+        return {"heads": {h: list(c) for h, c in self.heads.items()}, "actions": self.actions.tolist()}
+
+    def sizes(self) -> dict[str, int]:
+        """Number of classes per head."""
+        return {head: len(classes) for head, classes in self.heads.items()}
+
+    def action_ids(self, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Action index of (n, heads) class indexes; -1 where the combination is no valid action.  -> (n,)"""
+        same = (targets[:, None, :] == self.actions[None]).all(-1)  # (n, A)
+        return np.where(same.any(1), same.argmax(1), -1).astype(np.int64)
+
+    def action_name(self, index: int) -> str:
+        """E.g. `pour mug`; idle is one word."""
+        words = [self.heads[head][k] for head, k in zip(self.heads, self.actions[index], strict=True)]
+        return " ".join(word for word in words if word != "none")

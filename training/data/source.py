@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where recordings come from: one interface for rendered and recorded data, and the job that fills the sample store."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+
+from karmma_ros.errors import UsageError
+from karmma_training.config import Config
+from karmma_training.data.labels import Labels
+from karmma_training.data.store import Recording, StoreFormat
+from karmma_training.progress import progress_bar
+
+__all__ = ["RecordingJob", "Source", "open_recordings", "open_source"]
+
+
+@dataclass(frozen=True)
+class RecordingJob:
+    """One recording that the store should hold.
+
+    path: folder, relative to the store's root; make: module-level function (folder, *arguments) that writes it.
+    """
+
+    path: str
+    make: Callable[..., None]
+    arguments: tuple[Any, ...]
+
+
+class Source(Protocol):
+    """A data set: class names, and recordings per split."""
+
+    name: str
+
+    def labels(self) -> Labels:
+        """Class names and valid actions."""
+
+    def jobs(self, split: str, minutes: float | None) -> list[RecordingJob]:
+        """The recordings of a split; `minutes` bounds rendered ones."""
+
+
+def open_source(config: Config) -> Source:
+    """The data set that `config.data.source` names.
+
+    :raises UsageError: neither a known name nor a readable manifest.
+    """
+    from karmma_training.data.manifest import ManifestSource
+    from karmma_training.data.tabletop import TabletopSource
+
+    form = StoreFormat.of(config)
+    if config.data.source == TabletopSource.name:
+        return TabletopSource(config.data, form)
+    path = Path(config.data.source)
+    if not path.is_file():
+        raise UsageError(f"--data {config.data.source}: neither `tabletop` nor a manifest CSV")
+    return ManifestSource(path, form)
+
+
+def open_recordings(
+    source: Source, split: str, store: Path, *, minutes: float | None = None, workers: int | None = None, console: Console
+) -> list[Recording]:
+    """The recordings of a split, memory-mapped; those the store lacks are made first, in worker processes.
+
+    :raises UsageError: the split is empty.
+    """
+    jobs = source.jobs(split, minutes)
+    if not jobs:
+        raise UsageError(f"{source.name} has no recordings in split {split!r}")
+    missing = [job for job in jobs if not (store / job.path / "meta.json").exists()]
+    if missing:
+        _make(missing, store, workers or min(len(missing), os.cpu_count() or 1), f"{source.name} {split}", console)
+    labels = source.labels()
+    return [Recording(store / job.path, labels) for job in jobs]
+
+
+def _make(jobs: list[RecordingJob], store: Path, workers: int, title: str, console: Console) -> None:
+    # spawn: a fork of a process with torch's threads may hang
+    context = multiprocessing.get_context("spawn")
+    with progress_bar(console) as bar:
+        task = bar.add_task(f"preparing {title}", total=len(jobs), note="")
+        pool = ProcessPoolExecutor(workers, mp_context=context)
+        try:
+            for future in as_completed([pool.submit(job.make, store / job.path, *job.arguments) for job in jobs]):
+                future.result()
+                bar.advance(task)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

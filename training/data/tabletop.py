@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings rendered by `karmma_ros.tabletop`: index i of a split is the sequence with seed i of that split."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import cv2
+
+from karmma_ros import tabletop
+from karmma_ros.tabletop.sequence import make_sequence
+from karmma_ros.tabletop.vocabulary import ACTIONS, IDLE, NONE, NOUNS, VERBS
+from karmma_training.config import DataConfig
+from karmma_training.data.labels import Labels
+from karmma_training.data.source import RecordingJob
+from karmma_training.data.store import StoreFormat, source_digest, write_recording
+
+__all__ = ["TabletopSource"]
+
+SOUND_RATE = 16000  # Hz, of Sequence.sound()
+
+
+class TabletopSource:
+    """Rendered recordings, as many as asked for."""
+
+    name = "tabletop"
+
+    def __init__(self, data: DataConfig, form: StoreFormat) -> None:
+        self._data = data
+        self._form = form
+
+    def labels(self) -> Labels:
+        """The tabletop's vocabulary."""
+        return Labels.from_names({"verb": list(VERBS), "noun": list(NOUNS)}, list(ACTIONS))
+
+    def jobs(self, split: str, minutes: float | None) -> list[RecordingJob]:
+        """The recordings of a split: `minutes` of them (None: as the configuration says)."""
+        if minutes is None:
+            minutes = self._data.minutes if split == "train" else self._data.validation_minutes
+        code = source_digest(*Path(tabletop.__file__).parent.glob("*.py"))
+        d = self._data
+        key = self._form.key(
+            source="tabletop", code=code, size=[d.render_width, d.render_height], fps=d.fps, recording_s=d.recording_s
+        )
+        count = max(1, math.ceil(minutes * 60 / d.recording_s - 1e-9))
+        return [RecordingJob(f"{key}/{split}-{i:05d}", _render, (split, i, d, self._form)) for i in range(count)]
+
+
+def _render(folder: Path, split: str, seed: int, data: DataConfig, form: StoreFormat) -> None:
+    """Render one sequence into the store; runs in a worker process."""
+    cv2.setNumThreads(1)  # one worker per core already
+    size = (data.render_width, data.render_height)
+    sequence = make_sequence(seed, split, duration_s=data.recording_s, size=size, fps=data.fps)
+    if form.rate != SOUND_RATE:
+        raise ValueError(f"tabletop sounds at {SOUND_RATE} Hz, the run wants {form.rate} Hz")
+    intervals: list[list[float | str]] = []
+    at = 0.0
+    for interval in sequence.intervals:  # what lies between actions is idle
+        if interval.start_s > at:
+            intervals.append([at, interval.start_s, IDLE, NONE])
+        intervals.append([interval.start_s, interval.stop_s, interval.verb, interval.noun])
+        at = interval.stop_s
+    if sequence.duration_s > at:
+        intervals.append([at, sequence.duration_s, IDLE, NONE])
+    write_recording(
+        folder,
+        form,
+        frames=((round(i * 1e9 / data.fps), frame) for i, frame in enumerate(sequence.frames())),
+        flows=None,
+        sound=[sequence.sound()],
+        meta={"name": f"tabletop/{split}/{seed}", "intervals": intervals},
+    )

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation as the robot runs: every sample of a recording is encoded once, windows are read at many times.
+
+Sensor patterns say which samples arrive: the seven modality subsets, and the failures of the demo. Slots are filled by
+`karmma_ros.window.assign_slots`, the function the robot uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from karmma_ros.window import assign_slots
+from karmma_training.data.grid import audio_stamps
+from karmma_training.data.labels import Labels
+from karmma_training.data.store import Recording
+from karmma_training.metrics import accuracies
+from karmma_training.predictor import Predictor
+
+__all__ = ["EncodedRecording", "Logits", "demo_patterns", "encode_recording", "predict", "subsets", "summarise"]
+
+Stamps = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Pattern = Callable[["EncodedRecording", int], dict[str, Stamps]]  # (recording, number) -> {modality: sample indexes}
+
+ENCODE_BATCH = 128
+FUSE_BATCH = 256
+
+
+@dataclass(frozen=True)
+class EncodedRecording:
+    """A recording's tokens. stamps: {m: (n,)}; tokens: {m: (n, N, D)}; times_ns (k,), targets (k, heads), settled (k,)."""
+
+    stamps: dict[str, Stamps]
+    tokens: dict[str, Floats]
+    times_ns: Stamps
+    targets: npt.NDArray[np.int64]
+    settled: npt.NDArray[np.bool_]
+
+
+@dataclass
+class Logits:
+    """Predictions gathered over recordings."""
+
+    logits: dict[str, list[Floats]] = field(default_factory=dict)
+    targets: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    settled: list[npt.NDArray[np.bool_]] = field(default_factory=list)
+
+    def add(self, logits: Mapping[str, Floats], recording: EncodedRecording) -> None:
+        """Append the predictions for one recording."""
+        for head, values in logits.items():
+            self.logits.setdefault(head, []).append(values)
+        self.targets.append(recording.targets)
+        self.settled.append(recording.settled)
+
+    def arrays(self) -> tuple[dict[str, Floats], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """{head: (n, C)}, (n, heads), (n,)"""
+        return (
+            {h: np.concatenate(v) for h, v in self.logits.items()},
+            np.concatenate(self.targets),
+            np.concatenate(self.settled),
+        )
+
+
+def encode_recording(predictor: Predictor, recording: Recording, *, every: int = 7) -> EncodedRecording:
+    """Encode all samples of a recording and choose the times to predict for.
+
+    :param every: every so many frames (of 1/30 s where there is no video); a number that shares no factor with the slot
+        spacing varies the phase of the audio grid.
+    """
+    stamps, tokens = {}, {}
+    for m, spec in predictor.specs.items():
+        if m == "audio":
+            stamps[m] = audio_stamps(recording, spec, predictor.audio_context)
+        else:
+            stamps[m] = recording.stamps.get(m, np.zeros(0, np.int64))
+        parts = [
+            predictor.encode(m, _samples(predictor, recording, m, stamps[m], low))
+            for low in range(0, len(stamps[m]), ENCODE_BATCH)
+        ]
+        tokens[m] = np.concatenate(parts) if parts else np.zeros((0, spec.tokens, spec.dim), np.float32)
+    if "video" in recording.stamps:
+        times = recording.stamps["video"][every - 1 :: every]
+    else:
+        times = np.round(np.arange(every / 30, recording.stops[-1], every / 30) * 1e9).astype(np.int64)
+    labelled = recording.interval_at(times / 1e9)
+    times, labelled = times[labelled >= 0], labelled[labelled >= 0]
+    return EncodedRecording(stamps, tokens, times, recording.targets[labelled], recording.settled(times / 1e9))
+
+
+def _samples(
+    predictor: Predictor, recording: Recording, modality: str, stamps: Stamps, low: int
+) -> npt.NDArray[Any]:
+    high = min(low + ENCODE_BATCH, len(stamps))
+    if modality == "audio":
+        return np.stack([recording.sound(int(s), predictor.audio_context) for s in stamps[low:high]])
+    array = recording.arrays[modality][low:high, None]
+    return np.array(array, np.uint8 if modality == "video" else np.float32)  # a copy: the map is read-only
+
+
+def predict(
+    predictor: Predictor, recording: EncodedRecording, arrived: Mapping[str, Stamps]
+) -> dict[str, Floats]:
+    """Logits at the recording's times when only some samples arrived.
+
+    :param arrived: {modality: ascending sample indexes}; a modality that is not named sent nothing.
+    :return: {head: (k, C)}; NaN where the window is empty.
+    """
+    parts: list[dict[str, Floats]] = []
+    for low in range(0, len(recording.times_ns), FUSE_BATCH):
+        times = recording.times_ns[low : low + FUSE_BATCH]
+        tokens, present = {}, {}
+        for m, spec in predictor.specs.items():
+            index = arrived.get(m, np.zeros(0, np.int64))
+            slots = assign_slots(recording.stamps[m][index], times, spec)  # (B, S)
+            filled = slots >= 0
+            window = np.zeros((*slots.shape, spec.tokens, spec.dim), np.float32)
+            window[filled] = recording.tokens[m][index[slots[filled]]]
+            tokens[m] = window.reshape(len(times), spec.slots * spec.tokens, spec.dim)
+            present[m] = np.repeat(filled, spec.tokens, 1)
+        logits = {h: np.array(v) for h, v in predictor.fuse(tokens, present).items()}
+        empty = ~np.concatenate(list(present.values()), 1).any(1)
+        for values in logits.values():
+            values[empty] = np.nan
+        parts.append(logits)
+    return {head: np.concatenate([p[head] for p in parts]) for head in parts[0]} if parts else {}
+
+
+def subsets(modalities: Sequence[str]) -> dict[str, Pattern]:
+    """Every non-empty subset of the modalities, all first: {"video+flow+audio": pattern, ...}."""
+    out: dict[str, Pattern] = {}
+    for size in range(len(modalities), 0, -1):
+        for chosen in combinations(modalities, size):
+            out["+".join(chosen)] = _only(chosen)
+    return out
+
+
+def _only(chosen: Sequence[str]) -> Pattern:
+    def pattern(recording: EncodedRecording, number: int) -> dict[str, Stamps]:
+        return {m: np.arange(len(recording.stamps[m])) for m in chosen}
+
+    return pattern
+
+
+def demo_patterns(seed: int) -> dict[str, Pattern]:
+    """The sensor failures of the demo. Flow is made from the camera, so it fails with it."""
+
+    def half_lost(recording: EncodedRecording, number: int) -> dict[str, Stamps]:
+        rng = np.random.default_rng([seed, number])
+        kept = np.flatnonzero(rng.random(len(recording.stamps["video"])) < 0.5)
+        flow = np.flatnonzero(np.isin(recording.stamps["flow"], recording.stamps["video"][kept]))
+        return {"video": kept, "flow": flow, "audio": np.arange(len(recording.stamps["audio"]))}
+
+    return {
+        "all": _only(["video", "flow", "audio"]),
+        "no_camera": _only(["audio"]),
+        "no_flow": _only(["video", "audio"]),
+        "no_audio": _only(["video", "flow"]),
+        "audio_only": _only(["audio"]),
+        "half_frames_lost": half_lost,
+    }
+
+
+def summarise(results: Mapping[str, Logits], labels: Labels, temperature: Mapping[str, float]) -> dict[str, Any]:
+    """Accuracies of every pattern."""
+    out = {}
+    for name, result in results.items():
+        logits, targets, settled = result.arrays()
+        out[name] = accuracies(logits, targets, settled, labels, temperature)
+    return out

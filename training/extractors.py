@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unimodal extractors of the `stream` family: one sample (frame, flow field, chunk of sound) -> a few tokens.
+
+Each takes its graph's input as documented in docs/architecture.md; normalisation, flow scaling and log-mel are inside,
+so the exported graph carries them. Plain 3x3 convolutions: on a CPU they train faster than depthwise ones.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from karmma_training.config import AudioConfig, Config, FlowConfig, VideoConfig
+
+__all__ = ["AudioExtractor", "Extractor", "FlowExtractor", "LogMel", "VideoExtractor", "build_extractor"]
+
+
+class ConvNorm(nn.Module):
+    """3x3 convolution and batch norm; `fuse` folds the norm into the convolution."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, h, w) -> (n, outputs, h / stride, w / stride)"""
+        y: Tensor = self.norm(self.conv(x))
+        return y
+
+    def fuse(self) -> None:
+        """Fold the norm; for export, in evaluation mode."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = nn.utils.fusion.fuse_conv_bn_eval(self.conv, self.norm)
+            self.norm = nn.Identity()
+
+
+class Residual(nn.Module):
+    """Two convolutions beside the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvNorm(channels, channels)
+        self.second = ConvNorm(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, c, h, w)"""
+        return F.relu(x + self.second(F.relu(self.first(x))))
+
+
+class Backbone(nn.Module):
+    """Stages of stride 2; all but the first end in a residual block."""
+
+    def __init__(self, inputs: int, channels: list[int]) -> None:
+        super().__init__()
+        self.downs = nn.ModuleList()
+        self.blocks = nn.ModuleList()
+        for i, outputs in enumerate(channels):
+            self.downs.append(ConvNorm(inputs, outputs, stride=2))
+            self.blocks.append(Residual(outputs) if i else nn.Identity())
+            inputs = outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, h, w) -> (n, channels[-1], h / 2^stages, w / 2^stages), rounded up"""
+        for down, block in zip(self.downs, self.blocks, strict=True):
+            x = block(F.relu(down(x)))
+        return x
+
+
+class TokenPool(nn.Module):
+    """Feature map -> N tokens: each token attends to the map with a learned query and knows where it looked.
+
+    A token is made of the features at its attention, their plain mean, and the attended position.
+    """
+
+    def __init__(self, channels: int, tokens: int, dim: int, height: int, width: int) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(channels, tokens, 1)
+        self.project = nn.Linear(2 * channels + 2, dim)
+        self.norm = nn.LayerNorm(dim)
+        y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+        self.register_buffer("where", torch.stack([x, y], -1).reshape(1, height * width, 2), persistent=False)
+        self.where: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, N, dim)"""
+        weights = self.query(x).flatten(2).softmax(-1)  # (n, N, hw)
+        features = x.flatten(2).transpose(1, 2)  # (n, hw, c)
+        attended = weights @ features  # (n, N, c)
+        position = weights @ self.where.to(weights.dtype)  # (n, N, 2)
+        mean = features.mean(1, keepdim=True).expand_as(attended)
+        y: Tensor = self.norm(self.project(torch.cat([attended, mean, position], -1)))
+        return y
+
+
+class Extractor(nn.Module):
+    """Preparation in float32 (never in reduced precision), then the network."""
+
+    def __init__(self, inputs: int, channels: list[int], tokens: int, dim: int, height: int, width: int) -> None:
+        super().__init__()
+        self.backbone = Backbone(inputs, channels)
+        for _ in channels:
+            height, width = -(-height // 2), -(-width // 2)
+        self.pool = TokenPool(channels[-1], tokens, dim, height, width)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Graph input -> (n, inputs, h, w) float32."""
+        raise NotImplementedError
+
+    def encode(self, prepared: Tensor) -> Tensor:
+        """(n, inputs, h, w) -> tokens (n, N, D)"""
+        y: Tensor = self.pool(self.backbone(prepared))
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Graph input -> tokens (n, N, D)"""
+        return self.encode(self.prepare(x))
+
+    def fuse(self) -> None:
+        """Fold every batch norm that follows a convolution; for export, in evaluation mode."""
+        for module in self.modules():
+            if isinstance(module, ConvNorm):
+                module.fuse()
+
+
+class VideoExtractor(Extractor):
+    """One RGB frame: (n, 1, h, w, 3) uint8 -> (n, N, D)."""
+
+    def __init__(self, c: VideoConfig) -> None:
+        super().__init__(3, c.channels, c.tokens, c.dim, c.height, c.width)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Pixels to about [-2, 2]; the permuted view is already channels-last."""
+        return (x.squeeze(1).permute(0, 3, 1, 2).float() - 127.5) * (1 / 63.75)
+
+
+class FlowExtractor(Extractor):
+    """One flow field: (n, 1, h, w, 2) float32, image widths per second -> (n, N, D)."""
+
+    def __init__(self, c: FlowConfig) -> None:
+        super().__init__(2, c.channels, c.tokens, c.dim, c.height, c.width)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Signed logarithm: linear below 0.05 widths/s, so that slow motion shows and fast motion does not drown it."""
+        x = x.squeeze(1).permute(0, 3, 1, 2) * 20.0
+        return x.sign() * torch.log1p(x.abs())
+
+
+class AudioExtractor(Extractor):
+    """A chunk of sound: (n, context) float32 in [-1, 1] -> (n, N, D)."""
+
+    def __init__(self, c: AudioConfig) -> None:
+        super().__init__(1, c.channels, c.tokens, c.dim, c.mels, c.context // c.hop - 1)
+        self.log_mel = LogMel(c.rate, c.hop, c.mels)
+        self.level = nn.BatchNorm1d(c.mels)  # each band's own level, learned from the data
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """-> (n, 1, mels, frames)"""
+        y: Tensor = self.level(self.log_mel(x))
+        return y.unsqueeze(1)
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrum as convolutions with fixed weights: frames of two hops, Hann window, power, mel bands, log.
+
+    The signal is cut into hops; a frame is two neighbouring hops, so the transform is a convolution of kernel 2 over
+    hops. Mel scale: O'Shaughnessy's 2595 log10(1 + f / 700), triangular bands of equal peak.
+    """
+
+    def __init__(self, rate: int, hop: int, mels: int, low_hz: float = 40.0) -> None:
+        super().__init__()
+        self.hop = hop
+        size = 2 * hop
+        frequencies = np.arange(size // 2 + 1) * rate / size
+        bins = (frequencies >= low_hz) & (frequencies <= 0.49 * rate)
+        angle = 2 * math.pi * np.outer(frequencies[bins] / rate, np.arange(size))  # (bins, size)
+        window = 0.5 - 0.5 * np.cos(2 * math.pi * np.arange(size) / size)
+        basis = np.concatenate([np.cos(angle), np.sin(angle)]) * window / math.sqrt(size)
+        # (2 bins, 2 hops * hop) -> convolution weight (2 bins, hop, 2)
+        weight = basis.reshape(-1, 2, hop).transpose(0, 2, 1)
+        points = np.linspace(_mel(low_hz), _mel(0.49 * rate), mels + 2)
+        centre = _mel(frequencies[bins])[None]
+        left, middle, right = points[:-2, None], points[1:-1, None], points[2:, None]
+        bands = np.maximum(0, np.minimum((centre - left) / (middle - left), (right - centre) / (right - middle)))
+        self.register_buffer("basis", torch.tensor(weight, dtype=torch.float32), persistent=False)
+        self.register_buffer("bands", torch.tensor(bands, dtype=torch.float32), persistent=False)
+        self.basis: Tensor
+        self.bands: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, context) -> (n, mels, context / hop - 1)"""
+        hops = x.reshape(x.shape[0], -1, self.hop).transpose(1, 2)  # (n, hop, hops)
+        spectrum = F.conv1d(hops, self.basis)  # (n, 2 bins, frames)
+        real, imaginary = spectrum.chunk(2, 1)
+        power = real.square() + imaginary.square()
+        return (self.bands @ power + 1e-6).log()  # the floor is about -60 dB of full scale
+
+
+def _mel(hz: float | np.ndarray) -> np.ndarray:
+    return np.asarray(2595 * np.log10(1 + np.asarray(hz) / 700))
+
+
+def build_extractor(modality: str, config: Config) -> Extractor:
+    """The extractor of one modality.
+
+    :raises ValueError: audio context that is not a whole number of hops.
+    """
+    if modality == "video":
+        return VideoExtractor(config.video)
+    if modality == "flow":
+        return FlowExtractor(config.flow)
+    if config.audio.context % config.audio.hop:
+        raise ValueError("audio.context must be a multiple of audio.hop")
+    return AudioExtractor(config.audio)

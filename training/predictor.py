@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What evaluation asks of a model, and a student in PyTorch that answers (a bundle: bundle_predictor.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from karmma_ros.window import SlotSpec
+from karmma_training.data.labels import Labels
+from karmma_training.model import Student
+
+__all__ = ["Predictor", "StudentPredictor"]
+
+Floats = npt.NDArray[np.float32]
+
+
+class Predictor(Protocol):
+    """What evaluation needs of a model."""
+
+    specs: Mapping[str, SlotSpec]
+    labels: Labels
+    audio_context: int  # PCM samples
+    temperature: Mapping[str, float]
+
+    def encode(self, modality: str, samples: npt.NDArray[Any]) -> Floats:
+        """Graph input (n, ...) -> tokens (n, N, D)"""
+
+    def fuse(self, tokens: dict[str, Floats], present: dict[str, npt.NDArray[np.bool_]]) -> dict[str, Floats]:
+        """{m: (B, S*N, D)}, {m: (B, S*N)} -> {head: (B, C)}"""
+
+
+class StudentPredictor:
+    """A student in PyTorch."""
+
+    def __init__(self, student: Student, labels: Labels, audio_context: int) -> None:
+        self._student = student
+        self.specs = student.specs
+        self.labels = labels
+        self.audio_context = audio_context
+        self.temperature: Mapping[str, float] = {}
+
+    @torch.inference_mode()
+    def encode(self, modality: str, samples: npt.NDArray[Any]) -> Floats:
+        """See Predictor."""
+        return self._student.encode(modality, torch.from_numpy(samples)).numpy()
+
+    @torch.inference_mode()
+    def fuse(self, tokens: dict[str, Floats], present: dict[str, npt.NDArray[np.bool_]]) -> dict[str, Floats]:
+        """See Predictor."""
+        logits = self._student.fuse(
+            {m: torch.from_numpy(v) for m, v in tokens.items()}, {m: torch.from_numpy(v) for m, v in present.items()}
+        )
+        return {head: values.numpy() for head, values in logits.items()}
