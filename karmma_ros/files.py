@@ -19,7 +19,7 @@ __all__ = ["whole_file", "whole_folder", "write_json"]
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path in `path`'s folder, renamed to `path` when the block ends well and removed when it does not.
+    """Yields a temporary path beside `path`, renamed to it when the block ends well and removed when it does not.
 
     The suffix is kept (writers choose the container format by it); missing folders are made.
     :raises OSError: if the folder cannot be made or written.

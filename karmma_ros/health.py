@@ -53,12 +53,14 @@ class SensorHealth:
 
     The timeout is max(`min_timeout_s`, `timeout_intervals` x learned interval), and `initial_timeout_s` until three
     intervals are known. The learned interval is the 90th percentile of the last 30: with a steady sensor it is the
-    interval, with a lossy or bursty one (half of the frames lost, chunks delivered in clumps) it covers the usual gaps,
-    where the median would call the sensor dead several times a minute; one or two outages do not stretch it.
+    interval, with a lossy one (half of the frames lost at random) it covers the usual gaps, where the median would call
+    the sensor dead every few seconds; one or two outages do not stretch it. Samples within 5 ms are
+    one arrival: an audio driver may deliver eight chunks at once, and then nothing for as long as they last.
     """
 
     LEARN = 30  # intervals remembered
     QUANTILE = 0.9
+    CLUMP_S = 0.005  # [s]
 
     def __init__(
         self,
@@ -82,15 +84,17 @@ class SensorHealth:
         self._enabled = enabled
         self._received = self._skipped = self._rejected = 0
         self._last_cause = ""
-        self._intervals: deque[float] = deque(maxlen=self.LEARN)  # between arrivals of any kind
+        self._intervals: deque[float] = deque(maxlen=self.LEARN)  # between arrivals of any kind, clumps counted once
+        self._good_s: deque[float] = deque(maxlen=self.LEARN + 1)  # times of usable samples
         self._forget()
 
     def _forget(self) -> None:
         self._state = SensorState.WAITING
         self._last_arrival_s: float | None = None
-        self._last_good_s: float | None = None
+        self._clump_s: float | None = None  # first arrival of the present clump
         self._good_streak = self._bad_streak = 0
         self._intervals.clear()
+        self._good_s.clear()
 
     @property
     def enabled(self) -> bool:
@@ -118,7 +122,9 @@ class SensorHealth:
             return SensorState.DISABLED
         self._arrive(now_s)
         self._received += 1
-        self._last_good_s = now_s
+        if self._state is SensorState.STALE and not self._good_streak:
+            self._good_s.clear()  # the outage is no part of the rate
+        self._good_s.append(now_s)
         self._good_streak += 1
         self._bad_streak = 0
         if self._state is SensorState.WAITING or self._good_streak >= self.recovery_samples:
@@ -144,8 +150,11 @@ class SensorHealth:
 
     def _arrive(self, now_s: float) -> None:
         self._expire(now_s)
-        if self._last_arrival_s is not None:
-            self._intervals.append(max(0.0, now_s - self._last_arrival_s))
+        if self._clump_s is None:
+            self._clump_s = now_s
+        elif now_s - self._clump_s >= self.CLUMP_S:
+            self._intervals.append(now_s - self._clump_s)
+            self._clump_s = now_s
         self._last_arrival_s = now_s
 
     def _expire(self, now_s: float) -> None:
@@ -166,11 +175,11 @@ class SensorHealth:
         """State, age, rate and counters at `now_s`."""
         state = self.state(now_s)
         live = state not in (SensorState.WAITING, SensorState.STALE, SensorState.DISABLED)
-        total = sum(self._intervals)
+        span_s = self._good_s[-1] - self._good_s[0] if self._good_s else 0.0
         return SensorStatus(
             state=state,
-            age_s=math.inf if self._last_good_s is None else max(0.0, now_s - self._last_good_s),
-            rate_hz=len(self._intervals) / total if live and total > 0 else 0.0,
+            age_s=max(0.0, now_s - self._good_s[-1]) if self._good_s else math.inf,
+            rate_hz=(len(self._good_s) - 1) / span_s if live and span_s > 0 else 0.0,
             received=self._received,
             skipped=self._skipped,
             rejected=self._rejected,

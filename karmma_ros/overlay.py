@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws a prediction into its frame: what the model says, what was true, and which sensors it had to say it with.
 
-Everything scales with the image (320x240 to 1920x1080) and costs under 3 ms at 640x480, so that it can follow a live camera.
+Everything scales with the image (320x240 to 1920x1080) and costs under 3 ms at 640x480: it can follow a live camera.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ GREEN: Colour = (88, 206, 122)
 RED: Colour = (255, 98, 88)
 AMBER: Colour = (255, 190, 70)
 
-_STATE_COLOURS: Mapping[str, Colour] = {"OK": GREEN, "WAITING": GREY, "DISABLED": GREY, "STALE": RED}  # the rest is amber
+_STATE_COLOURS: Mapping[str, Colour] = {
+    "OK": GREEN,
+    "WAITING": GREY,
+    "DISABLED": GREY,
+    "STALE": RED,
+}  # the rest is amber
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _PANEL = 0.34  # how much of the picture shows through a panel
 _MISSED = 0.40  # brightness of a frame the node never got
@@ -52,7 +57,9 @@ class PredictionView:
 
 def draw(rgb: Image, view: PredictionView) -> Image:
     """A copy of `rgb` (H, W, 3) with the view drawn into it."""
-    image = cv2.convertScaleAbs(rgb, alpha=_MISSED) if not view.seen else rgb.copy()
+    image: Image = rgb.copy()
+    if not view.seen:
+        cv2.convertScaleAbs(image, dst=image, alpha=_MISSED)
     height, width = image.shape[:2]
     pen = _Pen(image, min(height / 480.0, width / 560.0))
     _draw_top(pen, view)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """When a prediction is due, and for which moment: the timing rules of the node, without threads, clocks or ROS.
 
-One prediction is due per camera period. A frame triggers it at once. If none comes within 1.5 periods, the timer predicts
-for the last stamp plus one period, then every period, until a newer frame arrives. Four things make that hold up:
+One prediction is due per camera period. A frame triggers it at once. If none comes within 1.5 periods, the timer
+predicts for the last stamp plus one period, then every period, until a newer frame arrives. Four things make that hold:
 
-- Due times follow from one *anchor*, the last arrival of the leading sensor: the moment t is due half a period after the
-  time at which a sample stamped t would arrive. So a dead camera costs half a period of delay once and not a single
+- Due times follow from one *anchor*, the last arrival of the leading sensor: the moment t is due half a period after
+  the time at which a sample stamped t would arrive. So a dead camera costs half a period of delay once and not a single
   prediction, nothing drifts, and stamps of any age work (only differences count).
 - Every frame moves the anchor, also one that is too old to trigger. If the stamps of the timer ever get ahead of the
   camera's, the timer waits for the camera instead of running before it for ever.

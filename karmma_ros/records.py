@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predictions on disk: one JSON object a line, one schema for the demo, video files and replayed bags, and their summary.
+"""Predictions on disk: one JSON object a line, one schema for demo, video files and replayed bags, and their summary.
 
-A record holds what the recogniser said and what it had to say it with, and nothing of the truth: that is joined afterwards.
+A record holds what the recogniser said and what it had to say it with, and nothing of the truth: that is joined later.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class SensorRecord:
 class PredictionRecord:
     """One prediction. `stamp_ns`: the time it is about; `t_s`: the same from the start of the recording.
 
-    `status`: OK, NO_INPUT or FAILED (then the lists are empty); `trigger`: CAMERA or TIMER; `latency_ms`: from the stamp (or
-    the timer's due time) to the answer, None where there is no clock to measure it by.
+    `status`: OK, NO_INPUT or FAILED (then the lists are empty); `trigger`: CAMERA or TIMER; `latency_ms`: from the
+    stamp (or the timer's due time) to the answer, None where there is no clock to measure it by.
     """
 
     stamp_ns: int
@@ -137,6 +137,11 @@ class Truth:
     changes_s: Sequence[float]
     pairs: Sequence[tuple[str, str]]
 
+    def name_at(self, t_s: float) -> str:
+        """The action at `t_s`, named as bundles name theirs."""
+        verb, noun = self.at(t_s)
+        return verb if noun == "none" else f"{verb} {noun}"
+
 
 def summarise(
     records: Iterable[PredictionRecord],
@@ -192,8 +197,8 @@ def _summarise(
 def _percentiles(latencies_ms: Sequence[float]) -> dict[str, float | None]:
     if not latencies_ms:
         return {"p50": None, "p95": None, "p99": None, "max": None}
-    p50, p95, p99 = np.percentile(latencies_ms, (50, 95, 99))
-    return {key: round(float(v), 3) for key, v in zip(("p50", "p95", "p99", "max"), (p50, p95, p99, max(latencies_ms)))}
+    values = np.percentile(latencies_ms, (50, 95, 99, 100))
+    return {key: round(float(ms), 3) for key, ms in zip(("p50", "p95", "p99", "max"), values, strict=True)}
 
 
 def _accuracy(records: Sequence[PredictionRecord], truth: Truth) -> float | None:

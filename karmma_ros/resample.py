@@ -26,7 +26,7 @@ _ZEROS = 48  # zero crossings of the sinc to each side
 _STOPBAND_DB = 80.0
 _BETA = 0.1102 * (_STOPBAND_DB - 8.7)  # Kaiser's formula for the window's shape
 _BLOCK = 2048  # output samples at a time: bounds memory, however long the chunk
-_MAX_PHASES = 50_000  # rates that share no large divisor would need an enormous table
+_MAX_TABLE = 4_000_000  # filter taps over all phases: rates that share no large divisor would need enormously many
 
 
 class Resampler:
@@ -40,14 +40,14 @@ class Resampler:
         self.target_rate = target_rate
         divisor = gcd(source_rate, target_rate)
         self._up, self._down = target_rate // divisor, source_rate // divisor
-        if self._up > _MAX_PHASES or self._down > 64 * self._up or self._up > 64 * self._down:
-            raise SampleError("sample rate cannot be converted", f"{source_rate} -> {target_rate} Hz")
         # The stopband starts at the lower Nyquist frequency; half a transition band below it lies the cutoff.
         narrow = min(1.0, target_rate / source_rate)  # lower rate over source rate
         half = _ZEROS / narrow  # [input samples] half-length of the filter
         transition = (_STOPBAND_DB - 8.0) / (2 * 2.285 * np.pi * 2 * half)  # [cycles per input sample]
         cutoff = 0.5 * narrow - transition / 2
         self.lookahead = 0 if self._up == self._down else int(np.ceil(half))
+        if self._up * 2 * self.lookahead > _MAX_TABLE:
+            raise SampleError("sample rate cannot be converted", f"{source_rate} -> {target_rate} Hz")
         self._filters = _design(self._up, self.lookahead, half, cutoff)
         self.reset()
 

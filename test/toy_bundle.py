@@ -227,5 +227,6 @@ def _expected(manifest: Mapping[str, Any], graphs: Mapping[str, onnx.ModelProto]
         feed[f"{name}_present"] = np.ones(feed[f"{name}_tokens"].shape[:2], dtype=np.bool_)
     fusion = ReferenceEvaluator(graphs["fusion"])
     return {
-        head: np.asarray(fusion.run([f"{head}_logits"], feed), dtype=np.float64).ravel().tolist() for head in typed.heads
+        head: np.asarray(fusion.run([f"{head}_logits"], feed), dtype=np.float64).ravel().tolist()
+        for head in typed.heads
     }

@@ -23,8 +23,8 @@ class BundlePredictor:
     def __init__(self, bundle: Bundle, threads: int) -> None:
         self._engine = Engine(bundle, threads=threads)
         self.specs = bundle.slot_specs()
-        actions = bundle.actions or tuple((i,) for i in range(len(next(iter(bundle.heads.values())))))
-        self.labels = Labels(dict(bundle.heads), np.asarray(actions, np.int64))
+        single = np.arange(len(next(iter(bundle.heads.values()))))[:, None]  # one head: every class is an action
+        self.labels = Labels(dict(bundle.heads), np.asarray(bundle.actions, np.int64) if bundle.actions else single)
         audio = bundle.modalities.get("audio")
         self.audio_context = audio.context if audio else 0
         self.temperature = bundle.temperature

@@ -85,7 +85,7 @@ class FusionConfig:
     ffn: int = 256
     head_hidden: int = 256  # hidden width of each voter's MLP
     dropout: float = 0.1
-    missing: str = "learned"  # an absent token is: learned (modality + token-specific vectors) or masked (not attended to)
+    missing: str = "learned"  # an absent token is learned vectors, or masked: not attended to
     absent_votes: bool = False  # whether the head of a modality without any present token votes
 
 
@@ -228,9 +228,7 @@ def preset(name: str) -> Config:
     if name == "tiny":
         return Config(
             preset="tiny",
-            data=DataConfig(
-                minutes=6.0, validation_minutes=1.0, recording_s=15.0, render_width=160, render_height=120
-            ),
+            data=DataConfig(minutes=6.0, validation_minutes=1.0, recording_s=15.0, render_width=160, render_height=120),
             video=VideoConfig(height=48, width=64, channels=[16, 24, 32], dim=48),
             flow=FlowConfig(height=30, width=40, channels=[8, 16], dim=32, slots=10, spacing_s=0.2),
             audio=AudioConfig(mels=32, channels=[8, 16, 32], dim=32),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ __all__ = ["Ema"]
 M = TypeVar("M", bound=nn.Module)
 
 
-class Ema:
+class Ema(Generic[M]):
     """Averages parameters and running statistics of a module.
 
     :param decay: of the average; smaller during the first steps, so that the initial weights are soon forgotten.

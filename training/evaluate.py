@@ -34,7 +34,10 @@ FUSE_BATCH = 256
 
 @dataclass(frozen=True)
 class EncodedRecording:
-    """A recording's tokens. stamps: {m: (n,)}; tokens: {m: (n, N, D)}; times_ns (k,), targets (k, heads), settled (k,)."""
+    """A recording's tokens, and the times to predict for.
+
+    stamps: {m: (n,)}; tokens: {m: (n, N, D)}; times_ns (k,), targets (k, heads), settled (k,).
+    """
 
     stamps: dict[str, Stamps]
     tokens: dict[str, Floats]
@@ -93,9 +96,7 @@ def encode_recording(predictor: Predictor, recording: Recording, *, every: int =
     return EncodedRecording(stamps, tokens, times, recording.targets[labelled], recording.settled(times / 1e9))
 
 
-def _samples(
-    predictor: Predictor, recording: Recording, modality: str, stamps: Stamps, low: int
-) -> npt.NDArray[Any]:
+def _samples(predictor: Predictor, recording: Recording, modality: str, stamps: Stamps, low: int) -> npt.NDArray[Any]:
     high = min(low + ENCODE_BATCH, len(stamps))
     if modality == "audio":
         return np.stack([recording.sound(int(s), predictor.audio_context) for s in stamps[low:high]])
@@ -103,9 +104,7 @@ def _samples(
     return np.array(array, np.uint8 if modality == "video" else np.float32)  # a copy: the map is read-only
 
 
-def predict(
-    predictor: Predictor, recording: EncodedRecording, arrived: Mapping[str, Stamps]
-) -> dict[str, Floats]:
+def predict(predictor: Predictor, recording: EncodedRecording, arrived: Mapping[str, Stamps]) -> dict[str, Floats]:
     """Logits at the recording's times when only some samples arrived.
 
     :param arrived: {modality: ascending sample indexes}; a modality that is not named sent nothing.
@@ -162,7 +161,7 @@ def demo_patterns(seed: int) -> dict[str, Pattern]:
         "no_flow": _only(["video", "audio"]),
         "no_audio": _only(["video", "flow"]),
         "audio_only": _only(["audio"]),
-        "half_frames_lost": half_lost,
+        "half_frames": half_lost,
     }
 
 

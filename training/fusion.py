@@ -86,7 +86,8 @@ class FusionBlock(nn.Module):
         x = torch.cat([cls, *parts], 1)  # (B, 1 + tokens, width)
         hidden = None
         if self.masked:
-            seen = torch.cat([torch.ones_like(present[self.modalities[0]][:, :1])] + [present[m] for m in self.modalities], 1)
+            always = torch.ones_like(present[self.modalities[0]][:, :1])
+            seen = torch.cat([always, *(present[m] for m in self.modalities)], 1)
             hidden = torch.where(seen, 0.0, -1e9)[:, None, None, :].to(x.dtype)
         for layer in self.layers:
             x = layer(x, hidden)
@@ -104,4 +105,3 @@ def mean_present(tokens: Tensor, present: Tensor) -> Tensor:
     weight = present.to(tokens.dtype)
     total = (tokens * weight.unsqueeze(-1)).sum(1)
     return total / weight.sum(1, keepdim=True).clamp(min=1.0)
-

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The multi-head MLP of KARMMA: every voter (CLS, each modality) has its own MLP, the logits of those present average."""
+"""The multi-head MLP of KARMMA: every voter (CLS, each modality) has its own MLP; the logits of the voters average."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def accuracies(
     rows = ~np.isnan(next(iter(logits.values()))).any(1)
     clean = {head: np.where(rows[:, None], values, 0) for head, values in logits.items()}
     joint = action_probabilities(clean, labels, temperature).argmax(1)
-    right = rows & (joint == labels.action_ids(targets))
+    right: npt.NDArray[np.bool_] = rows & (joint == labels.action_ids(targets))
     heads = {h: rows & (clean[h].argmax(1) == targets[:, i]) for i, h in enumerate(labels.heads)}
     out = {
         "action": right.mean(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from karmma_training.config import Config
 from karmma_training.data.grid import slot_specs
 from karmma_training.data.windows import WindowBatch
-from karmma_training.extractors import build_extractor
+from karmma_training.extractors import Extractor, build_extractor
 from karmma_training.fusion import FusionBlock
 from karmma_training.heads import MultiHeadMLP
 
@@ -76,7 +77,7 @@ class Student(nn.Module):
 
     def encode(self, modality: str, samples: Tensor) -> Tensor:
         """Graph input -> tokens (n, N, D) float32."""
-        extractor = self.extractors[modality]
+        extractor = cast(Extractor, self.extractors[modality])
         prepared = extractor.prepare(samples)
         with torch.autocast(samples.device.type, self.reduced, enabled=self.reduced is not None):
             tokens: Tensor = extractor.encode(prepared)

@@ -11,7 +11,7 @@ __all__ = ["reduced_dtype"]
 
 
 def reduced_dtype(precision: str) -> torch.dtype | None:
-    """None for float32; bfloat16 for `bf16`, and for `auto` where the CPU multiplies it natively (2.5x faster with AMX).
+    """None for float32; bfloat16 for `bf16`, and for `auto` where the CPU has AMX (2.5x faster there).
 
     :raises UsageError: unknown name.
     """

@@ -22,10 +22,21 @@ Floats = npt.NDArray[np.float32]
 class Predictor(Protocol):
     """What evaluation needs of a model."""
 
-    specs: Mapping[str, SlotSpec]
-    labels: Labels
-    audio_context: int  # PCM samples
-    temperature: Mapping[str, float]
+    @property
+    def specs(self) -> Mapping[str, SlotSpec]:
+        """Slot layout per modality."""
+
+    @property
+    def labels(self) -> Labels:
+        """Class names."""
+
+    @property
+    def audio_context(self) -> int:
+        """PCM samples an audio extractor run sees."""
+
+    @property
+    def temperature(self) -> Mapping[str, float]:
+        """Per head; 1 where missing."""
 
     def encode(self, modality: str, samples: npt.NDArray[Any]) -> Floats:
         """Graph input (n, ...) -> tokens (n, N, D)"""
@@ -39,7 +50,7 @@ class StudentPredictor:
 
     def __init__(self, student: Student, labels: Labels, audio_context: int) -> None:
         self._student = student
-        self.specs = student.specs
+        self.specs: Mapping[str, SlotSpec] = student.specs
         self.labels = labels
         self.audio_context = audio_context
         self.temperature: Mapping[str, float] = {}

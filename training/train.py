@@ -4,9 +4,9 @@
     karmma train --preset tiny --out runs/tiny          # about a minute on 2 cores
     karmma train --preset demo --out runs/demo          # the shipped student
 
-A run folder holds config.yaml, metrics.csv, log.txt, last.pt (all that resuming needs) and best.pt + best.json (averaged
-weights with the best validation accuracy). Batches depend on seed and step alone and the random state is saved, so a
-resumed run ends with the weights of an uninterrupted one.
+A run folder holds config.yaml, metrics.csv, log.txt, last.pt (all that resuming needs) and best.pt + best.json
+(averaged weights with the best validation accuracy). Batches depend on seed and step alone and the random state is
+saved, so a resumed run ends with the weights of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Trainer:
                 f"{self.folder}/best.pt keeps the last good weights"
             )
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), t.clip, foreach=True)
         self.optimiser.step()
         self.ema.update(self.student)
@@ -271,7 +271,8 @@ def _short(name: str) -> str:
 def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
     """Weight decay for matrices only: not for norms, biases and learned tokens."""
     tokens = ("modality_token", "token_token", "cls")
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         plain = parameter.ndim < 2 or any(part in tokens for part in name.split("."))
         (others if plain else matrices).append(parameter)

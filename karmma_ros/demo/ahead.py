@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames and their flow, made ahead of time in another process, so that whoever plays them is never late.
 
-A bounded ring of shared memory lies between the two. It has no name in the file system and the pipes that pass slots to and
-fro end with their processes: nothing is left behind, however a process dies.
+A bounded ring of shared memory lies between the two. It has no name in the file system, and the pipes that pass slots
+to and fro end with their processes: nothing is left behind, however a process dies.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -35,10 +37,12 @@ class FlowSettings(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A frame of the source. `rgb` uint8 (H, W, 3) and `flow` float32 (h, w, 2), image widths per second, or None where there
-    is none, are views of the ring: they hold until the next frame is asked for."""
+    """A frame of the source: `rgb` uint8 (H, W, 3); `flow` float32 (h, w, 2), image widths per second, or None.
 
-    index: int
+    Both are views of the ring: they hold until the next frame is asked for.
+    """
+
+    number: int
     stamp_ns: int
     rgb: npt.NDArray[np.uint8]
     flow: npt.NDArray[np.float32] | None
@@ -92,10 +96,8 @@ class FramesAhead:
                 self._receive()
 
     def _give_back(self, slot: int) -> None:
-        try:
+        with suppress(OSError):  # the renderer is through with its last frame
             self._pipe.send(slot)
-        except OSError:  # the renderer is through with its last frame
-            pass
 
     def _receive(self) -> None:
         try:
@@ -113,7 +115,9 @@ class FramesAhead:
     def __enter__(self) -> FramesAhead:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._pipe.close()  # which ends the renderer
         self._process.join(5.0)
         if self._process.is_alive():
@@ -122,7 +126,8 @@ class FramesAhead:
         self._process.close()
 
 
-class _Layout(NamedTuple):
+@dataclass(frozen=True)
+class _Layout:
     """Where things lie in the ring's memory."""
 
     height: int

@@ -57,7 +57,9 @@ class Listener:
                 self.state = answer.current_state.id if answer is not None else State.PRIMARY_STATE_UNKNOWN
             if self._state_client.service_is_ready():
                 self._state_request = self._state_client.call_async(GetState.Request())
-        return self.state == State.PRIMARY_STATE_ACTIVE and self._node.count_publishers(self._subscription.topic_name) > 0
+        return (
+            self.state == State.PRIMARY_STATE_ACTIVE and self._node.count_publishers(self._subscription.topic_name) > 0
+        )
 
     def begin(self, start_ns: int, seconds: float) -> None:
         """Records from here on what is about [start_ns, start_ns + seconds)."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo's camera and microphone: a process that publishes a source in real time, leaving out what the script says.
 
-    python -m karmma_ros.demo.player      a pickled `Assignment` on stdin, then one JSON command a line; JSON reports on stdout
+    python -m karmma_ros.demo.player      a pickled `Assignment` on stdin, then JSON commands; JSON reports on stdout
 
-It sends {"event": "matched"} when its first seconds are rendered and every topic has a subscriber, waits for {"start_ns": N}
-(ROS time of the first frame), plays, sends {"event": "done", ...} and stays until stdin closes, so that nothing it published
-is cut off.
+It sends {"event": "matched"} when its first seconds are rendered and every topic has a subscriber, waits for
+{"start_ns": N} (ROS time of the first frame), plays, sends {"event": "done", ...} and stays until stdin closes, so that
+nothing it published is cut off.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class _Outcome:
 
 
 class _Schedule:
-    """ROS time of the recording's moments, kept by the steady clock, so that a corrected system clock cannot disturb it."""
+    """ROS time of the recording's moments, kept by the steady clock: a corrected system clock cannot disturb it."""
 
     def __init__(self, start_ns: int) -> None:
         self.start_ns = start_ns
@@ -122,7 +122,7 @@ def _perform(
     sensors: Any,
     outcome: _Outcome,
 ) -> None:
-    """Publishes everything at its moment: a frame when it is taken, its flow right after, a chunk when its last sample is."""
+    """Publishes everything at its moment: a frame when it is taken, its flow right after, a chunk at its end."""
     chunks = _chunks(sound)
     chunk = next(chunks, None)
     for frame in frames:
@@ -141,9 +141,9 @@ def _play_frame(
 ) -> None:
     stamp_ns = schedule.start_ns + frame.stamp_ns
     number = script.number_at(t_s)
-    image = sensors.image(stamp_ns, frame.rgb) if script.delivers_frame(frame.index, t_s) else None
+    image = sensors.image(stamp_ns, frame.rgb) if script.delivers_frame(frame.number, t_s) else None
     flow = None
-    if frame.flow is not None and script.delivers_flow(frame.index, t_s):
+    if frame.flow is not None and script.delivers_flow(frame.number, t_s):
         flow = sensors.flow(stamp_ns, frame.flow)
     late_ms = schedule.wait(frame.stamp_ns)
     if image is not None:

@@ -32,7 +32,9 @@ class ProcessDiedError(KarmmaError):
 class Child:
     """One process, with its log; killed by the kernel if the demo itself is killed. A context manager that ends it."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], *, talks: bool = False) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], environment: Mapping[str, str], *, talks: bool = False
+    ) -> None:
         """:param talks: with pipes for stdin and stdout; else stdout goes to the log as well."""
         self.name = name
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
@@ -130,8 +132,8 @@ def shared_memory_of(pids: Sequence[int]) -> set[Path]:
 
 
 def unlink_shared_memory(segments: set[Path]) -> None:
-    """Removes what processes that were killed could not; with them its locks (`..._el`, `sem....`)."""
+    """Removes what processes that were killed could not, locks included. Only once all of them are gone."""
     for segment in segments:
-        for leftover in (segment, segment.with_name(segment.name + "_el"), segment.with_name(f"sem.{segment.name}_mutex")):
+        for name in ("{}", "{}_el", "{}_sl", "sem.{}_mutex"):
             with contextlib.suppress(OSError):
-                leftover.unlink()
+                segment.with_name(name.format(segment.name)).unlink()

@@ -16,8 +16,8 @@ __all__ = ["SensorPhase", "SensorScript", "sensor_script"]
 class SensorPhase(Phase):
     """A phase and what reaches the node in it.
 
-    `pattern`: the name under which a bundle's evaluation measured these sensors; `loss`: share of frames that get lost, each
-    with its flow.
+    `pattern`: the name under which a bundle's evaluation measured these sensors; `loss`: share of frames that get lost,
+    each with its flow.
     """
 
     pattern: str = "all"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,12 +70,12 @@ def _best_effort(depth: int) -> QoSProfile:
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
-def _image(stamp_ns: int, frame_id: str, encoding: str, pixels: npt.NDArray) -> Image:
+def _image(stamp_ns: int, frame_id: str, encoding: str, pixels: npt.NDArray[Any]) -> Image:
     height, width = pixels.shape[:2]
     message = Image(height=height, width=width, encoding=encoding, step=width * _PIXEL_BYTES[encoding])
     _set_header(message.header, stamp_ns, frame_id)
     data = array.array("B")  # what rclpy takes without looking at every byte
-    data.frombytes(memoryview(np.ascontiguousarray(pixels)).cast("B"))
+    data.frombytes(np.ascontiguousarray(pixels).view(np.uint8).data.cast("B"))
     message.data = data
     return message
 

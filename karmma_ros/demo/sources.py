@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo plays: a rendered scene, or a video file with its sound. Descriptions that travel to other processes."""
+"""What the demo plays: a rendered scene, or a video file with its sound. They travel to other processes."""
 
 from __future__ import annotations
 

@@ -56,15 +56,20 @@ PARAMETERS: dict[str, _Declaration] = {
         True, "Configure and activate at start; false leaves that to a lifecycle manager.", read_only=True
     ),
     "modalities": _Declaration(
-        ["video", "flow", "audio"], "Sensors in use; the others are DISABLED. Names the bundle lacks are ignored.", live=True
+        ["video", "flow", "audio"],
+        "Sensors in use; the others are DISABLED. Names the bundle lacks are ignored.",
+        live=True,
     ),
     "rate": _Declaration(0.0, "[Hz] predictions due per second; 0 follows the camera. " + _NEXT, 0.0, 240.0),
-    "max_rate": _Declaration(0.0, "[Hz] no more predictions than this, on average; 0 is no limit.", 0.0, 240.0, live=True),
+    "max_rate": _Declaration(
+        0.0, "[Hz] no more predictions than this, on average; 0 is no limit.", 0.0, 240.0, live=True
+    ),
     "top_k": _Declaration(5, "Labels per list in a prediction.", 1, 1000, live=True),
     "min_score": _Declaration(0.0, "A best label below this score is published as `unknown`.", 0.0, 1.0, live=True),
     "threads": _Declaration(1, "Threads of one inference run. " + _NEXT, 1, 64),
     "providers": _Declaration(
-        "auto", "Execution providers in order of preference, separated by commas: cpu, cuda, tensorrt; or auto. " + _NEXT
+        "auto",
+        "Execution providers in order of preference, separated by commas: cpu, cuda, tensorrt; or auto. " + _NEXT,
     ),
     "image.transport": _Declaration(
         "raw",
@@ -72,7 +77,12 @@ PARAMETERS: dict[str, _Declaration] = {
         choices=("raw", "compressed"),
     ),
     "image.rotate": _Declaration(
-        0, "[degrees] clockwise turn that makes the camera's image upright: 0, 90, 180 or 270.", 0, 270, step=90, live=True
+        0,
+        "[degrees] clockwise turn that makes the camera's image upright: 0, 90, 180 or 270.",
+        0,
+        270,
+        step=90,
+        live=True,
     ),
     "image.max_pixels": _Declaration(
         16_777_216, "Images with more pixels than this are refused. " + _NEXT, 1, 268_435_456
@@ -97,7 +107,9 @@ PARAMETERS: dict[str, _Declaration] = {
     "stale.intervals": _Declaration(
         3.0, "Usual intervals of a sensor that it may be silent before it is STALE.", 1.0, 100.0, live=True
     ),
-    "stale.recovery": _Declaration(3, "Samples in a row that make a STALE or CORRUPT sensor OK again.", 1, 1000, live=True),
+    "stale.recovery": _Declaration(
+        3, "Samples in a row that make a STALE or CORRUPT sensor OK again.", 1, 1000, live=True
+    ),
     "corrupt.samples": _Declaration(3, "Unusable samples in a row that make a sensor CORRUPT.", 1, 1000, live=True),
     "future_tolerance": _Declaration(
         0.5, "[s] a stamp may be ahead of the node's clock; samples beyond are refused.", 0.0, 3600.0, live=True
@@ -160,7 +172,8 @@ def declare(node: Node) -> None:
         except InvalidParameterValueException:
             raise UsageError(
                 f"parameter {name} is out of range: it must be {_kind(declaration)} "
-                f"from {declaration.least:g} to {declaration.most:g}" + (f" by {declaration.step}" * bool(declaration.step))
+                f"from {declaration.least:g} to {declaration.most:g}"
+                + (f" by {declaration.step}" * bool(declaration.step))
             ) from None
         fault = problem(name, value)
         if fault:
@@ -183,4 +196,6 @@ def problem(name: str, value: object) -> str:
 
 def _kind(declaration: _Declaration) -> str:
     kinds = {bool: "true or false", int: "a whole number", float: "a number with a decimal point (5.0, not 5)"}
-    return kinds.get(type(declaration.default), "a list of texts" if isinstance(declaration.default, list) else "a text")
+    return kinds.get(
+        type(declaration.default), "a list of texts" if isinstance(declaration.default, list) else "a text"
+    )

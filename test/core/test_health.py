@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_samples_each_later_than_the_timeout_do_not_recover_it_until_the_interva
     states = [health.received(last + i) for i in range(1, 40)]
     assert states[:3] == [SensorState.STALE] * 3
     assert states[-1] is SensorState.OK
-    changes = sum(a is not b for a, b in zip(states, states[1:], strict=False))
+    changes = sum(a is not b for a, b in pairwise(states))
     assert changes == 1
 
 
@@ -144,6 +145,14 @@ def test_the_rate_is_that_of_the_arrivals_and_zero_when_stale() -> None:
     last = feed(health, 0.0, 0.04, 50)
     assert health.status(last).rate_hz == pytest.approx(25.0)
     assert health.status(last + 5.0).rate_hz == 0.0
+    last = feed(health, last + 5.0, 0.04, 5)
+    assert health.status(last).rate_hz == pytest.approx(25.0)
+
+
+def test_the_timeout_of_a_very_fast_sensor_is_learned_too() -> None:
+    health = SensorHealth()
+    last = feed(health, 0.0, 0.002, 200)
+    assert health.state(last + 0.11) is SensorState.STALE
 
 
 def test_skipped_samples_are_counted_and_a_reset_forgets() -> None:

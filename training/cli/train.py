@@ -39,22 +39,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, metavar="DIR", help="sample store; default in the user's cache folder")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that prepare data; default one per core")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of config.yaml, e.g. train.lr=0.001"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any setting of config.yaml, e.g. train.lr=0.001",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     console = Console(stderr=True)
-    train(
-        _config(args), args.out, resume=args.resume, store=args.store, workers=args.workers, console=console
-    )
+    train(_config(args), args.out, resume=args.resume, store=args.store, workers=args.workers, console=console)
     console.print(f"weights: {args.out}/best.pt; next: karmma export {args.out} --out models/NAME", highlight=False)
     return 0
 
 
 def train(
-    config: Config, out: Path, *, resume: bool = False, store: Path | None = None, workers: int | None = None, console: Console
+    config: Config,
+    out: Path,
+    *,
+    resume: bool = False,
+    store: Path | None = None,
+    workers: int | None = None,
+    console: Console,
 ) -> Trainer:
     """Prepare the data and train.
 
@@ -76,7 +84,11 @@ def train(
 
 def _config(args: argparse.Namespace) -> Config:
     if args.resume:
-        given = [k for k in ("preset", "config", "data", "modalities", "batch", "minutes_of_data", "seed") if getattr(args, k)]
+        given = [
+            k
+            for k in ("preset", "config", "data", "modalities", "batch", "minutes_of_data", "seed")
+            if getattr(args, k)
+        ]
         if given or args.set or args.epochs:
             raise UsageError("--resume continues a run as it was started: leave out the other settings")
         if not (args.out / "last.pt").exists():

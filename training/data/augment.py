@@ -38,7 +38,8 @@ class Look:
 
     def video(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """(h, w, 3) -> (h, w, 3)"""
-        return cv2.LUT(self._warped(np.ascontiguousarray(image)), self.table)
+        mapped: npt.NDArray[Any] = cv2.LUT(self._warped(np.ascontiguousarray(image)), self.table)
+        return mapped
 
     def flow(self, field: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
         """(h, w, 2) -> (h, w, 2); a zoom also zooms the motion"""

@@ -27,7 +27,13 @@ def slot_specs(config: Config) -> dict[str, SlotSpec]:
 
 
 def audio_stamps(
-    recording: Recording, spec: SlotSpec, context: int, *, phase_ns: int = 0, until_ns: int | None = None, horizon: int = 0
+    recording: Recording,
+    spec: SlotSpec,
+    context: int,
+    *,
+    phase_ns: int = 0,
+    until_ns: int | None = None,
+    horizon: int = 0,
 ) -> npt.NDArray[np.int64]:
     """Stamps (ends) of the audio chunks that the recording's sound allows, ascending.  -> (n,)
 

@@ -1,4 +1,237 @@
 # SPDX-License-Identifier: Apache-2.0
-"""placeholder"""
+"""Recordings described by a CSV: anyone's own data, and what `karmma synth` writes.
+
+Columns: `clip_id, split, video, flow, audio, start_s, stop_s` and one per label head (`verb, noun`, or `action`). Paths
+are relative to the CSV; an empty one means that the modality does not exist for the clip, except `flow` beside a video,
+which is computed. Rows that share their files are one recording with several labelled intervals: start_s and
+stop_s bound the times that are asked about, earlier content of the file is context. A flow file is an .npz with
+`stamps_ns` int64 (n,) and `flow` (n, h, w, 2) in image widths per second.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from karmma_ros.errors import MediaError, UsageError
+from karmma_ros.media import read_audio, read_video
+from karmma_ros.resample import Resampler
+from karmma_ros.samples import to_mono
+from karmma_training.data.labels import Labels
+from karmma_training.data.source import RecordingJob
+from karmma_training.data.store import StoreFormat, write_recording
+
+__all__ = ["ManifestSource"]
+
+FIXED = ("clip_id", "split", "video", "flow", "audio", "start_s", "stop_s")
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+FIRST = ("idle", "none")  # these names lead their head's classes
+_SHOWN = 20  # errors listed before "and n more"
+_JOIN_NS = 20_000_000  # chunks of sound this close to their expected time follow seamlessly, as on the robot
+
+
+@dataclass(frozen=True)
+class _Row:
+    clip_id: str
+    split: str
+    files: tuple[str, str, str]  # video, flow, audio as written, "" where absent
+    start_s: float
+    stop_s: float
+    names: tuple[str, ...]
+
+
 class ManifestSource:
-    def __init__(self, *a): pass
+    """The recordings of a manifest.
+
+    :raises UsageError: every fault of the file at once, with row and column.
+    """
+
+    def __init__(self, path: Path, form: StoreFormat) -> None:
+        self.name = path.stem
+        self._folder = path.parent
+        self._form = form
+        self._heads, self._rows = _read(path)
+        self._labels, self.notes = _labels(self._heads, self._rows)
+
+    def labels(self) -> Labels:
+        """Class names and valid combinations, both from the training split."""
+        return self._labels
+
+    def jobs(self, split: str, minutes: float | None) -> list[RecordingJob]:
+        """The recordings of a split, all of them: `minutes` is for rendered data."""
+        known = [set(classes) for classes in self._labels.heads.values()]
+        groups: dict[tuple[str, str, str], list[list[_Row]]] = {}
+        for row in sorted(self._rows, key=lambda r: r.start_s):
+            if row.split != split or not all(n in k for n, k in zip(row.names, known, strict=True)):
+                continue
+            layers = groups.setdefault(row.files, [])
+            # overlapping intervals have two truths at one time: they go into separate recordings
+            layer = next((rows for rows in layers if rows[-1].stop_s <= row.start_s), None)
+            if layer is None:
+                layers.append([row])
+            else:
+                layer.append(row)
+        return [self._job(split, files, rows) for files, layers in groups.items() for rows in layers]
+
+    def _job(self, split: str, files: tuple[str, str, str], rows: list[_Row]) -> RecordingJob:
+        paths = [self._folder / file if file else None for file in files]
+        facts = [[str(p), p.stat().st_size, p.stat().st_mtime_ns] if p else None for p in paths]
+        intervals = [[r.start_s, r.stop_s, *r.names] for r in rows]
+        key = self._form.key(source="manifest", files=facts, intervals=intervals)
+        digest = hashlib.sha256(str(self._folder.resolve()).encode()).hexdigest()[:8]
+        name = f"{self.name}/{split}/{rows[0].clip_id}"
+        return RecordingJob(f"manifest-{digest}/{key}", _decode, (*paths, self._form, name, intervals))
+
+
+def _read(path: Path) -> tuple[list[str], list[_Row]]:
+    """Rows of a manifest and the names of its label heads."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or [])
+            lines = [(reader.line_num, line) for line in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
+    missing = [name for name in FIXED if name not in columns]
+    heads = [name for name in columns if name not in FIXED]
+    if missing:
+        raise UsageError(f"{path}: no column {', '.join(missing)}")
+    if sorted(heads) not in (["noun", "verb"], ["action"]):
+        raise UsageError(f"{path}: label columns must be verb and noun, or action, not {', '.join(heads) or 'none'}")
+    heads = ["verb", "noun"] if len(heads) == 2 else heads
+    faults: list[str] = []
+    rows = [row for number, line in lines if (row := _row(path.parent, number, line, heads, faults)) is not None]
+    if faults:
+        more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise UsageError(f"{path}: {'; '.join(faults[:_SHOWN])}{more}")
+    if not rows:
+        raise UsageError(f"{path}: no rows")
+    return heads, rows
+
+
+def _row(folder: Path, number: int, line: dict[str, Any], heads: list[str], faults: list[str]) -> _Row | None:
+    """One line of the CSV; what is wrong with it goes into `faults`."""
+    before = len(faults)
+    cells = {name: (line.get(name) or "").strip() for name in (*FIXED, *heads)}
+
+    def fault(column: str, text: str) -> None:
+        faults.append(f"row {number}, {column}: {text}")
+
+    if cells["split"] not in SPLITS:
+        fault("split", f"{cells['split']!r} is not train, val or test")
+    for column in ("video", "flow", "audio"):
+        if cells[column] and not (folder / cells[column]).is_file():
+            fault(column, f"no file {cells[column]}")
+    if not (cells["video"] or cells["flow"] or cells["audio"]):
+        fault("video", "a clip needs at least one of video, flow and audio")
+    times = {}
+    for column in ("start_s", "stop_s"):
+        try:
+            times[column] = float(cells[column])
+        except ValueError:
+            times[column] = math.nan
+        if not math.isfinite(times[column]) or times[column] < 0:
+            fault(column, f"{cells[column]!r} is not a time in seconds")
+    if times["stop_s"] <= times["start_s"]:
+        fault("stop_s", "must be later than start_s")
+    for head in heads:
+        if not cells[head]:
+            fault(head, "no label")
+    if len(faults) > before:
+        return None
+    files = (cells["video"], cells["flow"], cells["audio"])
+    names = tuple(cells[head] for head in heads)
+    return _Row(cells["clip_id"], SPLITS[cells["split"]], files, times["start_s"], times["stop_s"], names)
+
+
+def _labels(heads: list[str], rows: list[_Row]) -> tuple[Labels, list[str]]:
+    """Classes of the training split, and notes on labels that occur elsewhere only."""
+    train = [row.names for row in rows if row.split == "train"]
+    if not train:
+        raise UsageError("the manifest has no row in split train")
+    classes: dict[str, list[str]] = {}
+    notes = []
+    for i, head in enumerate(heads):
+        seen = {names[i] for names in train}
+        classes[head] = sorted(seen, key=lambda name: (name not in FIRST, name))
+        unseen = sorted({row.names[i] for row in rows} - seen)
+        if unseen:
+            notes.append(f"{head} never seen in training, its clips are left out: {', '.join(unseen)}")
+    actions = sorted(set(train), key=lambda names: [classes[h].index(n) for h, n in zip(heads, names, strict=True)])
+    return Labels.from_names(classes, actions), notes
+
+
+def _decode(
+    folder: Path,
+    video: Path | None,
+    flow: Path | None,
+    audio: Path | None,
+    form: StoreFormat,
+    name: str,
+    intervals: list[list[float | str]],
+) -> None:
+    """Decode one recording into the store; runs in a worker process."""
+    cv2.setNumThreads(1)
+    sound, start_ns = _sound(audio, form.rate) if audio else (None, 0)
+    write_recording(
+        folder,
+        form,
+        frames=_frames(video) if video else None,
+        flows=_flows(flow) if flow else None if video else (),
+        sound=None if sound is None else [sound],
+        sound_start_ns=start_ns,
+        meta={"name": name, "intervals": intervals},
+    )
+
+
+def _frames(path: Path) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+    with read_video(path) as reader:
+        for frame in reader:
+            yield frame.stamp_ns, frame.rgb
+
+
+def _flows(path: Path) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            stamps, fields = file["stamps_ns"], file["flow"]
+    except (OSError, ValueError, KeyError) as error:
+        raise MediaError(f"{path}: not a flow file with stamps_ns and flow ({error})") from error
+    if fields.ndim != 4 or fields.shape[3] != 2 or stamps.shape != fields.shape[:1]:
+        raise MediaError(f"{path}: flow is {fields.shape} and stamps_ns {stamps.shape}, expected (n, h, w, 2) and (n,)")
+    for stamp_ns, values in zip(stamps, fields, strict=True):
+        yield int(stamp_ns), values.astype(np.float32)
+
+
+def _sound(path: Path, rate: int) -> tuple[npt.NDArray[np.float32] | None, int]:
+    """The file's sound, mono at `rate`, gaps filled with silence, and the stamp of its first sample."""
+    reader = read_audio(path)
+    if reader is None:
+        return None, 0
+    with reader:
+        parts: list[npt.NDArray[np.float32]] = []
+        start_ns = held = 0
+        for chunk in reader:
+            samples = to_mono(chunk.samples)
+            if not parts:
+                start_ns = chunk.stamp_ns
+            late_ns = chunk.stamp_ns - start_ns - round(held * 1e9 / reader.rate)
+            if late_ns > _JOIN_NS:
+                parts.append(np.zeros(round(late_ns * reader.rate / 1e9), np.float32))
+                held += len(parts[-1])
+            elif late_ns < -_JOIN_NS:
+                samples = samples[round(-late_ns * reader.rate / 1e9) :]
+            parts.append(samples)
+            held += len(samples)
+    if not parts:
+        return None, 0
+    resampler = Resampler(reader.rate, rate)
+    return np.concatenate([resampler.process(np.concatenate(parts)), resampler.flush()]), start_ns

@@ -38,6 +38,7 @@ class Source(Protocol):
     """A data set: class names, and recordings per split."""
 
     name: str
+    notes: list[str]  # what a user should know about the data
 
     def labels(self) -> Labels:
         """Class names and valid actions."""
@@ -64,13 +65,21 @@ def open_source(config: Config) -> Source:
 
 
 def open_recordings(
-    source: Source, split: str, store: Path, *, minutes: float | None = None, workers: int | None = None, console: Console
+    source: Source,
+    split: str,
+    store: Path,
+    *,
+    minutes: float | None = None,
+    workers: int | None = None,
+    console: Console,
 ) -> list[Recording]:
     """The recordings of a split, memory-mapped; those the store lacks are made first, in worker processes.
 
     :raises UsageError: the split is empty.
     """
     jobs = source.jobs(split, minutes)
+    for note in source.notes if split == "train" else ():
+        console.print(f"note: {note}", highlight=False)
     if not jobs:
         raise UsageError(f"{source.name} has no recordings in split {split!r}")
     missing = [job for job in jobs if not (store / job.path / "meta.json").exists()]

@@ -130,7 +130,7 @@ def write_recording(
     folder: Path,
     form: StoreFormat,
     *,
-    frames: Iterable[tuple[int, npt.NDArray[np.uint8]]] | None,
+    frames: Iterable[tuple[int, npt.NDArray[Any]]] | None,
     flows: Iterable[tuple[int, npt.NDArray[np.floating[Any]]]] | None,
     sound: Iterable[npt.NDArray[np.float32]] | None,
     sound_start_ns: int = 0,
@@ -189,7 +189,9 @@ class Recording:
         self.rate: int = meta["rate"]
         self.sound_start_ns: int = meta["sound_start_ns"]
         self.arrays: dict[str, npt.NDArray[Any]] = {
-            m: np.load(path, mmap_mode="r") for m in ("video", "flow", "audio") if (path := folder / f"{m}.npy").exists()
+            m: np.load(path, mmap_mode="r")
+            for m in ("video", "flow", "audio")
+            if (path := folder / f"{m}.npy").exists()
         }
         self.stamps: dict[str, Stamps] = {
             m: np.load(folder / f"{m}_ns.npy") for m in ("video", "flow") if m in self.arrays
@@ -198,9 +200,9 @@ class Recording:
         self.starts = np.asarray([r[0] for r in rows], np.float64)
         self.stops = np.asarray([r[1] for r in rows], np.float64)
         names = list(labels.heads.values())
-        self.targets = np.asarray(
-            [[names[h].index(n) for h, n in enumerate(r[2:])] for r in rows], np.int64
-        ).reshape(len(rows), len(names))
+        self.targets = np.asarray([[names[h].index(n) for h, n in enumerate(r[2:])] for r in rows], np.int64).reshape(
+            len(rows), len(names)
+        )
 
     @property
     def labelled_s(self) -> float:

@@ -29,6 +29,7 @@ class TabletopSource:
     def __init__(self, data: DataConfig, form: StoreFormat) -> None:
         self._data = data
         self._form = form
+        self.notes: list[str] = []
 
     def labels(self) -> Labels:
         """The tabletop's vocabulary."""

@@ -167,9 +167,7 @@ class WindowSampler:
             index = index[np.isin(stamps[low:high], recording.stamps["video"][frames])]
         return index, stamps[index]
 
-    def _jitter(
-        self, stamps: npt.NDArray[np.int64], t_ns: int, rng: np.random.Generator
-    ) -> npt.NDArray[np.int64]:
+    def _jitter(self, stamps: npt.NDArray[np.int64], t_ns: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """The stamps with errors, in order and not beyond t (the newest frame may be the one that says t)."""
         sigma = self._config.sensors.jitter_s
         noise = np.clip(rng.normal(0, sigma, len(stamps)), -2 * sigma, 2 * sigma) * 1e9

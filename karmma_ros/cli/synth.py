@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`karmma synth`: renders a data set of tabletop scenes in the manifest format, with every core there is."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from karmma_ros import __version__
+from karmma_ros.cli.common import add_seed, check_out, count, positive
+from karmma_ros.contact_sheet import write_contact_sheet
+from karmma_ros.errors import KarmmaError, UsageError
+from karmma_ros.files import whole_folder, write_json
+from karmma_ros.synthesis import Job, Row, disk_bytes, plan, render, write_manifest
+
+HELP = "Renders first-person tabletop scenes with flow and sound as a data set: manifest.csv and lossless media."
+
+MEDIA = "media"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand's arguments."""
+    parser.add_argument("out", type=Path, nargs="?", metavar="OUT", help="folder to make; it must not have content")
+    parser.add_argument("--clips", type=count, default=0, metavar="N", help="short recordings of one action each")
+    parser.add_argument("--sequences", type=count, default=0, metavar="M", help="long continuous recordings")
+    parser.add_argument(
+        "--minutes", type=positive, default=5.0, metavar="L", help="length of each sequence (default: 5)"
+    )
+    parser.add_argument(
+        "--split-shares",
+        type=_share,
+        nargs=3,
+        default=(0.8, 0.1, 0.1),
+        metavar=("TRAIN", "VAL", "TEST"),
+        help="how the recordings are divided (default: 0.8 0.1 0.1)",
+    )
+    parser.add_argument("--workers", type=count, default=0, metavar="N", help="processes (default: one a core)")
+    parser.add_argument("--contact-sheet", type=Path, metavar="FILE.png", help="write a picture of every action")
+    add_seed(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand."""
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    jobs = _check(args)
+    if args.contact_sheet is not None:
+        with console.status("drawing the contact sheet"):
+            write_contact_sheet(args.contact_sheet, args.seed)
+        console.print(f"written to {args.contact_sheet}", highlight=False, soft_wrap=True)
+    if not jobs:
+        return 0
+    with whole_folder(args.out) as folder:
+        media = folder / MEDIA
+        media.mkdir()
+        rows = _render_all(jobs, media, args.workers or len(os.sched_getaffinity(0)), console)
+        write_manifest(folder / "manifest.csv", rows, MEDIA)
+        write_json(folder / "synth.json", _origin(args))
+    console.print(
+        f"{len(jobs)} recordings, {len(rows)} labelled intervals: {args.out / 'manifest.csv'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _check(args: argparse.Namespace) -> list[Job]:
+    """The recordings asked for, once it is sure that they can be had."""
+    if sum(args.split_shares) <= 0:
+        raise UsageError("--split-shares: at least one must be above 0")
+    jobs = plan(args.seed, args.clips, args.sequences, args.minutes, tuple(args.split_shares))
+    if args.contact_sheet is not None and args.contact_sheet.is_dir():
+        raise UsageError(f"--contact-sheet {args.contact_sheet}: is a folder")
+    if not jobs:
+        if args.contact_sheet is None:
+            raise UsageError("nothing to render: give --clips or --sequences, or --contact-sheet")
+        return []
+    if args.out is None:
+        raise UsageError("OUT is missing: the folder for the recordings")
+    if check_out(args.out).exists() and any(args.out.iterdir()):
+        raise UsageError(f"{args.out}: not empty; give a folder that does not exist yet")
+    existing = next(folder for folder in (args.out, *args.out.absolute().parents) if folder.exists())
+    free, needed = shutil.disk_usage(existing).free, disk_bytes(jobs)
+    if needed > free:
+        raise UsageError(f"{args.out}: about {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
+    return jobs
+
+
+def _render_all(jobs: Sequence[Job], media: Path, workers: int, console: Console) -> list[Row]:
+    """Renders everything, longest first; gives the manifest's lines in the order of the jobs."""
+    results: dict[str, list[Row]] = {}
+    columns = (TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_ignore_interrupt)
+    try:
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("", total=len(jobs))
+            pending: dict[Future[list[Row]], Job] = {
+                pool.submit(render, job, media): job for job in sorted(jobs, key=lambda job: -job.seconds)
+            }
+            while pending:
+                done, _ = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    results[pending.pop(future).name] = future.result()
+                progress.update(task, completed=len(results))
+    except BrokenProcessPool as error:
+        raise KarmmaError("a worker process died: is there enough memory? try fewer --workers") from error
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():  # what they are rendering nobody wants any more
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return [row for job in jobs for row in results[job.name]]
+
+
+def _ignore_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends its workers itself
+
+
+def _origin(args: argparse.Namespace) -> dict[str, object]:
+    """What made this data set."""
+    return {
+        "generator": f"karmma_ros {__version__}",
+        "seed": args.seed,
+        "clips": args.clips,
+        "sequences": args.sequences,
+        "minutes": args.minutes,
+        "split_shares": list(args.split_shares),
+    }
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a share")
+    return value

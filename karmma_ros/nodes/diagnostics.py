@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What /diagnostics says: one status for the node, one for each sensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from karmma_ros.health import SensorState, SensorStatus
+from karmma_ros.nodes.worker import Statistics
+
+__all__ = ["node_status", "sensor_status"]
+
+_LEVELS = {
+    SensorState.OK: DiagnosticStatus.OK,
+    SensorState.DISABLED: DiagnosticStatus.OK,
+    SensorState.WAITING: DiagnosticStatus.WARN,
+    SensorState.STALE: DiagnosticStatus.ERROR,
+    SensorState.OCCLUDED: DiagnosticStatus.WARN,
+    SensorState.FROZEN: DiagnosticStatus.ERROR,
+    SensorState.MUTED: DiagnosticStatus.WARN,
+    SensorState.CORRUPT: DiagnosticStatus.ERROR,
+}
+_COUNTS = ("predictions", "status_no_input", "status_failed", "skipped_predictions")
+
+
+def node_status(
+    name: str,
+    *,
+    state: str,
+    fault: str,
+    facts: Mapping[str, Any],
+    now: Statistics | None,
+    before: Statistics | None,
+) -> DiagnosticStatus:
+    """The node's own status.
+
+    :param state: its life cycle state.
+    :param fault: why the last transition failed; "" if it did not.
+    :param facts: what is loaded (bundle, providers, ...).
+    :param now, before: statistics of now and of the report before; None unless active.
+    """
+    level, message = DiagnosticStatus.OK, state
+    values = {"state": state, **facts}
+    if fault:
+        level, message = DiagnosticStatus.ERROR, f"{state}: {fault}"
+    elif now is not None:
+        level, message = _running(now, before)
+        values |= {"period_s": f"{now.period_s:.4f}", **dict(sorted(now.counts.items()))}
+        values |= _latency(now.latencies_s)
+        values |= {f"fault {cause}": count for cause, count in sorted(now.faults.items())}
+    return _status(name, level, message, str(facts.get("bundle", "")), values)
+
+
+def _running(now: Statistics, before: Statistics | None) -> tuple[bytes, str]:
+    grown = {key: now.counts.get(key, 0) - (before.counts.get(key, 0) if before else 0) for key in _COUNTS}
+    skipped = grown["skipped_predictions"]
+    if before is not None and "video" in now.statuses and "video" in before.statuses:
+        skipped += now.statuses["video"].skipped - before.statuses["video"].skipped
+    if now.failures:
+        return DiagnosticStatus.ERROR, f"inference failed {now.failures} times: {now.last_failure}"
+    if grown["predictions"] <= 0:
+        return DiagnosticStatus.WARN, "no predictions: the clock stands still or has not started"
+    if grown["status_no_input"] == grown["predictions"]:
+        return DiagnosticStatus.WARN, "no sensor has anything to say: check topics and sensors"
+    if skipped > 0:
+        return DiagnosticStatus.WARN, f"too slow: {skipped} frames skipped"
+    return DiagnosticStatus.OK, "active"
+
+
+def _latency(latencies_s: tuple[float, ...]) -> dict[str, str]:
+    if not latencies_s:
+        return {}
+    p50, p95, p99 = np.percentile(latencies_s, (50, 95, 99)) * 1e3
+    return {
+        "latency_ms_p50": f"{p50:.1f}",
+        "latency_ms_p95": f"{p95:.1f}",
+        "latency_ms_p99": f"{p99:.1f}",
+        "latency_ms_max": f"{max(latencies_s) * 1e3:.1f}",
+    }
+
+
+def sensor_status(name: str, topic: str, status: SensorStatus, extra: Mapping[str, Any]) -> DiagnosticStatus:
+    """A sensor's status; `topic` is where it is heard, `extra` what only this kind of sensor counts."""
+    message = status.state.name
+    if status.state is SensorState.CORRUPT:
+        message += f": {status.last_cause}"
+    elif status.state in (SensorState.WAITING, SensorState.STALE):
+        message += f": nothing on {topic}"
+    values = {
+        "state": status.state.name,
+        "age_s": "none yet" if math.isinf(status.age_s) else f"{status.age_s:.3f}",
+        "rate_hz": f"{status.rate_hz:.2f}",
+        "received": status.received + status.rejected,
+        "skipped": status.skipped,
+        "rejected": status.rejected,
+        "last_cause": status.last_cause,
+        **extra,
+    }
+    return _status(name, _LEVELS[status.state], message, topic, values)
+
+
+def _status(name: str, level: bytes, message: str, hardware: str, values: Mapping[str, Any]) -> DiagnosticStatus:
+    pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+    return DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware, values=pairs)

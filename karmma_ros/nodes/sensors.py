@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's sensors: each owns its topic, its decoding, its waiting messages and its health.
+
+Receiving only stores (`store`); the worker takes what waits and decodes it (`take`, `decode`). The messages come from
+`karmma_ros.messages`; nothing here knows of the network.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from sensor_msgs.msg import CompressedImage, Image
+
+from karmma_msgs.msg import Audio
+from karmma_ros.errors import SampleError
+from karmma_ros.flow import MAX_INTERVAL_S
+from karmma_ros.health import SensorHealth, SensorState, SensorStatus
+from karmma_ros.messages import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb
+from karmma_ros.nodes.parameters import Settings
+
+__all__ = ["Arrival", "AudioSensor", "CameraSensor", "FlowSensor", "Sensor", "check_stamp", "make_sensors", "stamp_of"]
+
+M = TypeVar("M")
+_ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+@dataclass(frozen=True)
+class Arrival(Generic[M]):
+    """A message and when it came."""
+
+    message: M
+    stamp_ns: int  # the header's, corrected by the sensor's stamp offset
+    now_s: float  # steady time at which it arrived
+
+
+def stamp_of(message: Any) -> int:
+    """A stamped message's stamp [ns]."""
+    stamp = message.header.stamp
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+class Sensor(Generic[M]):
+    """One modality's sensor. The worker's lock guards everything but `decode`."""
+
+    name: str
+    topic: str
+    message_type: type
+    depth = 1  # messages the middleware keeps, and `store` too
+
+    def __init__(self, settings: Settings) -> None:
+        self.offset_ns = round(settings.stamp_offset(self.name) * 1e9)
+        self.health = SensorHealth(enabled=self.name in settings.modalities)
+        self._waiting: deque[Arrival[M]] = deque()
+        self._passed_over: list[float] = []  # arrival times of messages that newer ones replaced
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Takes over the settings that may change while the node runs."""
+        self.health.min_timeout_s = settings.stale_min_timeout
+        self.health.timeout_intervals = settings.stale_intervals
+        self.health.recovery_samples = settings.stale_recovery
+        self.health.corrupt_after = settings.corrupt_samples
+
+    def store(self, arrival: Arrival[M]) -> None:
+        """Keeps a message until the worker has time; one that it had no time for is passed over."""
+        if len(self._waiting) == self.depth:
+            self._passed_over.append(self._waiting.popleft().now_s)
+        self._waiting.append(arrival)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `take` has something."""
+        return bool(self._waiting)
+
+    def take(self) -> list[Arrival[M]]:
+        """What waits, oldest first; the messages passed over are accounted for."""
+        for now_s in self._passed_over:
+            self.health.received(now_s)
+        self.health.skipped(len(self._passed_over))
+        self._passed_over.clear()
+        taken = list(self._waiting)
+        self._waiting.clear()
+        return taken
+
+    def drop(self) -> None:
+        """Forgets what waits."""
+        self._waiting.clear()
+        self._passed_over.clear()
+
+    def state(self, now_s: float) -> SensorState:
+        """The state at steady time `now_s`; messages that wait have arrived, whatever becomes of them."""
+        return self.health.state(self._judged_s(now_s))
+
+    def status(self, now_s: float) -> SensorStatus:
+        """State and counters at steady time `now_s`."""
+        return self.health.status(self._judged_s(now_s))
+
+    def _judged_s(self, now_s: float) -> float:
+        first = self._passed_over[0] if self._passed_over else self._waiting[0].now_s if self._waiting else now_s
+        return min(now_s, first)
+
+    def restart(self) -> None:
+        """The stamps start anew: forgets what was learned from them, and the statistics."""
+        self.drop()
+        self.health.reset()
+
+
+class CameraSensor(Sensor[Any]):
+    """Frames: `image`, or `image/compressed`."""
+
+    name = "video"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._max_pixels = settings.image_max_pixels
+        compressed = settings.image_transport == "compressed"
+        self.topic = "image/compressed" if compressed else "image"
+        self.message_type = CompressedImage if compressed else Image
+        self._to_rgb: Callable[..., npt.NDArray[np.uint8]] = compressed_to_rgb if compressed else image_to_rgb
+
+    def configure(self, settings: Settings) -> None:
+        super().configure(settings)
+        self._rotate = settings.image_rotate
+
+    def decode(self, message: Any) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB, upright.
+
+        :raises SampleError: the message cannot be used.
+        """
+        rgb = self._to_rgb(message, max_pixels=self._max_pixels)
+        return cv2.rotate(rgb, _ROTATIONS[self._rotate]) if self._rotate else rgb  # type: ignore[return-value]
+
+
+class FlowSensor(Sensor[Image]):
+    """Optical flow: 32FC2 fields."""
+
+    name = "flow"
+    topic = "flow"
+    message_type = Image
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._max_pixels = settings.flow_max_pixels
+        self._per_frame = settings.flow_unit == "pixels_per_frame"
+        self.follows_camera = settings.flow_source == "camera"
+        self.unusable = 0  # fields without an interval, or across a time when the camera was not OK
+        self._last_ns: int | None = None
+
+    def interval_s(self, stamp_ns: int) -> float | None:
+        """[s] that a field spans: from the stamp of the one before. None when unknown or more than 0.2 s.
+
+        Asked once for each field, in the order they come.
+        """
+        last_ns, self._last_ns = self._last_ns, stamp_ns
+        if last_ns is None or not 0 < stamp_ns - last_ns <= round(MAX_INTERVAL_S * 1e9):
+            return None
+        return (stamp_ns - last_ns) * 1e-9
+
+    def decode(self, message: Image, interval_s: float | None) -> npt.NDArray[np.float32] | None:
+        """(H, W, 2) float32, image widths per second; None when the field's interval is needed and unknown.
+
+        :raises SampleError: the message cannot be used.
+        """
+        pixels = flow_to_field(message, max_pixels=self._max_pixels)
+        scale = 1 / pixels.shape[1]
+        if self._per_frame:
+            if interval_s is None:
+                return None
+            scale /= interval_s
+        return pixels * np.float32(scale)
+
+    def restart(self) -> None:
+        super().restart()
+        self._last_ns = None
+
+
+class AudioSensor(Sensor[Audio]):
+    """Sound in chunks."""
+
+    name = "audio"
+    topic = "audio"
+    message_type = Audio
+    depth = 50
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._max_chunk_s = settings.audio_max_chunk
+
+    def decode(self, message: Audio) -> tuple[npt.NDArray[np.float32], int]:
+        """((n, channels) float32, sample rate [Hz]).
+
+        :raises SampleError: the message cannot be used.
+        """
+        return audio_to_chunk(message, max_seconds=self._max_chunk_s)
+
+
+def make_sensors(names: Mapping[str, Any], settings: Settings) -> dict[str, Sensor[Any]]:
+    """A sensor for each modality of the bundle, in its order."""
+    known: dict[str, type[Sensor[Any]]] = {kind.name: kind for kind in (CameraSensor, FlowSensor, AudioSensor)}
+    return {name: known[name](settings) for name in names}
+
+
+def check_stamp(stamp_ns: int, clock_ns: int, tolerance_s: float) -> None:
+    """Refuses stamps that cannot be.
+
+    :param clock_ns: the node's clock; 0 when it is not known yet (simulated time before the first tick).
+    :raises SampleError: no stamp, or one in the future.
+    """
+    if stamp_ns <= 0:
+        raise SampleError("no stamp", "header.stamp is 0: set it to the time the sample was taken")
+    if clock_ns > 0 and stamp_ns - clock_ns > tolerance_s * 1e9:
+        raise SampleError(
+            "stamp in the future",
+            f"{(stamp_ns - clock_ns) * 1e-9:.2f} s ahead of the clock: synchronise the machines' clocks, "
+            "or set use_sim_time on both sides",
+        )

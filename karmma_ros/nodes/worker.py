@@ -1,0 +1,426 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one thread that decodes and infers, newest first.
+
+Subscriptions hand messages to `receive`, which only stores them and wakes the thread. Each pass takes the newest frame
+(or the timer's turn), then the newest flow field, then the sound: a machine that is too slow for every frame still
+gives every sensor its turn, and on one that is fast enough a frame waits for one extractor run at most.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from karmma_ros.errors import EngineError, SampleError
+from karmma_ros.health import SensorState, SensorStatus
+from karmma_ros.nodes.faults import FaultLog
+from karmma_ros.nodes.parameters import Settings
+from karmma_ros.nodes.sensors import Arrival, AudioSensor, CameraSensor, FlowSensor, Sensor, check_stamp, stamp_of
+from karmma_ros.pacing import Pacer
+from karmma_ros.recognizer import Prediction, Recognizer, Status
+from karmma_ros.window import to_ns
+
+__all__ = ["CAMERA", "TIMER", "Outcome", "Statistics", "Worker"]
+
+CAMERA, TIMER = 0, 1  # ActionPrediction.trigger
+_AUDIO_LIMIT = 2  # grid points of sound encoded per pass
+_FAR_S = 10.0  # [s] between a stamp and the node's clock that mean they are not the same clock
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A prediction with all that its message needs."""
+
+    prediction: Prediction
+    trigger: int
+    stamp_ns: int  # for the header: the frame's own stamp, or the same clock's time
+    frame_id: str
+    statuses: Mapping[str, SensorStatus]
+    latency_s: float
+    processing_s: float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What happened since activation (or the last jump of the clock)."""
+
+    counts: Mapping[str, int]
+    latencies_s: tuple[float, ...]  # of the last predictions
+    period_s: float
+    faults: Mapping[str, int]
+    failures: int  # failed runs since the last `statistics()`
+    last_failure: str  # the last one's error
+    statuses: Mapping[str, SensorStatus]
+
+
+class Worker:
+    """Owns the thread, the pacer and what waits for them; `recognizer` does the work."""
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        sensors: Mapping[str, Sensor[Any]],
+        settings: Settings,
+        *,
+        follow_clock: Callable[[], bool],
+        clock: Callable[[], int],
+        publish: Callable[[Outcome], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        """:param follow_clock: whether the clock is simulated time.
+        :param clock: the node's clock [ns]; 0 while unknown.
+        :param publish: called from the thread, once for each prediction.
+        :param warn: logs one line.
+        """
+        self._recognizer = recognizer
+        self._sensors = sensors
+        self._settings = settings
+        self._clock = clock
+        self._follow_clock = follow_clock
+        self._publish = publish
+        self._warn = warn
+        # Guards all below. Held for bookkeeping only, never while decoding, inferring or publishing.
+        self._wake = threading.Condition()
+        self._pacer = Pacer(
+            rate_hz=settings.rate,
+            max_rate_hz=settings.max_rate,
+            back_s=recognizer.bundle.window_s + 1.0,
+        )
+        self._faults = FaultLog(warn)
+        self._thread: threading.Thread | None = None
+        self._running = False
+        self._epoch = 0  # counts restarts: work begun before one is not published after it
+        self._begin()
+
+    def _begin(self) -> None:
+        """Everything that a restart forgets."""
+        self._counts: Counter[str] = Counter()
+        self._latencies: deque[float] = deque(maxlen=300)
+        self._camera_ok_since_ns: int | None = None
+        self._frame_id = ""
+        self._broken = ""  # an extractor's error since the last prediction
+        self._failures, self._last_failure = 0, ""
+        self._hinted = False
+
+    # --- called from the executor's thread ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts the thread, with nothing known of any sensor."""
+        self.restart()
+        self._running = True
+        self._thread = threading.Thread(target=self._run, name="karmma_worker", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stops the thread and waits for it."""
+        with self._wake:
+            self._running = False
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def restart(self) -> None:
+        """Forgets window, health and statistics: the clock has jumped back, or is another one."""
+        with self._wake:
+            self._restart()
+            self._wake.notify()
+
+    def _restart(self) -> None:
+        self._epoch += 1
+        self._begin()
+        self._pacer.reset()
+        self._pacer.follow_clock = self._follow_clock()
+        self._recognizer.reset()
+        for sensor in self._sensors.values():
+            sensor.restart()
+
+    def tick(self) -> None:
+        """Simulated time has moved."""
+        with self._wake:
+            self._wake.notify()
+
+    def configure(self, settings: Settings) -> None:
+        """Takes over the settings that may change while the node runs."""
+        with self._wake:
+            self._settings = settings
+            self._recognizer.top_k = settings.top_k
+            self._recognizer.min_score = settings.min_score
+            self._pacer.max_rate_hz = settings.max_rate
+            for name, sensor in self._sensors.items():
+                sensor.configure(settings)
+                if sensor.health.enabled and name not in settings.modalities:
+                    sensor.restart()
+                sensor.health.enabled = name in settings.modalities
+            self._recognizer.modalities = [name for name in self._sensors if name in settings.modalities]
+            self._wake.notify()
+
+    def receive(self, name: str, message: Any) -> None:
+        """Stores a message that has just arrived."""
+        now_s, clock_ns = time.monotonic(), self._clock()
+        sensor = self._sensors[name]
+        stamp_ns = stamp_of(message)
+        with self._wake:
+            if not self._running or not sensor.health.enabled:
+                return
+            try:
+                if stamp_ns > 0:
+                    stamp_ns += sensor.offset_ns
+                check_stamp(stamp_ns, clock_ns, self._settings.future_tolerance)
+            except SampleError as error:
+                self._reject(sensor, error, now_s)
+                return
+            self._hint(stamp_ns, clock_ns)
+            if self._pacer.arrived(name, stamp_ns, now_s, clock_ns):
+                self._warn(f"{name}: the stamps have jumped back: starting afresh")
+                self._restart()
+                self._pacer.arrived(name, stamp_ns, now_s, clock_ns)
+            sensor.store(Arrival(message, stamp_ns, now_s))
+            self._wake.notify()
+
+    def _hint(self, stamp_ns: int, clock_ns: int) -> None:
+        if not self._hinted and clock_ns - stamp_ns > _FAR_S * 1e9:
+            self._hinted = True
+            age_s = (clock_ns - stamp_ns) * 1e-9
+            self._warn(
+                f"stamps are {age_s:.0f} s older than the clock, which works; "
+                "if this is a recording, play it with --clock and set use_sim_time"
+            )
+
+    def statistics(self) -> Statistics:
+        """For the diagnostics."""
+        now_s = time.monotonic()
+        with self._wake:
+            counts = Counter(self._counts)
+            for graph, runs in self._recognizer.engine.runs.items():
+                counts[f"{graph}_runs"] = runs
+            failures, self._failures = self._failures, 0
+            return Statistics(
+                counts=counts,
+                latencies_s=tuple(self._latencies),
+                period_s=self._pacer.period_s,
+                faults=dict(self._faults.counts),
+                failures=failures,
+                last_failure=self._last_failure,
+                statuses=self._statuses(now_s),
+            )
+
+    # --- the thread --------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while self._running:
+            busy = self._step(self._frame_or_timer)
+            busy = self._step(self._flow) or busy
+            busy = self._step(self._audio) or busy
+            if not busy:
+                self._rest()
+
+    def _rest(self) -> None:
+        """Sleeps until a message, a tick or the timer's turn."""
+        with self._wake:
+            if not self._running or any(sensor.waiting for sensor in self._sensors.values()):
+                return
+            wait_s = self._pacer.wait_s(time.monotonic(), self._clock())
+            if wait_s is None or wait_s > 0:
+                self._wake.wait(wait_s)
+
+    def _step(self, step: Callable[[], bool]) -> bool:
+        try:
+            return step()
+        except Exception as error:  # nothing that a sensor or a graph does may end the thread
+            if self._running:
+                with self._wake:
+                    self._failed("worker", error)
+            return False
+
+    def _take(self, name: str) -> tuple[list[Arrival[Any]], int]:
+        with self._wake:
+            sensor = self._sensors.get(name)
+            return ([] if sensor is None else sensor.take()), self._epoch
+
+    def _frame_or_timer(self) -> bool:
+        taken, epoch = self._take(CameraSensor.name)
+        if taken:
+            self._frame(taken[-1], epoch)
+            return True
+        with self._wake:
+            due = self._pacer.poll(time.monotonic(), self._clock())
+            if due is not None:
+                self._counts["skipped_predictions"] += due.skipped
+        if due is None:
+            return False
+        self._predict(due.stamp_ns, TIMER, due.due_s, epoch, None, time.perf_counter())
+        return True
+
+    def _frame(self, arrival: Arrival[Any], epoch: int) -> None:
+        """Encodes a frame, and predicts if it triggers."""
+        started = time.perf_counter()
+        camera = self._sensors[CameraSensor.name]
+        assert isinstance(camera, CameraSensor)
+        with self._wake:
+            if camera.health.state(arrival.now_s) is not SensorState.OK:
+                self._camera_ok_since_ns = None
+        sample = self._decode(camera, arrival, epoch, lambda: camera.decode(arrival.message))
+        if sample is None:
+            return
+        state, rgb = sample
+        with self._wake:
+            self._frame_id = arrival.message.header.frame_id
+            if state is not SensorState.OK:
+                self._camera_ok_since_ns = None
+            elif self._camera_ok_since_ns is None:
+                self._camera_ok_since_ns = arrival.stamp_ns
+        if state is SensorState.OK:
+            self._encode(camera, arrival, epoch, lambda: self._recognizer.push(camera.name, arrival.stamp_ns, rgb))
+        with self._wake:
+            triggers = epoch == self._epoch and self._pacer.triggers(arrival.stamp_ns)
+        if triggers:
+            self._predict(arrival.stamp_ns, CAMERA, arrival.now_s, epoch, arrival.message, started)
+
+    def _flow(self) -> bool:
+        taken, epoch = self._take(FlowSensor.name)
+        if not taken:
+            return False
+        arrival = taken[-1]
+        flow = self._sensors[FlowSensor.name]
+        assert isinstance(flow, FlowSensor)
+        interval_s = flow.interval_s(arrival.stamp_ns)
+        sample = self._decode(flow, arrival, epoch, lambda: (flow.decode(arrival.message, interval_s),))
+        if sample is None:
+            return True
+        state, (field,) = sample
+        with self._wake:
+            usable = field is not None and self._camera_was_ok(flow, arrival, interval_s)
+            flow.unusable += not usable
+        if usable and state is SensorState.OK:
+            self._encode(flow, arrival, epoch, lambda: self._recognizer.push(flow.name, arrival.stamp_ns, field))
+        return True
+
+    def _camera_was_ok(self, flow: FlowSensor, arrival: Arrival[Any], interval_s: float | None) -> bool:
+        """Whether the camera that a field was computed from was OK all the time that the field spans.
+
+        A camera switched off by the user is not judged: nothing is known of it.
+        """
+        camera = self._sensors.get(CameraSensor.name)
+        if not flow.follows_camera or camera is None or not camera.health.enabled:
+            return True
+        # As of the field's arrival: the frames that came after it say nothing about its time.
+        if camera.state(arrival.now_s) is not SensorState.OK:
+            self._camera_ok_since_ns = None
+        since_ns = self._camera_ok_since_ns
+        if since_ns is None:
+            return False
+        period_ns = to_ns(self._pacer.period_s)
+        begins_ns = arrival.stamp_ns - (period_ns if interval_s is None else to_ns(interval_s))
+        return begins_ns >= since_ns - period_ns // 4  # stamps jitter, and flow may carry its own
+
+    def _audio(self) -> bool:
+        taken, epoch = self._take(AudioSensor.name)
+        if not taken:
+            return False
+        audio = self._sensors[AudioSensor.name]
+        assert isinstance(audio, AudioSensor)
+        state = SensorState.WAITING
+        for arrival in taken:
+
+            def store(arrival: Arrival[Any] = arrival) -> int:
+                samples, rate = audio.decode(arrival.message)
+                return self._recognizer.store_audio(arrival.stamp_ns, samples, rate)
+
+            sample = self._decode(audio, arrival, epoch, store)
+            state = sample[0] if sample is not None else state
+        # While the microphone is not live, what has become due is passed over.
+        limit = _AUDIO_LIMIT if state is SensorState.OK else 0
+
+        def encode() -> None:
+            _, skipped = self._recognizer.encode_due_audio(limit)
+            with self._wake:
+                audio.health.skipped(skipped if limit else 0)
+
+        self._encode(audio, taken[-1], epoch, encode)
+        return True
+
+    def _decode(
+        self, sensor: Sensor[Any], arrival: Arrival[Any], epoch: int, decode: Callable[[], Any]
+    ) -> tuple[SensorState, Any] | None:
+        """Decodes a message and tells the sensor's health; (state, sample), or None for a bad or outdated one."""
+        try:
+            sample = decode()
+        except SampleError as error:
+            with self._wake:
+                if epoch == self._epoch:
+                    self._reject(sensor, error, arrival.now_s)
+            return None
+        with self._wake:
+            # Content health (covered, frozen, muted) will be judged here, on the decoded sample.
+            state = sensor.health.received(arrival.now_s)
+            return (state, sample) if epoch == self._epoch else None
+
+    def _encode(self, sensor: Sensor[Any], arrival: Arrival[Any], epoch: int, encode: Callable[[], Any]) -> None:
+        try:
+            encode()
+            with self._wake:
+                if epoch != self._epoch:  # a restart came between: one token of the old time would outlast the new ones
+                    self._recognizer.clear(sensor.name)
+        except SampleError as error:
+            with self._wake:
+                if epoch == self._epoch:
+                    self._reject(sensor, error, arrival.now_s)
+        except EngineError as error:
+            with self._wake:
+                self._broken = f"{sensor.name}: {error}"
+                self._failed(sensor.name, error)
+
+    def _reject(self, sensor: Sensor[Any], error: SampleError, now_s: float) -> None:
+        sensor.health.rejected(now_s, error.cause)
+        self._faults.report(sensor.name, error, now_s)
+
+    def _failed(self, where: str, error: Exception) -> None:
+        self._failures += 1
+        self._last_failure = f"{where}: {error}"
+        self._faults.report(where, error, time.monotonic())
+
+    def _predict(
+        self, stamp_ns: int, trigger: int, due_s: float, epoch: int, frame: Any | None, started: float
+    ) -> None:
+        """Predicts and publishes, unless a restart came between."""
+        prediction = self._recognizer.predict(stamp_ns)
+        now_s, clock_ns = time.monotonic(), self._clock()
+        camera = self._sensors.get(CameraSensor.name)
+        with self._wake:
+            if epoch != self._epoch or not self._running:
+                return
+            broken, self._broken = self._broken, ""
+            if prediction.status is Status.FAILED:
+                self._failed("fusion", EngineError(prediction.error))
+            elif broken:
+                # A result from the other sensors would hide that this machine no longer does what it was set up for.
+                prediction = replace(
+                    prediction, status=Status.FAILED, actions=(), verbs=(), nouns=(), logits={}, error=broken
+                )
+            latency_s = max(0.0, now_s - due_s)
+            since_stamp_s = (clock_ns - stamp_ns) * 1e-9
+            # Where stamps and clock are not the same clock, the time since arrival is all that is known.
+            if trigger == CAMERA and clock_ns > 0 and abs(since_stamp_s) < _FAR_S:
+                latency_s = since_stamp_s
+            self._counts["predictions"] += 1
+            self._counts[f"status_{prediction.status.name.lower()}"] += 1
+            self._counts["camera_triggered" if trigger == CAMERA else "timer_triggered"] += 1
+            self._latencies.append(latency_s)
+            outcome = Outcome(
+                prediction=prediction,
+                trigger=trigger,
+                stamp_ns=stamp_ns - (camera.offset_ns if camera is not None else 0),
+                frame_id=frame.header.frame_id if frame is not None else self._frame_id,
+                statuses=self._statuses(now_s),
+                latency_s=latency_s,
+                processing_s=time.perf_counter() - started,
+            )
+        self._publish(outcome)
+
+    def _statuses(self, now_s: float) -> dict[str, SensorStatus]:
+        return {name: sensor.status(now_s) for name, sensor in self._sensors.items()}

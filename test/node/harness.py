@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs nodes as processes of their own, plays sensors to them over DDS at an exact pace, and collects what they say."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import rclpy
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image
+
+from karmma_msgs.msg import ActionPrediction, Audio, Labels, ModalityStatus
+from karmma_ros import transport
+
+T = TypeVar("T")
+NODE = "karmma_ros.nodes.action_node"
+RATE = 30
+STATES = {value: name for name, value in vars(ModalityStatus).items() if name.isupper() and isinstance(value, int)}
+
+
+@dataclass(frozen=True)
+class Received:
+    """A prediction and when it was heard (steady time)."""
+
+    message: ActionPrediction
+    at_s: float
+
+    @property
+    def stamp_ns(self) -> int:
+        return ns_of(self.message.header.stamp)
+
+    @property
+    def camera(self) -> bool:
+        return self.message.trigger == ActionPrediction.CAMERA
+
+    def state(self, modality: str) -> str:
+        return STATES[self.modality(modality).state]
+
+    def modality(self, name: str) -> ModalityStatus:
+        return next(m for m in self.message.modalities if m.name == name)
+
+    def scores(self) -> dict[str, float]:
+        return {label.name: label.score for label in self.message.verbs}
+
+
+def ns_of(stamp: Time) -> int:
+    return stamp.sec * 10**9 + stamp.nanosec
+
+
+def time_of(ns: int) -> Time:
+    return Time(sec=ns // 10**9, nanosec=ns % 10**9)
+
+
+class Process:
+    """A node's process; its output is kept in a file and shown when something is awaited in vain."""
+
+    def __init__(self, command: Sequence[str], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("w") as output:
+            self.popen = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def end(self, sent: signal.Signals = signal.SIGINT, timeout_s: float = 10.0) -> int:
+        """Sends a signal and waits for the end; returns the exit status."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(sent)
+        try:
+            return self.popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+            raise AssertionError(f"did not end within {timeout_s} s of {sent.name}:\n{self.output}") from None
+
+
+def start(log: Path, environment: dict[str, str], *, path: Path | None = None, **parameters: Any) -> Process:
+    """Starts the action node, or the script at `path`; parameter `image__rotate` is `image.rotate`."""
+    target = ["-m", NODE] if path is None else [str(path)]
+    command = [sys.executable, *target, "--ros-args"]
+    for name, value in parameters.items():
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        command += ["-p", f"{name.replace('__', '.')}:={text}"]
+    return Process(command, environment, log)
+
+
+class Robot:
+    """Sensors, ears and hands on the other side of DDS. Everything heard is kept; waiting is on events."""
+
+    def __init__(self, *, compressed: bool = False) -> None:
+        transport.prepare()
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=int(os.environ["ROS_DOMAIN_ID"]))
+        self.node = rclpy.create_node("robot", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._heard = threading.Condition()
+        self.predictions: list[Received] = []
+        self.labels: list[Labels] = []
+        self.diagnostics: list[DiagnosticArray] = []
+        self.watched: Process | None = None  # whose output to show on a timeout
+        self.compressed = compressed
+        sensor = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        self.images = (
+            self.node.create_publisher(CompressedImage, "image/compressed", sensor)
+            if compressed
+            else self.node.create_publisher(Image, "image", sensor)
+        )
+        self.flows = self.node.create_publisher(Image, "flow", sensor)
+        self.sounds = self.node.create_publisher(Audio, "audio", QoSProfile(depth=50))
+        self.clock = self.node.create_publisher(Clock, "/clock", 10)
+        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        self.node.create_subscription(ActionPrediction, "/action_node/actions", self._prediction, 100)
+        self.node.create_subscription(Labels, "/action_node/labels", self._label, latched)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostic, 10)
+        self._change = self.node.create_client(ChangeState, "/action_node/change_state")
+        self._state = self.node.create_client(GetState, "/action_node/get_state")
+        self._set = self.node.create_client(SetParameters, "/action_node/set_parameters")
+        self._spinning = threading.Thread(target=self._spin, daemon=True)
+        self._spinning.start()
+
+    def _spin(self) -> None:
+        while self._context.ok():
+            with suppress(ExternalShutdownException):
+                self._executor.spin_once(timeout_sec=0.1)
+
+    def close(self) -> None:
+        self._context.try_shutdown()
+        self._spinning.join()
+        self.node.destroy_node()
+
+    def _prediction(self, message: ActionPrediction) -> None:
+        self._keep(self.predictions, Received(message, time.monotonic()))
+
+    def _label(self, message: Labels) -> None:
+        self._keep(self.labels, message)
+
+    def _diagnostic(self, message: DiagnosticArray) -> None:
+        self._keep(self.diagnostics, message)
+
+    def _keep(self, where: list[T], what: T) -> None:
+        with self._heard:
+            where.append(what)
+            self._heard.notify_all()
+
+    def forget(self) -> None:
+        """Drops what was heard so far."""
+        with self._heard:
+            self.predictions, self.labels, self.diagnostics = [], [], []
+
+    def wait(self, what: str, ready: Callable[[], T | None], timeout_s: float = 10.0) -> T:
+        """Waits until `ready` gives something true, looking again whenever a message is heard."""
+        end = time.monotonic() + timeout_s
+        with self._heard:
+            while True:
+                result = ready()
+                if result:
+                    return result
+                left = end - time.monotonic()
+                if left <= 0:
+                    output = self.watched.output if self.watched else ""
+                    raise AssertionError(f"waited {timeout_s} s in vain for {what}\n{output}")
+                # Discovery is no message: it has to be looked at now and then.
+                self._heard.wait(min(left, 0.02))
+
+    # --- services ----------------------------------------------------------------------------------------------------
+
+    def _call(self, client: Any, request: Any, timeout_s: float = 15.0) -> Any:
+        self.wait(client.srv_name, client.service_is_ready, timeout_s)
+        future = client.call_async(request)
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        assert done.wait(timeout_s), f"{client.srv_name} did not answer\n{self.watched.output if self.watched else ''}"
+        return future.result()
+
+    def change_state(self, transition: int) -> bool:
+        return self._call(self._change, ChangeState.Request(transition=Transition(id=transition))).success
+
+    def state(self) -> str:
+        return self._call(self._state, GetState.Request()).current_state.label
+
+    def set_parameter(self, name: str, value: Any) -> tuple[bool, str]:
+        """Sets a parameter; (accepted, reason)."""
+        kinds = {bool: "bool", int: "integer", float: "double", str: "string", list: "string_array"}
+        kind = kinds[type(value)]
+        typed = ParameterValue(type=getattr(ParameterType, f"PARAMETER_{kind.upper()}"), **{f"{kind}_value": value})
+        result = self._call(self._set, SetParameters.Request(parameters=[Parameter(name=name, value=typed)])).results[0]
+        return result.successful, result.reason
+
+    # --- waiting -----------------------------------------------------------------------------------------------------
+
+    def wait_matched(self, *publishers: Any) -> None:
+        """Waits until the node hears these publishers (all three sensors by default) and is heard."""
+        for publisher in publishers or (self.images, self.flows, self.sounds):
+            self.wait(f"a subscriber of {publisher.topic_name}", lambda p=publisher: p.get_subscription_count() > 0)
+        self.wait("predictions", lambda: self.predictions)
+
+    def wait_prediction(self, what: str, test: Callable[[Received], bool], timeout_s: float = 10.0) -> Received:
+        """The first prediction from now on that passes."""
+        start_at = len(self.predictions)
+        return self.wait(what, lambda: next((p for p in self.predictions[start_at:] if test(p)), None), timeout_s)
+
+    def wait_status(self, what: str, name: str, test: Callable[[DiagnosticStatus], bool]) -> DiagnosticStatus:
+        """The first status of this name in /diagnostics from now on that passes."""
+        start_at = len(self.diagnostics)
+        return self.wait(
+            what,
+            lambda: next(
+                (s for array in self.diagnostics[start_at:] for s in array.status if s.name == name and test(s)), None
+            ),
+        )
+
+    # --- sensors -----------------------------------------------------------------------------------------------------
+
+    def send_image(self, stamp_ns: int, rgb: np.ndarray, encoding: str = "rgb8") -> None:
+        message: Any
+        if self.compressed:
+            encoded = cv2.imencode(".jpg", rgb[..., ::-1])[1]
+            message = CompressedImage(format="rgb8; jpeg compressed bgr8", data=array.array("B", encoded.tobytes()))
+        else:
+            height, width = rgb.shape[:2]
+            message = Image(height=height, width=width, encoding=encoding, step=3 * width)
+            message.data = array.array("B", rgb.tobytes())
+        message.header.stamp = time_of(stamp_ns)
+        message.header.frame_id = "camera"
+        self.images.publish(message)
+
+    def send_flow(self, stamp_ns: int, flow: np.ndarray) -> None:
+        height, width = flow.shape[:2]
+        message = Image(height=height, width=width, encoding="32FC2", step=8 * width)
+        message.data = array.array("B", flow.astype(np.float32).tobytes())
+        message.header.stamp = time_of(stamp_ns)
+        self.flows.publish(message)
+
+    def send_sound(self, stamp_ns: int, mono: np.ndarray, rate: int = 16_000) -> None:
+        message = Audio(sample_rate=rate, channels=1, samples=array.array("f", mono.astype(np.float32).tobytes()))
+        message.header.stamp = time_of(stamp_ns)
+        self.sounds.publish(message)
+
+    def play(
+        self,
+        duration_s: float,
+        *,
+        video: bool | Callable[[int], bool] = True,
+        flow: bool = True,
+        audio: bool = True,
+        picture: Callable[[int], np.ndarray] | None = None,
+        age_s: float = 0.0,
+        on_tick: Callable[[int], None] | None = None,
+    ) -> Played:
+        """Plays sensors at 30 Hz in real time: frame, flow and the 1/30 s of sound before it, all stamped by one grid.
+
+        :param video: whether, or which frames (by index), are sent.
+        :param picture: index -> RGB image.
+        :param age_s: how old the stamps are.
+        """
+        picture = picture or (lambda index: np.full((48, 64, 3), 40 + 50 * (index % 4), np.uint8))
+        field = np.ones((12, 16, 2), np.float32)
+        count = round(duration_s * RATE)
+        begin_s, begin_ns = time.monotonic() + 0.005, time.time_ns() + 5_000_000 - round(age_s * 1e9)
+        stamps: list[int] = []
+        for index in range(count):
+            pause = begin_s + index / RATE - time.monotonic()
+            if pause > 0:
+                time.sleep(pause)
+            stamp = begin_ns + index * 10**9 // RATE
+            if video is True or (callable(video) and video(index)):
+                self.send_image(stamp, picture(index))
+                stamps.append(stamp)
+            if flow:
+                self.send_flow(stamp, field)
+            if audio:
+                tone = np.sin(2 * np.pi * 440 * np.arange(533) / 16_000) * 0.3
+                self.send_sound(stamp - 33_312_500, tone)
+            if on_tick is not None:
+                on_tick(index)
+        pause = begin_s + count / RATE - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
+        return Played(begin_s, begin_s + count / RATE, begin_ns, stamps)
+
+    def heard(self, start_s: float, end_s: float) -> list[Received]:
+        """Predictions heard in [start, end) of steady time."""
+        with self._heard:
+            return [p for p in self.predictions if start_s <= p.at_s < end_s]
+
+
+@dataclass(frozen=True)
+class Played:
+    """What `play` sent, and when (steady time)."""
+
+    start_s: float
+    end_s: float
+    start_ns: int
+    frames: list[int]  # stamps of the frames sent
+
+
+@contextmanager
+def robot(*, compressed: bool = False) -> Iterator[Robot]:
+    """A robot for a test."""
+    made = Robot(compressed=compressed)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextmanager
+def node_and_robot(
+    log: Path, environment: dict[str, str], *, path: Path | None = None, compressed: bool = False, **parameters: Any
+) -> Iterator[tuple[Process, Robot]]:
+    """A running node and a robot around it. Afterwards the node is gone, and must have ended with exit status 0."""
+    process = start(log, environment, path=path, **parameters)
+    try:
+        with robot(compressed=compressed) as made:
+            made.watched = process
+            yield process, made
+        assert process.end() == 0, process.output
+    finally:
+        if process.popen.poll() is None:
+            process.popen.kill()
+            process.popen.wait()
+
+
+def assert_increasing(predictions: Sequence[Received]) -> None:
+    """All stamps strictly increase."""
+    stamps = [p.stamp_ns for p in predictions]
+    assert all(b > a for a, b in pairwise(stamps))
+
+
+def value(status: DiagnosticStatus, key: str) -> str | None:
+    """A value of a diagnostic status."""
+    return next((pair.value for pair in status.values if pair.key == key), None)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings and simulated time: old stamps, a clock that stands still, a clock that jumps; and compressed images."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+from node.harness import RATE, Robot, assert_increasing, node_and_robot, time_of
+from rosgraph_msgs.msg import Clock
+from toy_bundle import make_toy_bundle
+
+DAY_S = 86_400.0
+
+
+def test_days_old_stamps_work_with_one_hint(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    with node_and_robot(tmp_path / "log", ros_env, bundle=make_toy_bundle(tmp_path / "toy")) as (process, r):
+        r.wait_matched()
+        played = r.play(1.0, age_s=3 * DAY_S)
+        camera = [p for p in r.predictions if p.camera]
+        assert len(camera) >= 0.9 * len(played.frames)
+        assert {p.stamp_ns for p in camera} <= set(played.frames)
+        assert max(p.message.latency for p in camera) < 0.5
+        gap = r.play(1.0, age_s=3 * DAY_S, video=False)
+        timed = r.heard(gap.start_s + 0.1, gap.end_s)
+        assert len(timed) >= 0.97 * RATE * 0.9
+        assert all(abs(p.stamp_ns - gap.start_ns) < 2e9 for p in timed)
+        assert timed[-1].modality("audio").coverage > 0.5
+        assert process.output.count("use_sim_time") == 1
+
+
+def test_jpeg_images_work(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    bundle = make_toy_bundle(tmp_path / "toy", modalities=("video",))
+    with node_and_robot(
+        tmp_path / "log", ros_env, bundle=bundle, image__transport="compressed", image__rotate=90, compressed=True
+    ) as (process, r):
+        r.wait_matched(r.images)
+        picture = np.full((480, 640, 3), 128, np.uint8)
+        played = r.play(1.0, flow=False, audio=False, picture=lambda _: picture)
+        camera = [p for p in r.predictions if p.camera]
+        assert {p.stamp_ns for p in camera} <= set(played.frames)
+        assert len(camera) >= 0.9 * len(played.frames)
+        assert camera[-1].modality("video").rejected == 0
+        assert camera[-1].modality("video").coverage > 0.8
+
+
+class SimulatedTime:
+    """Publishes /clock at 100 Hz from a start, as a simulator does."""
+
+    def __init__(self, r: Robot, start_s: float) -> None:
+        self.robot = r
+        self.now_ns = round(start_s * 1e9)
+
+    def run(self, duration_s: float, *, frames: bool) -> list[int]:
+        """Lets time pass in real time; returns the stamps of the frames sent, at 25 Hz."""
+        picture = np.full((48, 64, 3), 50, np.uint8)
+        begin_s, begin_ns, sent = time.monotonic(), self.now_ns, []
+        for index in range(round(duration_s * 100)):
+            pause = begin_s + index / 100 - time.monotonic()
+            if pause > 0:
+                time.sleep(pause)
+            self.now_ns = begin_ns + index * 10_000_000
+            self.robot.clock.publish(Clock(clock=time_of(self.now_ns)))
+            if frames and index % 4 == 0:
+                self.robot.send_image(self.now_ns, picture)
+                sent.append(self.now_ns)
+        return sent
+
+
+def test_simulated_time_stands_still_and_jumps_back(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    with node_and_robot(tmp_path / "log", ros_env, bundle=make_toy_bundle(tmp_path / "toy"), use_sim_time=True) as (
+        process,
+        r,
+    ):
+        r.wait("subscribers", lambda: r.images.get_subscription_count() and r.clock.get_subscription_count())
+        simulated = SimulatedTime(r, 1000.0)
+        sent = simulated.run(1.5, frames=True)
+        assert sum(p.stamp_ns in set(sent) for p in r.predictions) > 30
+
+        # No camera: the timer goes on with simulated time...
+        begun = len(r.predictions)
+        simulated.run(1.0, frames=False)
+        assert 22 <= len(r.predictions) - begun <= 28
+        # ... and no further. Diagnostics, on steady time, tell when a second has passed.
+        begun = len(r.predictions)
+        for _ in range(2):
+            r.wait_status("diagnostics while time stands still", "action_node", lambda s: True)
+        assert len(r.predictions) - begun <= 2
+        assert max(p.stamp_ns for p in r.predictions) <= simulated.now_ns
+        assert_increasing(r.predictions)
+
+        # Back to the start, as a bag that is played again.
+        r.forget()
+        simulated = SimulatedTime(r, 1000.0)
+        sent = simulated.run(1.0, frames=True)
+        again = [p for p in r.predictions if p.stamp_ns in set(sent)]
+        assert len(again) > 15
+        assert_increasing(again)
+        assert again[-1].modality("video").received <= len(sent)
+        assert "jumped back" in process.output

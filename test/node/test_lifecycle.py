@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting, stopping and failing to: the node's life cycle, as its own process, seen through its services."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from lifecycle_msgs.msg import Transition
+from node.harness import assert_increasing, node_and_robot, start, value
+from toy_bundle import make_toy_bundle
+
+from karmma_msgs.msg import ActionPrediction
+
+
+def test_life_cycle_ten_times_round(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    with node_and_robot(tmp_path / "log", ros_env, bundle=make_toy_bundle(tmp_path / "toy"), autostart=False) as (
+        process,
+        r,
+    ):
+        for _ in range(10):
+            assert r.state() == "unconfigured"
+            assert r.change_state(Transition.TRANSITION_CONFIGURE)
+            assert r.change_state(Transition.TRANSITION_ACTIVATE)
+            r.wait_prediction("a prediction", lambda p: True)
+            assert r.change_state(Transition.TRANSITION_DEACTIVATE)
+            silent_after = len(r.predictions)
+            assert r.change_state(Transition.TRANSITION_CLEANUP)
+            assert len(r.predictions) <= silent_after + 1  # one may have been on its way
+        assert_increasing(r.predictions)
+        assert r.change_state(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+        assert r.state() == "finalized"
+
+
+def test_an_invalid_transition_is_answered_and_survived(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    with node_and_robot(tmp_path / "log", ros_env, bundle=make_toy_bundle(tmp_path / "toy")) as (process, r):
+        r.wait_prediction("a prediction", lambda p: True)
+        assert not r.change_state(Transition.TRANSITION_ACTIVATE)
+        assert not r.change_state(Transition.TRANSITION_CONFIGURE)
+        assert not r.change_state(250)
+        assert r.state() == "active"
+        r.wait_prediction("a prediction after that", lambda p: True)
+
+
+def test_a_broken_bundle_leaves_the_node_alive_and_can_be_mended(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    good = make_toy_bundle(tmp_path / "good")
+    broken = shutil.copytree(good, tmp_path / "broken")
+    (broken / "fusion.onnx").write_bytes(b"not a graph")
+    with node_and_robot(tmp_path / "log", ros_env, bundle=broken) as (process, r):
+        status = r.wait_status("an error", "action_node", lambda s: s.level == b"\x02")
+        assert "fusion.onnx" in status.message
+        assert value(status, "state") == "unconfigured"
+        assert r.state() == "unconfigured"
+        assert not r.change_state(Transition.TRANSITION_CONFIGURE)
+        assert process.output.count("cannot configure") == 2
+        assert "Traceback" not in process.output
+
+        assert r.set_parameter("bundle", str(good))[0]
+        assert r.change_state(Transition.TRANSITION_CONFIGURE)
+        assert r.change_state(Transition.TRANSITION_ACTIVATE)
+        r.wait_matched()
+        r.play(0.3)
+        r.wait_prediction("a prediction", lambda p: p.message.status == ActionPrediction.OK)
+        r.wait_status("no error", "action_node", lambda s: s.level != b"\x02")
+
+        # Another bundle, by cleanup and configure.
+        other = make_toy_bundle(tmp_path / "other", name="other", modalities=("video",), seed=5)
+        assert r.set_parameter("bundle", str(other))[0]
+        for transition in ("DEACTIVATE", "CLEANUP", "CONFIGURE", "ACTIVATE"):
+            assert r.change_state(getattr(Transition, f"TRANSITION_{transition}"))
+        prediction = r.wait_prediction("the other bundle", lambda p: p.message.bundle == "other")
+        assert [m.name for m in prediction.message.modalities] == ["video"]
+        r.wait("the other labels", lambda: r.labels and r.labels[-1].bundle == "other")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_node_cleanly(tmp_path: Path, ros_env: dict[str, str], sent: signal.Signals) -> None:
+    with node_and_robot(tmp_path / "log", ros_env, bundle=make_toy_bundle(tmp_path / "toy")) as (process, r):
+        r.wait_matched()
+        r.play(0.3)
+        begun = time.monotonic()
+        assert process.end(sent) == 0, process.output
+        assert time.monotonic() - begun < 2
+        assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize(
+    ("parameter", "given", "expected"),
+    [
+        ("max_rate", "10", "max_rate"),
+        ("top_k", "0", "top_k"),
+        ("flow__unit", "knots", "flow.unit"),
+        ("top_k", "2.5", "top_k"),
+    ],
+)
+def test_a_wrong_parameter_is_one_line(
+    tmp_path: Path, ros_env: dict[str, str], parameter: str, given: str, expected: str
+) -> None:
+    process = start(tmp_path / "log", ros_env, **{parameter: given})
+    assert process.popen.wait(20) == 2
+    lines = [line for line in process.output.splitlines() if line.strip()]
+    assert len(lines) == 1
+    assert f"parameter {expected}" in lines[0]

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine that is too slow predicts for the newest frame, skips the others, and says how many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from node.harness import assert_increasing, node_and_robot
+from node.slow_node import DELAY_S
+from toy_bundle import make_toy_bundle
+
+
+def test_a_slow_machine_skips_frames_and_never_falls_behind(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    slow = Path(__file__).with_name("slow_node.py")
+    with node_and_robot(tmp_path / "log", ros_env, path=slow, bundle=make_toy_bundle(tmp_path / "toy")) as (process, r):
+        r.wait_matched()
+        r.play(0.5)
+        r.forget()
+        played = r.play(3)
+        r.wait("the newest frame's prediction", lambda: r.predictions[-1].stamp_ns >= played.frames[-1])
+        assert_increasing(r.predictions)
+        by_camera = [p for p in r.predictions if p.camera]
+        assert 3 / DELAY_S / 2 < len(by_camera) <= 3 / DELAY_S + 1
+        # A frame waits for the pass before it at most, then takes its own time; the last is as fresh as the first.
+        assert max(p.message.latency for p in by_camera) < 2 * DELAY_S + 0.1
+        last = r.predictions[-1].modality("video")
+        assert last.skipped > 40
+        assert last.state == last.OK
+        # The other sensors still get their turn.
+        assert r.predictions[-1].modality("audio").coverage > 0.8
+        assert r.predictions[-1].modality("flow").coverage > 0.2
+        status = r.wait_status("a warning", "action_node", lambda s: "too slow" in s.message)
+        assert status.level == b"\x01"

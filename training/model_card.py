@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model card of a bundle: what it was trained on, how well it does, and what it does not know."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from karmma_training.config import Config
+from karmma_training.data.labels import Labels
+
+__all__ = ["accuracy_table", "model_card", "update_evaluation"]
+
+_START, _END = "<!-- evaluation -->", "<!-- /evaluation -->"
+
+_TABLETOP_LIMITS = """\
+This bundle was trained on rendered tabletop scenes and nothing else. It knows nothing of real kitchens, real hands
+or real sounds: on a real camera its answers mean nothing. It is there to show and to test the whole system with
+sensors that fail. For real use, train on your own recordings (`karmma train --data manifest.csv`)."""
+
+_OWN_LIMITS = """\
+Trained on the recordings of the manifest named above. It was measured on those and on nothing else."""
+
+
+def model_card(
+    name: str, config: Config, labels: Labels, about: dict[str, Any], temperature: dict[str, float], size_mb: float
+) -> str:
+    """The card's text (Markdown).
+
+    :param about: best.json of the run.
+    """
+    settings = yaml.safe_dump(asdict(config), sort_keys=False).rstrip()
+    rendered = config.data.source == "tabletop"
+    data = (
+        f"Rendered by `karmma_ros.tabletop`: {config.data.minutes:g} minutes to train on, "
+        f"{config.data.validation_minutes:g} to choose the epoch and fit the temperatures; no scene is shared between "
+        "the splits."
+        if rendered
+        else f"`{Path(config.data.source).name}`, a manifest of recordings."
+    )
+    classes = "\n".join(f"- {head}: {', '.join(values)}" for head, values in labels.heads.items())
+    temperatures = ", ".join(f"{head} {value:g}" for head, value in temperature.items())
+    return f"""# {name}
+
+A KARMMA student (`{config.preset}` preset, {size_mb:.1f} MB) that names actions from
+{", ".join(config.modalities)}, and from any part of them, over a window of {config.window_s:g} s.
+Trained with cross-entropy, modality dropout and learned missing-modality tokens; an independent implementation of arXiv 2504.08578. Licence: Apache-2.0.
+
+## What it is not
+{_TABLETOP_LIMITS if rendered else _OWN_LIMITS}
+
+## Classes
+{classes}
+
+{len(labels.actions)} valid actions.
+
+## Data
+{data}
+
+## Accuracy
+Top-1 in % on the validation split, epoch {about["epoch"]}; the epoch was chosen by the mean over the subsets. Action:
+verb and noun both right, arg-max over the valid pairs. Settled: half a second around changes of action left out.
+
+{accuracy_table(about["validation"])}
+
+Temperatures fitted on the same split: {temperatures}.
+
+{_START}
+Not evaluated on the test split yet (`karmma evaluate`).
+{_END}
+
+## Configuration
+```yaml
+{settings}
+```
+"""
+
+
+def accuracy_table(scores: dict[str, dict[str, float]]) -> str:
+    """Markdown table of accuracies, one row per sensor pattern."""
+    columns = list(next(iter(scores.values())))
+    head = f"| sensors | {' | '.join(c.replace('_', ' ') for c in columns)} |"
+    rows = [f"| {name} | {' | '.join(f'{100 * s[c]:.1f}' for c in columns)} |" for name, s in scores.items()]
+    return "\n".join([head, "|---" * (len(columns) + 1) + "|", *rows])
+
+
+def update_evaluation(card: Path, evaluation: dict[str, Any]) -> None:
+    """Put an evaluation's figures into an existing card; a card without the place for them is left alone."""
+    if not card.is_file():
+        return
+    text = card.read_text()
+    section = (
+        f"{_START}\nTop-1 in % on the {evaluation['split']} split, {evaluation['minutes']:.1f} minutes, "
+        f"{evaluation['windows']} windows (`{evaluation['command']}`; majority class "
+        f"{100 * evaluation['majority_share']:.1f}):\n\n"
+        f"{accuracy_table({**evaluation['subsets'], **evaluation.get('patterns', {})})}\n{_END}"
+    )
+    pattern = re.compile(re.escape(_START) + ".*?" + re.escape(_END), re.DOTALL)
+    if pattern.search(text):
+        card.write_text(pattern.sub(lambda _: section, text))
