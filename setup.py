@@ -37,7 +37,7 @@ def data_files() -> list[tuple[str, list[str]]]:
 setup(
     name=NAME,
     version="0.1.0",
-    description="Names the action in front of a robot from camera, optical flow and sound, whichever of them still work",
+    description="Names the action in front of a robot, whichever of its camera, optical flow and sound still work",
     author="karmma_ros maintainers",
     maintainer="karmma_ros maintainers",
     maintainer_email="maintainers@karmma-ros.example.org",

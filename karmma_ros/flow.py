@@ -45,7 +45,8 @@ class FlowProducer:
             raise ValueError(f"size {size} is smaller than 16")
         self.size = size
         self.preset = preset
-        self._dis = cv2.DISOpticalFlow.create(_PRESETS[preset])
+        opencv: Any = cv2  # the type stubs of OpenCV 5 lack this name, which every version from 4 on has
+        self._dis = opencv.DISOpticalFlow_create(_PRESETS[preset])
         self._before: tuple[int, tuple[int, ...], npt.NDArray[Any]] | None = None  # stamp, image's shape, grey
 
     def push(self, stamp_ns: int, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32] | None:
@@ -67,8 +68,7 @@ class FlowProducer:
         interval_ns = stamp_ns - before[0]
         if not 0 < interval_ns <= to_ns(MAX_INTERVAL_S):
             return None
-        no_start: Any = None  # OpenCV's type stubs forget that the field to start from is optional
-        flow = self._dis.calc(before[2], grey, no_start)  # (h, w, 2) [working pixels]
+        flow = self._dis.calc(before[2], grey, None)  # (h, w, 2) [working pixels]
         width, height = self.size
         # y: working pixels -> pixels of the full image -> its widths.
         to_widths = np.array([1 / width, rgb.shape[0] / (height * rgb.shape[1])])

@@ -8,7 +8,7 @@ their timing. Writing gives files that appear whole or not at all.
 from __future__ import annotations
 
 import wave
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -70,7 +70,13 @@ class _Reader:
         streams = getattr(self._container.streams, kind)
         self._stream: Any = streams[0] if streams else None
         # One origin for picture and sound: the earliest stream starts at 0, the other keeps its offset.
-        self._origin_s = Fraction(self._container.start_time or 0, 1_000_000)
+        # The container's own start time says the same, but rounded to microseconds.
+        starts = [
+            stream.start_time * Fraction(stream.time_base)
+            for stream in (*self._container.streams.video, *self._container.streams.audio)
+            if stream.start_time is not None and stream.time_base
+        ]
+        self._origin_s = min(starts, default=Fraction(0))
 
     def close(self) -> None:
         """Closes the file. Iterating ends."""
@@ -128,13 +134,19 @@ class VideoReader(_Reader):
             raise MediaError(f"{path}: not a single frame could be decoded")
         self.height, self.width = self._first.rgb.shape[:2]
 
+    def close(self) -> None:
+        """Closes the file; iterating ends."""
+        if hasattr(self, "_frames"):
+            self._frames.close()  # before the container that it reads from
+        super().close()
+
     def __iter__(self) -> Iterator[Frame]:
         if self._first is not None:
             first, self._first = self._first, None
             yield first
         yield from self._frames
 
-    def _read(self) -> Iterator[Frame]:
+    def _read(self) -> Generator[Frame, None, None]:
         last: int | None = None
         period_ns = round(_NS / self.rate)
         for frame in self._decoded():

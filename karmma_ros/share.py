@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the files that come with the package (models/, config/, launch/), wherever it runs from.
 
-There are three homes for them: a checkout (the folders lie beside the package), a colcon workspace and a system or virtual
-environment prefix (both `<prefix>/share/karmma_ros`). ROS's own index answers only once a workspace has been sourced, and
-the command line has to work without ROS, so this looks at where the code itself lies first.
+There are three homes for them: a checkout (the folders lie beside the package), a colcon workspace and a system or
+virtual environment prefix (both `<prefix>/share/karmma_ros`). ROS's own index answers only once a workspace has been
+sourced, and the command line has to work without ROS, so this looks at where the code itself lies first.
 """
 
 import os

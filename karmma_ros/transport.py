@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings that carry camera images from process to process whole and quickly. `prepare()` comes before `rclpy.init()`.
 
-Two defaults stand in the way. Fast DDS loses most best-effort images that do not fit its shared-memory segment of 512 KB (a
-VGA image is 900 KB); a profile with a larger segment delivers all of them. And glibc hands blocks of that size back to the
-kernel after each message, which costs a storm of page faults per frame; keeping them halves latency and CPU time.
+Two defaults stand in the way. Fast DDS loses most best-effort images that do not fit its shared-memory segment of 512
+KB (a VGA image is 900 KB); a profile with a larger segment delivers all of them. And glibc hands blocks of that size
+back to the kernel after each message, which costs a storm of page faults per frame; keeping them halves latency and
+CPU time.
 """
 
 import ctypes

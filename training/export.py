@@ -139,9 +139,7 @@ def _write_graph(
     """Export one module with a dynamic batch, everything inside one file."""
     batch = torch.export.Dim("batch")
     axes: Any = tuple({0: batch} for _ in inputs)
-    logging.getLogger("torch.onnx").setLevel(
-        logging.ERROR
-    )  # it tells that torchvision is absent, which is as it should be
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is absent
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         torch.onnx.export(

@@ -46,8 +46,10 @@ def accuracies(
     rows = ~np.isnan(next(iter(logits.values()))).any(1)
     clean = {head: np.where(rows[:, None], values, 0) for head, values in logits.items()}
     joint = action_probabilities(clean, labels, temperature).argmax(1)
-    right: npt.NDArray[np.bool_] = rows & (joint == labels.action_ids(targets))
-    heads = {h: rows & (clean[h].argmax(1) == targets[:, i]) for i, h in enumerate(labels.heads)}
+    right = np.asarray(rows & (joint == labels.action_ids(targets)))
+    heads: dict[str, npt.NDArray[np.bool_]] = {
+        h: rows & (clean[h].argmax(1) == targets[:, i]) for i, h in enumerate(labels.heads)
+    }
     out = {
         "action": right.mean(),
         "action_settled": right[settled].mean() if settled.any() else 0.0,

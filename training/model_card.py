@@ -48,7 +48,8 @@ def model_card(
 
 A KARMMA student (`{config.preset}` preset, {size_mb:.1f} MB) that names actions from
 {", ".join(config.modalities)}, and from any part of them, over a window of {config.window_s:g} s.
-Trained with cross-entropy, modality dropout and learned missing-modality tokens; an independent implementation of arXiv 2504.08578. Licence: Apache-2.0.
+Trained with cross-entropy, modality dropout and learned missing-modality tokens; an independent
+implementation of arXiv 2504.08578. Licence: Apache-2.0.
 
 ## What it is not
 {_TABLETOP_LIMITS if rendered else _OWN_LIMITS}

@@ -36,6 +36,7 @@ from karmma_training.model import Student, TensorBatch
 from karmma_training.precision import reduced_dtype
 from karmma_training.predictor import StudentPredictor
 from karmma_training.progress import progress_bar
+from karmma_training.threads import ThreadTuner
 
 __all__ = ["Trainer", "learning_rate"]
 
@@ -70,7 +71,7 @@ class Trainer:
         console: Console,
     ) -> None:
         t = config.train
-        torch.set_num_threads(t.threads)
+        self.threads = ThreadTuner(t.threads)
         torch.manual_seed(config.seed)
         self.config, self.labels, self.folder, self.console = config, labels, folder, console
         self.validation = validation
@@ -103,7 +104,9 @@ class Trainer:
             task = bar.add_task("training", total=self.total, completed=first, note="")
             try:
                 for arrays in batches:
+                    started = time.perf_counter()
                     losses.append(self._step(TensorBatch.of(arrays)))
+                    self.threads.step_took(time.perf_counter() - started)
                     windows += t.batch
                     rate = windows / (time.monotonic() - epoch_started)
                     bar.update(task, advance=1, note=f"loss {np.mean(losses[-20:]):.3f}  {rate:.0f} windows/s")

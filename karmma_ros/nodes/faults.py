@@ -11,6 +11,20 @@ from karmma_ros.errors import SampleError
 __all__ = ["FaultLog"]
 
 
+# What to do about a cause, where its text does not say so itself.
+_REMEDIES = {
+    "unsupported encoding": "set the driver to rgb8, bgr8, mono8, yuv422 or a bayer format",
+    "flow is not 32FC2": "publish flow as 32FC2, (x, y) in pixels",
+    "image is too large": "lower the camera's resolution or raise image.max_pixels",
+    "wrong step": "the driver fills in the header wrongly: report it there",
+    "wrong data size": "the driver fills in the header wrongly: report it there",
+    "audio is out of range": "publish samples in [-1, 1]",
+    "audio chunk is too long": "publish shorter chunks or raise audio.max_chunk",
+    "audio has no usable sample rate": "set sample_rate",
+    "audio has no usable number of channels": "set channels",
+}
+
+
 class FaultLog:
     """Counts faults by cause and says each one now and then.
 
@@ -37,4 +51,7 @@ class FaultLog:
             return
         self._said_s[key] = now_s
         times = self._unsaid.pop(key)
-        self._say(f"{where}: {' '.join(str(error).split())}" + (f" ({times} times)" if times > 1 else ""))
+        line = f"{where}: {' '.join(str(error).split())}"
+        if cause in _REMEDIES:
+            line += f": {_REMEDIES[cause]}"
+        self._say(line + (f" ({times} times)" if times > 1 else ""))

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from sensor_msgs.msg import CompressedImage, Image
@@ -21,13 +20,12 @@ from karmma_msgs.msg import Audio
 from karmma_ros.errors import SampleError
 from karmma_ros.flow import MAX_INTERVAL_S
 from karmma_ros.health import SensorHealth, SensorState, SensorStatus
-from karmma_ros.messages import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb
+from karmma_ros.messages import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
 from karmma_ros.nodes.parameters import Settings
 
-__all__ = ["Arrival", "AudioSensor", "CameraSensor", "FlowSensor", "Sensor", "check_stamp", "make_sensors", "stamp_of"]
+__all__ = ["Arrival", "AudioSensor", "CameraSensor", "FlowSensor", "Sensor", "check_stamp", "make_sensors"]
 
 M = TypeVar("M")
-_ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,6 @@ class Arrival(Generic[M]):
     message: M
     stamp_ns: int  # the header's, corrected by the sensor's stamp offset
     now_s: float  # steady time at which it arrived
-
-
-def stamp_of(message: Any) -> int:
-    """A stamped message's stamp [ns]."""
-    stamp = message.header.stamp
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
 class Sensor(Generic[M]):
@@ -133,8 +125,7 @@ class CameraSensor(Sensor[Any]):
 
         :raises SampleError: the message cannot be used.
         """
-        rgb = self._to_rgb(message, max_pixels=self._max_pixels)
-        return cv2.rotate(rgb, _ROTATIONS[self._rotate]) if self._rotate else rgb  # type: ignore[return-value]
+        return self._to_rgb(message, rotate=self._rotate, max_pixels=self._max_pixels)
 
 
 class FlowSensor(Sensor[Image]):
@@ -147,7 +138,7 @@ class FlowSensor(Sensor[Image]):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._max_pixels = settings.flow_max_pixels
-        self._per_frame = settings.flow_unit == "pixels_per_frame"
+        self._unit = settings.flow_unit
         self.follows_camera = settings.flow_source == "camera"
         self.unusable = 0  # fields without an interval, or across a time when the camera was not OK
         self._last_ns: int | None = None
@@ -168,12 +159,9 @@ class FlowSensor(Sensor[Image]):
         :raises SampleError: the message cannot be used.
         """
         pixels = flow_to_field(message, max_pixels=self._max_pixels)
-        scale = 1 / pixels.shape[1]
-        if self._per_frame:
-            if interval_s is None:
-                return None
-            scale /= interval_s
-        return pixels * np.float32(scale)
+        if self._unit == "pixels_per_frame" and interval_s is None:
+            return None
+        return scale_flow(pixels, self._unit, interval_s)
 
     def restart(self) -> None:
         super().restart()

@@ -17,9 +17,10 @@ from typing import Any
 
 from karmma_ros.errors import EngineError, SampleError
 from karmma_ros.health import SensorState, SensorStatus
+from karmma_ros.messages import stamp_to_ns
 from karmma_ros.nodes.faults import FaultLog
 from karmma_ros.nodes.parameters import Settings
-from karmma_ros.nodes.sensors import Arrival, AudioSensor, CameraSensor, FlowSensor, Sensor, check_stamp, stamp_of
+from karmma_ros.nodes.sensors import Arrival, AudioSensor, CameraSensor, FlowSensor, Sensor, check_stamp
 from karmma_ros.pacing import Pacer
 from karmma_ros.recognizer import Prediction, Recognizer, Status
 from karmma_ros.window import to_ns
@@ -93,6 +94,7 @@ class Worker:
         self._faults = FaultLog(warn)
         self._thread: threading.Thread | None = None
         self._running = False
+        self._hinted = False  # at old stamps
         self._epoch = 0  # counts restarts: work begun before one is not published after it
         self._begin()
 
@@ -104,13 +106,13 @@ class Worker:
         self._frame_id = ""
         self._broken = ""  # an extractor's error since the last prediction
         self._failures, self._last_failure = 0, ""
-        self._hinted = False
 
     # --- called from the executor's thread ---------------------------------------------------------------------------
 
     def start(self) -> None:
         """Starts the thread, with nothing known of any sensor."""
         self.restart()
+        self._hinted = False
         self._running = True
         self._thread = threading.Thread(target=self._run, name="karmma_worker", daemon=True)
         self._thread.start()
@@ -163,7 +165,7 @@ class Worker:
         """Stores a message that has just arrived."""
         now_s, clock_ns = time.monotonic(), self._clock()
         sensor = self._sensors[name]
-        stamp_ns = stamp_of(message)
+        stamp_ns = stamp_to_ns(message.header.stamp)
         with self._wake:
             if not self._running or not sensor.health.enabled:
                 return
@@ -176,7 +178,7 @@ class Worker:
                 return
             self._hint(stamp_ns, clock_ns)
             if self._pacer.arrived(name, stamp_ns, now_s, clock_ns):
-                self._warn(f"{name}: the stamps have jumped back: starting afresh")
+                self._warn(f"stamps of {name} are far behind the last prediction: starting afresh from them")
                 self._restart()
                 self._pacer.arrived(name, stamp_ns, now_s, clock_ns)
             sensor.store(Arrival(message, stamp_ns, now_s))
@@ -370,7 +372,7 @@ class Worker:
             with self._wake:
                 if epoch == self._epoch:
                     self._reject(sensor, error, arrival.now_s)
-        except EngineError as error:
+        except Exception as error:  # whatever ONNX Runtime or our own code raises
             with self._wake:
                 self._broken = f"{sensor.name}: {error}"
                 self._failed(sensor.name, error)

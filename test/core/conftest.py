@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the core's tests share: the toy bundle's builder on the path, and one toy bundle for all that only read it."""
+"""What the core's tests share: one toy bundle for all that only read it."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from toy_bundle import make_toy_bundle
 
 

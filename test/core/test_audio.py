@@ -77,7 +77,7 @@ def test_the_output_lags_by_the_lookahead_and_no_more() -> None:
 
 
 def test_a_reset_and_a_flush_start_a_new_stream() -> None:
-    samples = tone(440, 44_100, 0.1)
+    samples = tone(443, 44_100, 0.1)
     resampler = Resampler(44_100, 16_000)
     first = convert(resampler, samples)
     resampler.process(samples)
@@ -86,7 +86,7 @@ def test_a_reset_and_a_flush_start_a_new_stream() -> None:
 
 
 def test_equal_rates_pass_through() -> None:
-    samples = tone(440, 16_000, 0.1)
+    samples = tone(443, 16_000, 0.1)
     resampler = Resampler(16_000, 16_000)
     assert resampler.process(samples).tolist() == samples.tolist()
     assert len(resampler.flush()) == 0
@@ -96,6 +96,14 @@ def test_equal_rates_pass_through() -> None:
 def test_rates_that_cannot_be_converted_are_refused(rates: tuple[int, int]) -> None:
     with pytest.raises(SampleError, match="rate"):
         Resampler(*rates)
+
+
+def read(ring: AudioRing, end_ns: int | None, n: int) -> list[float]:
+    """The n samples that end there, which must all be held."""
+    assert end_ns is not None
+    samples = ring.read(end_ns, n)
+    assert samples is not None
+    return samples.tolist()
 
 
 def ramp(begin: int, count: int) -> Float32Array:
@@ -109,13 +117,13 @@ def test_audio_is_read_by_the_time_of_its_end() -> None:
     assert ring.read(T0, 10) is None
     assert ring.push(T0, ramp(0, 100)) == 100
     assert ring.latest_ns == T0 + 100 * MS
-    assert ring.read(T0 + 100 * MS, 3).tolist() == [97, 98, 99]  # type: ignore[union-attr]
-    assert ring.read(T0 + 10 * MS, 10).tolist() == ramp(0, 10).tolist()  # type: ignore[union-attr]
+    assert read(ring, T0 + 100 * MS, 3) == [97, 98, 99]
+    assert read(ring, T0 + 10 * MS, 10) == ramp(0, 10).tolist()
     assert ring.read(T0 + 10 * MS, 11) is None  # before the start
     assert ring.read(T0 + 101 * MS, 3) is None  # not yet there
     # To the nearest sample.
-    assert ring.read(T0 + 50 * MS + 499_999, 1).tolist() == [49]  # type: ignore[union-attr]
-    assert ring.read(T0 + 50 * MS + 500_001, 1).tolist() == [50]  # type: ignore[union-attr]
+    assert read(ring, T0 + 50 * MS + 499_999, 1) == [49]
+    assert read(ring, T0 + 50 * MS + 500_001, 1) == [50]
 
 
 def test_chunks_with_jittering_stamps_join_seamlessly() -> None:
@@ -126,7 +134,7 @@ def test_chunks_with_jittering_stamps_join_seamlessly() -> None:
     assert ring.latest_ns is not None
     end = ring.latest_ns
     assert end == pytest.approx(T0 + 4_000 * MS, abs=8 * MS)
-    assert ring.read(end, 16_000).tolist() == ramp(64_000 - 16_000, 16_000).tolist()  # type: ignore[union-attr]
+    assert read(ring, end, 16_000) == ramp(64_000 - 16_000, 16_000).tolist()
 
 
 def test_the_sample_clock_follows_a_crystal_that_is_off() -> None:
@@ -150,8 +158,8 @@ def test_what_spans_a_gap_cannot_be_read() -> None:
     ring.push(T0, ramp(0, 100))
     ring.push(T0 + 150 * MS, ramp(150, 100))
     assert ring.latest_ns == T0 + 250 * MS
-    assert ring.read(T0 + 250 * MS, 100).tolist() == ramp(150, 100).tolist()  # type: ignore[union-attr]
-    assert ring.read(T0 + 100 * MS, 100).tolist() == ramp(0, 100).tolist()  # type: ignore[union-attr]
+    assert read(ring, T0 + 250 * MS, 100) == ramp(150, 100).tolist()
+    assert read(ring, T0 + 100 * MS, 100) == ramp(0, 100).tolist()
     assert ring.read(T0 + 250 * MS, 101) is None
     assert ring.read(T0 + 101 * MS, 10) is None
 
@@ -168,7 +176,7 @@ def test_a_late_chunk_fills_its_gap() -> None:
     ring = AudioRing(1_000, 2.0)
     for begin in (0, 100, 300, 200):
         assert ring.push(T0 + begin * MS, ramp(begin, 100)) == 100
-    assert ring.read(T0 + 400 * MS, 400).tolist() == ramp(0, 400).tolist()  # type: ignore[union-attr]
+    assert read(ring, T0 + 400 * MS, 400) == ramp(0, 400).tolist()
 
 
 def test_duplicates_are_dropped_and_what_is_new_is_kept() -> None:
@@ -176,7 +184,7 @@ def test_duplicates_are_dropped_and_what_is_new_is_kept() -> None:
     ring.push(T0, ramp(0, 100))
     assert ring.push(T0, ramp(500, 100)) == 0
     assert ring.push(T0 + 50 * MS, ramp(50, 100)) == 50
-    assert ring.read(T0 + 150 * MS, 150).tolist() == ramp(0, 150).tolist()  # type: ignore[union-attr]
+    assert read(ring, T0 + 150 * MS, 150) == ramp(0, 150).tolist()
 
 
 def test_a_chunk_older_than_the_ring_is_refused() -> None:
@@ -192,14 +200,21 @@ def test_a_leap_ahead_starts_afresh_exactly_at_the_new_stamp() -> None:
     ring.push(T0, ramp(0, 100))
     ring.push(T0 + 3_600 * 10**9 + 123, ramp(7, 50))
     assert ring.latest_ns == T0 + 3_600 * 10**9 + 123 + 50 * MS
-    assert ring.read(ring.latest_ns, 50).tolist() == ramp(7, 50).tolist()  # type: ignore[union-attr]
+    assert read(ring, ring.latest_ns, 50) == ramp(7, 50).tolist()
     assert ring.read(ring.latest_ns, 51) is None
 
 
 def test_a_chunk_longer_than_the_ring_leaves_its_end() -> None:
     ring = AudioRing(1_000, 1.0)
-    assert ring.push(T0, ramp(0, 5_000)) == 1_000
-    assert ring.read(T0 + 5_000 * MS, 1_000).tolist() == ramp(4_000, 1_000).tolist()  # type: ignore[union-attr]
+    assert ring.push(T0, ramp(0, 5_300)) == 1_000
+    assert read(ring, T0 + 5_300 * MS, 1_000) == ramp(4_300, 1_000).tolist()
+
+
+def test_a_chunk_that_begins_before_the_ring_fills_what_the_ring_still_holds() -> None:
+    ring = AudioRing(1_000, 1.0)
+    ring.push(T0 + 1_250 * MS, ramp(1_250, 50))
+    assert ring.push(T0 + 200 * MS, ramp(200, 200)) == 100
+    assert read(ring, T0 + 400 * MS, 100) == ramp(300, 100).tolist()
 
 
 def test_any_chunks_with_losses_read_back_as_sent_or_not_at_all() -> None:
@@ -214,10 +229,10 @@ def test_any_chunks_with_losses_read_back_as_sent_or_not_at_all() -> None:
             sent[position : position + count] = True
             end = position + count
             for n in (1, 50, 300, 650):
-                read = ring.read(T0 + end * MS, n)
-                assert (read is not None) == (n <= end and bool(sent[end - n : end].all()))
-                if read is not None:
-                    assert read.tolist() == ramp(end - n, n).tolist()
+                heard = ring.read(T0 + end * MS, n)
+                assert (heard is not None) == (n <= end and bool(sent[end - n : end].all()))
+                if heard is not None:
+                    assert heard.tolist() == ramp(end - n, n).tolist()
         position += count
 
 
@@ -238,22 +253,22 @@ def chunks(samples: Float32Array, rate: int, size: int) -> list[tuple[int, Float
 @pytest.mark.parametrize("source", [8_000, 24_000, 44_100, 48_000])
 def test_audio_at_any_rate_lands_where_it_belongs_in_time(source: int) -> None:
     audio = AudioInput(16_000, 2.0)
-    for stamp, chunk in chunks(tone(440, source, 1.5), source, source // 50):
+    for stamp, chunk in chunks(tone(443, source, 1.5), source, source // 50):
         audio.push(stamp, np.stack([chunk, chunk], axis=1), source)
     assert audio.latest_ns == pytest.approx(T0 + 1_500 * MS, abs=7 * MS)  # the resampler's lookahead is still owed
-    read = audio.ring.read(T0 + 1_250 * MS, 16_000)
-    assert read is not None
-    assert np.abs(read - tone(440, 16_000, 1.25)[-16_000:]).max() < 1e-3
+    heard = audio.ring.read(T0 + 1_250 * MS, 16_000)
+    assert heard is not None
+    assert np.abs(heard - tone(443, 16_000, 1.25)[-16_000:]).max() < 1e-3
 
 
 def test_the_resampler_starts_afresh_at_a_gap() -> None:
     source = 48_000
-    samples = tone(440, source, 1.0)
+    samples = tone(443, source, 1.0)
     audio = AudioInput(16_000, 2.0)
     for stamp, chunk in chunks(samples, source, 960):
         if not T0 + 300 * MS <= stamp < T0 + 500 * MS:
             audio.push(stamp, chunk, source)
-    expected = tone(440, 16_000, 1.0)
+    expected = tone(443, 16_000, 1.0)
     before, after = audio.ring.read(T0 + 300 * MS, 4_800), audio.ring.read(T0 + 990 * MS, 7_840)
     assert before is not None
     assert after is not None
@@ -265,15 +280,15 @@ def test_the_resampler_starts_afresh_at_a_gap() -> None:
 
 def test_overlaps_of_resampled_audio_are_cut_and_late_chunks_fill() -> None:
     source = 48_000
-    samples = tone(440, source, 1.0)
+    samples = tone(443, source, 1.0)
     audio = AudioInput(16_000, 2.0)
     parts = chunks(samples, source, 4_800)  # 100 ms each
     for index in (0, 1, 2, 2, 4, 3, 5, 6, 7, 8, 9):
         audio.push(parts[index][0], parts[index][1], source)
     audio.push(T0 + 900 * MS, samples[43_200:], source)  # all known
-    read = audio.ring.read(T0 + 990 * MS, 15_840)
-    assert read is not None
-    error = np.abs(read - tone(440, 16_000, 1.0)[:15_840])
+    heard = audio.ring.read(T0 + 990 * MS, 15_840)
+    assert heard is not None
+    error = np.abs(heard - tone(443, 16_000, 1.0)[:15_840])
     edges = np.array([300, 400, 500]) * 16  # the resampler could not see past them
     near = (np.abs(np.arange(15_840)[:, np.newaxis] - edges) < 100).any(axis=1)
     assert error[~near][100:].max() < 1e-3
@@ -281,13 +296,13 @@ def test_overlaps_of_resampled_audio_are_cut_and_late_chunks_fill() -> None:
 
 def test_a_partial_overlap_of_resampled_audio_is_seamless() -> None:
     source = 48_000
-    samples = tone(440, source, 1.0)
+    samples = tone(443, source, 1.0)
     audio = AudioInput(16_000, 2.0)
     audio.push(T0, samples[:24_000], source)
     audio.push(T0 + 400 * MS, samples[19_200:], source)
-    read = audio.ring.read(T0 + 990 * MS, 15_000)
-    assert read is not None
-    assert np.abs(read - tone(440, 16_000, 1.0)[840:15_840]).max() < 1e-3
+    heard = audio.ring.read(T0 + 990 * MS, 15_000)
+    assert heard is not None
+    assert np.abs(heard - tone(443, 16_000, 1.0)[840:15_840]).max() < 1e-3
 
 
 def test_the_source_may_change_its_rate() -> None:
@@ -296,29 +311,29 @@ def test_the_source_may_change_its_rate() -> None:
     for rate in (48_000, 16_000, 44_100):
         for k in range(10):
             begin = k * rate // 20
-            audio.push(start + k * 50 * MS, tone(440, rate, 0.5)[begin : begin + rate // 20], rate)
+            audio.push(start + k * 50 * MS, tone(443, rate, 0.5)[begin : begin + rate // 20], rate)
         start += 500 * MS
     for k in range(3):
-        read = audio.ring.read(T0 + (k * 500 + 490) * MS, 7_000)
-        assert read is not None
-        assert np.abs(read[:-100] - tone(440, 16_000, 0.5)[840:7_740]).max() < 2e-3
+        heard = audio.ring.read(T0 + (k * 500 + 490) * MS, 7_000)
+        assert heard is not None
+        assert np.abs(heard[:-100] - tone(443, 16_000, 0.5)[840:7_740]).max() < 2e-3
 
 
 def test_a_rate_that_cannot_be_converted_changes_nothing() -> None:
     audio = AudioInput(16_000, 2.0)
-    audio.push(T0, tone(440, 48_000, 0.5), 48_000)
+    audio.push(T0, tone(443, 48_000, 0.5), 48_000)
     for rate in (0, -5, 999_983):
         with pytest.raises(SampleError):
-            audio.push(T0 + 500 * MS, tone(440, 48_000, 0.1), rate)
-    audio.push(T0 + 500 * MS, tone(440, 48_000, 0.5), 48_000)
+            audio.push(T0 + 500 * MS, tone(443, 48_000, 0.1), rate)
+    audio.push(T0 + 500 * MS, tone(443, 48_000, 0.5), 48_000)
     assert audio.ring.read(T0 + 990 * MS, 15_840) is not None
 
 
 def test_clearing_forgets_the_resampler_too() -> None:
     audio = AudioInput(16_000, 2.0)
-    audio.push(T0, tone(440, 48_000, 0.5), 48_000)
+    audio.push(T0, tone(443, 48_000, 0.5), 48_000)
     audio.clear()
     audio.push(T0 + 500 * MS, np.zeros(4_800, np.float32), 48_000)
-    read = audio.ring.read(T0 + 590 * MS, 1_440)
-    assert read is not None
-    assert not read.any()
+    heard = audio.ring.read(T0 + 590 * MS, 1_440)
+    assert heard is not None
+    assert not heard.any()

@@ -371,7 +371,11 @@ def test_external_data_is_found_wherever_it_hides(toy: Path) -> None:
     in_constant = helper.make_node("Constant", [], ["c"], value=external)
     branch = helper.make_graph([in_constant], "b", [], [])
     in_branch = helper.make_node("If", ["i"], ["o"], then_branch=branch, else_branch=helper.make_graph([], "e", [], []))
-    for node in (in_constant, in_branch):
+    in_list = helper.make_node("Custom", [], ["o"], domain="d", tensors=[external])
+    in_graphs = helper.make_node("Custom", [], ["o"], domain="d", graphs=[branch])
+    sparse = onnx.SparseTensorProto(values=external)
+    in_sparse = helper.make_node("Constant", [], ["c"], sparse_value=sparse)
+    for node in (in_constant, in_branch, in_list, in_graphs, in_sparse):
         assert has_external_data(helper.make_model(helper.make_graph([node], "g", [], [])).SerializeToString())
         function = helper.make_function("d", "f", [], [], [node], [])
         model = helper.make_model(helper.make_graph([], "g", [], []), functions=[function])

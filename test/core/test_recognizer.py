@@ -316,7 +316,9 @@ def test_clearing_and_resetting_forget(recognizer: Recognizer) -> None:
 
 
 @pytest.mark.parametrize("erase", ["clear", "evict", "reset", "disable"])
-def test_what_is_being_computed_when_it_is_erased_stays_erased(recognizer: Recognizer, erase: str) -> None:
+def test_what_is_being_computed_when_it_is_erased_stays_erased(
+    recognizer: Recognizer, erase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encode = recognizer.engine.encode
     computing, erased = threading.Event(), threading.Event()
 
@@ -326,7 +328,7 @@ def test_what_is_being_computed_when_it_is_erased_stays_erased(recognizer: Recog
         assert erased.wait(10)
         return tokens
 
-    recognizer.engine.encode = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(recognizer.engine, "encode", slow)
     worker = threading.Thread(target=recognizer.push, args=("video", T0, image(0)))
     worker.start()
     assert computing.wait(10)
@@ -344,7 +346,9 @@ def test_what_is_being_computed_when_it_is_erased_stays_erased(recognizer: Recog
     assert recognizer.predict(T0).status is Status.NO_INPUT
 
 
-def test_a_failing_fusion_is_said_and_the_next_prediction_is_tried_again(recognizer: Recognizer) -> None:
+def test_a_failing_fusion_is_said_and_the_next_prediction_is_tried_again(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     t = fill(recognizer)
     fuse = recognizer.engine.fuse
     good = recognizer.predict(t)
@@ -352,17 +356,17 @@ def test_a_failing_fusion_is_said_and_the_next_prediction_is_tried_again(recogni
     def broken(*_: Any) -> Any:
         raise EngineError("out of\nmemory")
 
-    recognizer.engine.fuse = broken  # type: ignore[method-assign]
+    monkeypatch.setattr(recognizer.engine, "fuse", broken)
     failed = recognizer.predict(t)
     assert failed.status is Status.FAILED
     assert failed.error == "out of memory"
     assert (failed.actions, failed.verbs, failed.nouns, failed.logits) == ((), (), (), {})
     assert failed.coverage == good.coverage
-    recognizer.engine.fuse = fuse  # type: ignore[method-assign]
+    monkeypatch.setattr(recognizer.engine, "fuse", fuse)
     assert same(recognizer.predict(t), good)
 
 
-def test_logits_that_are_not_finite_are_a_failure(recognizer: Recognizer) -> None:
+def test_logits_that_are_not_finite_are_a_failure(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     t = fill(recognizer)
     fuse = recognizer.engine.fuse
 
@@ -371,7 +375,7 @@ def test_logits_that_are_not_finite_are_a_failure(recognizer: Recognizer) -> Non
         logits["noun"][0, 1] = np.nan
         return logits
 
-    recognizer.engine.fuse = poisoned  # type: ignore[method-assign]
+    monkeypatch.setattr(recognizer.engine, "fuse", poisoned)
     assert recognizer.predict(t).status is Status.FAILED
 
 
@@ -387,8 +391,10 @@ def test_bad_samples_raise_their_cause_and_leave_no_trace(recognizer: Recognizer
     assert recognizer.predict(T0).status is Status.NO_INPUT
 
 
-def test_tokens_that_are_not_finite_do_not_enter_the_window(recognizer: Recognizer) -> None:
-    recognizer.engine.encode = lambda *_: np.full((1, 2, 6), np.nan, np.float32)  # type: ignore[method-assign]
+def test_tokens_that_are_not_finite_do_not_enter_the_window(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recognizer.engine, "encode", lambda *_: np.full((1, 2, 6), np.nan, np.float32))
     with pytest.raises(SampleError, match="not finite"):
         recognizer.push("video", T0, image(0))
     assert recognizer.predict(T0).status is Status.NO_INPUT

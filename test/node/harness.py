@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,6 +64,10 @@ class Received:
 
     def scores(self) -> dict[str, float]:
         return {label.name: label.score for label in self.message.verbs}
+
+
+def _subscribed(publisher: Any) -> bool:
+    return publisher.get_subscription_count() > 0
 
 
 def ns_of(stamp: Time) -> int:
@@ -215,7 +220,7 @@ class Robot:
     def wait_matched(self, *publishers: Any) -> None:
         """Waits until the node hears these publishers (all three sensors by default) and is heard."""
         for publisher in publishers or (self.images, self.flows, self.sounds):
-            self.wait(f"a subscriber of {publisher.topic_name}", lambda p=publisher: p.get_subscription_count() > 0)
+            self.wait(f"a subscriber of {publisher.topic_name}", partial(_subscribed, publisher))
         self.wait("predictions", lambda: self.predictions)
 
     def wait_prediction(self, what: str, test: Callable[[Received], bool], timeout_s: float = 10.0) -> Received:

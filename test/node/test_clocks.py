@@ -32,9 +32,8 @@ def test_days_old_stamps_work_with_one_hint(tmp_path: Path, ros_env: dict[str, s
 
 def test_jpeg_images_work(tmp_path: Path, ros_env: dict[str, str]) -> None:
     bundle = make_toy_bundle(tmp_path / "toy", modalities=("video",))
-    with node_and_robot(
-        tmp_path / "log", ros_env, bundle=bundle, image__transport="compressed", image__rotate=90, compressed=True
-    ) as (process, r):
+    parameters = {"bundle": bundle, "image__transport": "compressed", "image__rotate": 90}
+    with node_and_robot(tmp_path / "log", ros_env, compressed=True, **parameters) as (_, r):
         r.wait_matched(r.images)
         picture = np.full((480, 640, 3), 128, np.uint8)
         played = r.play(1.0, flow=False, audio=False, picture=lambda _: picture)

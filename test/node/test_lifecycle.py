@@ -17,10 +17,8 @@ from karmma_msgs.msg import ActionPrediction
 
 
 def test_life_cycle_ten_times_round(tmp_path: Path, ros_env: dict[str, str]) -> None:
-    with node_and_robot(tmp_path / "log", ros_env, bundle=make_toy_bundle(tmp_path / "toy"), autostart=False) as (
-        process,
-        r,
-    ):
+    bundle = make_toy_bundle(tmp_path / "toy")
+    with node_and_robot(tmp_path / "log", ros_env, bundle=bundle, autostart=False) as (_, r):
         for _ in range(10):
             assert r.state() == "unconfigured"
             assert r.change_state(Transition.TRANSITION_CONFIGURE)
@@ -36,7 +34,7 @@ def test_life_cycle_ten_times_round(tmp_path: Path, ros_env: dict[str, str]) -> 
 
 
 def test_an_invalid_transition_is_answered_and_survived(tmp_path: Path, ros_env: dict[str, str]) -> None:
-    with node_and_robot(tmp_path / "log", ros_env, bundle=make_toy_bundle(tmp_path / "toy")) as (process, r):
+    with node_and_robot(tmp_path / "log", ros_env, bundle=make_toy_bundle(tmp_path / "toy")) as (_, r):
         r.wait_prediction("a prediction", lambda p: True)
         assert not r.change_state(Transition.TRANSITION_ACTIVATE)
         assert not r.change_state(Transition.TRANSITION_CONFIGURE)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between ROS messages and the core: samples in (see `decode`, found here too), predictions and labels out."""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from builtin_interfaces.msg import Time
+
+from karmma_ros.decode import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
+from karmma_ros.errors import KarmmaError
+from karmma_ros.health import SensorStatus
+from karmma_ros.manifest import Manifest
+from karmma_ros.recognizer import Prediction, ScoredLabel
+
+try:
+    from karmma_msg import ActionPrediction, Labels, ModalityStatus
+    from karmma_msg import ScoredLabel as ScoredLabelMsg
+except ImportError as error:
+    raise KarmmaError(
+        f"karmma_msgs cannot be imported ({error}): colcon does not find it by itself inside this package; build with "
+        "`--base-paths src src/karmma_ros/karmma_msgs` and source install/setup.bash"
+    ) from error
+
+__all__ = [
+    "PredictionRecord",
+    "audio_to_chunk",
+    "compressed_to_rgb",
+    "flow_to_field",
+    "image_to_rgb",
+    "labels_to_msg",
+    "prediction_to_msg",
+    "scale_flow",
+    "stamp_to_msg",
+    "stamp_to_ns",
+    "status_to_msg",
+]
+
+_SECOND_NS = 1_000_000_000
+_MAX_UINT32 = 2**32 - 1
+
+
+class PredictionRecord(Protocol):
+    """All that an ActionPrediction tells, beside the bundle's name."""
+
+    @property
+    def prediction(self) -> Prediction: ...
+    @property
+    def trigger(self) -> int:
+        """ActionPrediction.CAMERA or TIMER."""
+
+    @property
+    def stamp_ns(self) -> int:
+        """For the header."""
+
+    @property
+    def frame_id(self) -> str:
+        """For the header."""
+
+    @property
+    def statuses(self) -> Mapping[str, SensorStatus]:
+        """One for each modality, in the bundle's order."""
+
+    @property
+    def latency_s(self) -> float: ...
+    @property
+    def processing_s(self) -> float: ...
+
+
+def stamp_to_ns(stamp: Time) -> int:
+    """A builtin_interfaces/Time as nanoseconds since the epoch."""
+    return int(stamp.sec) * _SECOND_NS + int(stamp.nanosec)
+
+
+def stamp_to_msg(stamp_ns: int) -> Time:
+    """Nanoseconds since the epoch as a builtin_interfaces/Time.
+
+    :raises KarmmaError: it does not fit (before 1902 or after 2038).
+    """
+    seconds, nanoseconds = divmod(stamp_ns, _SECOND_NS)
+    if not -(2**31) <= seconds < 2**31:
+        raise KarmmaError(f"a stamp of {stamp_ns} ns does not fit a ROS message")
+    return Time(sec=seconds, nanosec=nanoseconds)
+
+
+def prediction_to_msg(record: PredictionRecord, bundle: str) -> ActionPrediction:
+    """An ActionPrediction.
+
+    :param bundle: name of the bundle that made the prediction.
+    """
+    prediction = record.prediction
+    message = ActionPrediction(
+        status=int(prediction.status),
+        trigger=int(record.trigger),
+        actions=_labels(prediction.actions),
+        verbs=_labels(prediction.verbs),
+        nouns=_labels(prediction.nouns),
+        modalities=[
+            status_to_msg(name, status, prediction.coverages.get(name, 0.0)) for name, status in record.statuses.items()
+        ],
+        latency=float(record.latency_s),
+        processing_time=float(record.processing_s),
+        coverage=float(prediction.coverage),
+        bundle=bundle,
+    )
+    message.header.stamp = stamp_to_msg(record.stamp_ns)
+    message.header.frame_id = record.frame_id
+    return message
+
+
+def status_to_msg(name: str, status: SensorStatus, coverage: float) -> ModalityStatus:
+    """A ModalityStatus.
+
+    :param coverage: present slots / slots of the modality.
+    """
+    return ModalityStatus(
+        name=name,
+        state=int(status.state),
+        age=float(status.age_s) if status.age_s < float("inf") else -1.0,
+        rate=float(status.rate_hz),
+        coverage=float(coverage),
+        received=min(status.received, _MAX_UINT32),
+        skipped=min(status.skipped, _MAX_UINT32),
+        rejected=min(status.rejected, _MAX_UINT32),
+    )
+
+
+def labels_to_msg(manifest: Manifest) -> Labels:
+    """The Labels of a bundle. With a single `action` head there are no verbs and nouns, and every pair is (-1, -1)."""
+    actions = list(manifest.action_names)
+    pairs = manifest.actions if manifest.actions else ((-1, -1),) * len(actions)
+    return Labels(
+        bundle=manifest.name,
+        verbs=list(manifest.heads.get("verb", ())),
+        nouns=list(manifest.heads.get("noun", ())),
+        actions=actions,
+        action_verb=[verb for verb, _ in pairs],
+        action_noun=[noun for _, noun in pairs],
+    )
+
+
+def _labels(labels: Iterable[ScoredLabel]) -> list[ScoredLabelMsg]:
+    return [ScoredLabelMsg(id=int(label.id), name=label.name, score=float(label.score)) for label in labels]

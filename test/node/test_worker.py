@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker with real graphs and real messages, in this process: what it does with odd input, failures and gaps.
+
+Time is real: messages are received when the test says so, and each test waits for the prediction it is about.
+"""
+
+from __future__ import annotations
+
+import array
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from node.harness import time_of
+from sensor_msgs.msg import Image
+from toy_bundle import make_toy_bundle
+
+from karmma_msgs.msg import Audio
+from karmma_ros.errors import EngineError
+from karmma_ros.health import SensorState
+from karmma_ros.nodes.parameters import PARAMETERS, Settings
+from karmma_ros.nodes.sensors import FlowSensor, make_sensors
+from karmma_ros.nodes.worker import CAMERA, TIMER, Outcome, Worker
+from karmma_ros.recognizer import Recognizer, Status
+
+STEP_NS = 33_333_333
+
+
+def settings(**changes: Any) -> Settings:
+    values = {name.replace(".", "_"): declaration.default for name, declaration in PARAMETERS.items()}
+    values["modalities"] = tuple(values["modalities"])  # type: ignore[arg-type]
+    return Settings(**(values | changes))  # type: ignore[arg-type]
+
+
+class Bench:
+    """A worker on a bench: feeds it messages and listens to what it publishes."""
+
+    def __init__(self, recognizer: Recognizer, **changes: Any) -> None:
+        self.recognizer = recognizer
+        self.outcomes: list[Outcome] = []
+        self.warnings: list[str] = []
+        self._news = threading.Condition()
+        self.settings = settings(**changes)
+        self.sensors = make_sensors(recognizer.bundle.modalities, self.settings)
+        self.worker = Worker(
+            recognizer,
+            self.sensors,
+            self.settings,
+            follow_clock=lambda: False,
+            clock=time.time_ns,
+            publish=self._heard,
+            warn=self.warnings.append,
+        )
+        self.worker.start()
+
+    def _heard(self, outcome: Outcome) -> None:
+        with self._news:
+            self.outcomes.append(outcome)
+            self._news.notify_all()
+
+    def wait(self, what: str, test: Callable[[Outcome], bool]) -> Outcome:
+        """The first outcome so far or to come that passes."""
+        with self._news:
+            found = self._news.wait_for(lambda: next((o for o in self.outcomes if test(o)), None), 5)
+        assert found is not None, f"waited in vain for {what}; warnings: {self.warnings}"
+        return found
+
+    def frame(self, stamp_ns: int) -> Outcome:
+        """Sends a frame and waits for its prediction."""
+        self.send_frame(stamp_ns)
+        return self.wait("the frame's prediction", lambda o: o.trigger == CAMERA and o.stamp_ns == stamp_ns)
+
+    def send_frame(self, stamp_ns: int) -> None:
+        image = Image(height=24, width=32, encoding="rgb8", step=96)
+        image.data = array.array("B", bytes([100]) * (24 * 96))
+        image.header.stamp = time_of(stamp_ns)
+        image.header.frame_id = "eye"
+        self.worker.receive("video", image)
+
+    def flow(self, stamp_ns: int, level: float = 16.0) -> None:
+        image = Image(height=24, width=32, encoding="32FC2", step=32 * 8)
+        image.data = array.array("B", np.full((24, 32, 2), level, np.float32).tobytes())
+        image.header.stamp = time_of(stamp_ns)
+        self.worker.receive("flow", image)
+
+    def wait_taken(self, name: str, count: int) -> None:
+        """Waits until so many samples of a sensor were decoded; predictions by the timer keep coming meanwhile."""
+        self.wait(f"{count} of {name}", lambda o: o.statuses[name].received + o.statuses[name].rejected >= count)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_toy_bundle(tmp_path_factory.mktemp("worker") / "toy")
+
+
+@pytest.fixture
+def bench(toy: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    made = Bench(Recognizer(toy), **getattr(request, "param", {}))
+    yield made
+    made.worker.stop()
+
+
+class Recorded:
+    """Stands before a recogniser's `push` and keeps what goes through."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.samples: list[tuple[str, int, npt.NDArray[Any]]] = []
+        push = recognizer.push
+
+        def record(modality: str, stamp_ns: int, sample: npt.NDArray[Any], rate: int | None = None) -> int:
+            self.samples.append((modality, stamp_ns, sample))
+            return push(modality, stamp_ns, sample, rate)
+
+        recognizer.push = record  # type: ignore[method-assign]
+
+    def of(self, modality: str) -> list[tuple[int, npt.NDArray[Any]]]:
+        return [(stamp, sample) for name, stamp, sample in self.samples if name == modality]
+
+
+def now_ns() -> int:
+    return time.time_ns()
+
+
+def test_a_frame_is_predicted_with_its_header(bench: Bench) -> None:
+    stamp = now_ns()
+    outcome = bench.frame(stamp)
+    assert (outcome.stamp_ns, outcome.frame_id, outcome.trigger) == (stamp, "eye", CAMERA)
+    assert outcome.prediction.status is Status.OK
+    assert 0 < outcome.processing_s <= outcome.latency_s < 1
+    later = bench.wait("the timer", lambda o: o.trigger == TIMER and o.stamp_ns > stamp)
+    assert later.frame_id == "eye"
+
+
+@pytest.mark.parametrize("bench", [{"video_stamp_offset": -0.25}], indirect=True)
+def test_a_stamp_offset_aligns_but_the_header_stays_the_frames(bench: Bench) -> None:
+    recorded = Recorded(bench.recognizer)
+    stamp = now_ns()
+    assert bench.frame(stamp).stamp_ns == stamp
+    assert recorded.of("video")[0][0] == stamp - 250_000_000
+
+
+def test_flow_in_pixels_per_second_becomes_widths_per_second(bench: Bench) -> None:
+    recorded = Recorded(bench.recognizer)
+    start = now_ns()
+    bench.frame(start - STEP_NS)
+    bench.flow(start, 16.0)
+    bench.wait_taken("flow", 1)
+    assert recorded.of("flow")[0][1] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("bench", [{"flow_unit": "pixels_per_frame", "flow_source": "independent"}], indirect=True)
+def test_flow_in_pixels_per_frame_needs_a_known_interval(bench: Bench) -> None:
+    recorded = Recorded(bench.recognizer)
+    start = now_ns() - 1_000_000_000
+    stamps = [start, start + 100_000_000, start + 400_000_000, start + 450_000_000]  # unknown, 0.1 s, 0.3 s, 0.05 s
+    for count, stamp in enumerate(stamps, 1):
+        bench.flow(stamp, 16.0)
+        bench.wait_taken("flow", count)
+    used = recorded.of("flow")
+    assert [stamp for stamp, _ in used] == [stamps[1], stamps[3]]
+    assert used[0][1] == pytest.approx(16 / 32 / 0.1)
+    assert used[1][1] == pytest.approx(16 / 32 / 0.05)
+    flow = bench.sensors["flow"]
+    assert isinstance(flow, FlowSensor)
+    assert flow.unusable == 2
+
+
+def test_flow_of_a_camera_that_is_not_there_is_not_used(bench: Bench) -> None:
+    recorded = Recorded(bench.recognizer)
+    bench.flow(now_ns())
+    bench.wait_taken("flow", 1)
+    assert recorded.of("flow") == []
+    status = bench.worker.statistics().statuses["flow"]
+    assert (status.state, status.rejected) == (SensorState.OK, 0)
+
+
+def test_flow_that_began_before_the_camera_was_ok_is_not_used(bench: Bench) -> None:
+    recorded = Recorded(bench.recognizer)
+    start = now_ns() - 500_000_000
+    bench.send_frame(start)
+    bench.wait_taken("video", 1)
+    bench.flow(start)  # from the frame before the first
+    bench.wait_taken("flow", 1)
+    bench.send_frame(start + STEP_NS)
+    bench.wait_taken("video", 2)
+    bench.flow(start + STEP_NS)
+    bench.wait_taken("flow", 2)
+    assert [stamp for stamp, _ in recorded.of("flow")] == [start + STEP_NS]
+
+
+@pytest.mark.parametrize("bench", [{"modalities": ("flow", "audio")}], indirect=True)
+def test_flow_goes_on_when_the_user_switches_the_camera_off(bench: Bench) -> None:
+    recorded = Recorded(bench.recognizer)
+    bench.flow(now_ns())
+    bench.wait_taken("flow", 1)
+    assert len(recorded.of("flow")) == 1
+
+
+def test_a_failing_fusion_is_said_and_survived(bench: Bench) -> None:
+    fuse = bench.recognizer.engine.fuse
+
+    def fail(*_: Any) -> Any:
+        raise EngineError("out of memory")
+
+    bench.recognizer.engine.fuse = fail  # type: ignore[method-assign]
+    outcome = bench.frame(now_ns())
+    assert outcome.prediction.status is Status.FAILED
+    assert (outcome.prediction.actions, outcome.prediction.verbs) == ((), ())
+    statistics = bench.worker.statistics()
+    assert statistics.failures >= 1
+    assert "out of memory" in statistics.last_failure
+    bench.recognizer.engine.fuse = fuse  # type: ignore[method-assign]
+    assert bench.frame(now_ns()).prediction.status is Status.OK
+    assert len([line for line in bench.warnings if "out of memory" in line]) == 1
+
+
+@pytest.mark.parametrize("error", [EngineError("device lost"), ValueError("a mistake of ours")])
+def test_a_failing_extractor_is_said_and_survived(bench: Bench, error: Exception) -> None:
+    encode = bench.recognizer.engine.encode
+
+    def fail(*_: Any) -> Any:
+        raise error
+
+    bench.recognizer.engine.encode = fail  # type: ignore[method-assign]
+    assert bench.frame(now_ns()).prediction.status is Status.FAILED
+    bench.recognizer.engine.encode = encode  # type: ignore[method-assign]
+    assert bench.frame(now_ns()).prediction.status is Status.OK
+
+
+def test_a_recording_that_starts_again_clears_the_window_and_the_counts(bench: Bench) -> None:
+    start = now_ns() - 100_000_000_000
+    for index in range(30):
+        bench.frame(start + index * STEP_NS)
+    before = bench.outcomes[-1]
+    assert before.prediction.coverages["video"] > 0.9
+    end = time.monotonic() + 5
+    index = 0
+    while not any(o.stamp_ns < start - 1_000_000_000 for o in bench.outcomes):
+        assert time.monotonic() < end
+        bench.send_frame(start - 60_000_000_000 + index * STEP_NS)
+        index += 1
+        threading.Event().wait(0.02)
+    outcome = bench.wait("a prediction of the new time", lambda o: o.stamp_ns < start)
+    assert outcome.prediction.coverages["video"] < 0.1
+    assert outcome.statuses["video"].received <= 2
+
+
+def test_sound_is_encoded_on_the_grid_at_most_two_points_a_pass(bench: Bench) -> None:
+    end = now_ns()
+    chunk = Audio(sample_rate=16_000, channels=1)
+    chunk.samples = array.array("f", np.zeros(16_000, np.float32).tobytes())
+    chunk.header.stamp = time_of(end - 1_000_000_000)
+    bench.worker.receive("audio", chunk)
+    outcome = bench.wait("the sound", lambda o: o.statuses["audio"].skipped > 0)
+    assert outcome.statuses["audio"].skipped in (6, 7)  # 8 or 9 points lie in a second whose first 0.2 s are context
+    assert bench.recognizer.engine.runs["audio"] <= 2
+
+
+def test_an_audio_chunk_of_nonsense_is_rejected(bench: Bench) -> None:
+    chunk = Audio(sample_rate=0, channels=1)
+    chunk.samples = array.array("f", np.zeros(100, np.float32).tobytes())
+    chunk.header.stamp = time_of(now_ns())
+    bench.worker.receive("audio", chunk)
+    bench.wait("the rejection", lambda o: o.statuses["audio"].rejected == 1)
+
+
+def test_switching_a_sensor_off_erases_it(bench: Bench) -> None:
+    bench.frame(now_ns())
+    bench.worker.configure(settings(modalities=("flow", "audio")))
+    outcome = bench.wait("DISABLED", lambda o: o.statuses["video"].state is SensorState.DISABLED)
+    assert outcome.prediction.coverages["video"] == 0
+    bench.worker.configure(settings())
+    assert bench.frame(now_ns()).statuses["video"].state is SensorState.OK
