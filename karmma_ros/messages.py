@@ -13,10 +13,10 @@ from karmma_ros.manifest import Manifest
 from karmma_ros.recognizer import Prediction, ScoredLabel
 
 try:
-    from karmma_msg import ActionPrediction, Labels, ModalityStatus
-    from karmma_msg import ScoredLabel as ScoredLabelMsg
+    from karmma_msgs.msg import ActionPrediction, Labels, ModalityStatus
+    from karmma_msgs.msg import ScoredLabel as ScoredLabelMsg
 except ImportError as error:
-    raise KarmmaError(
+    raise ImportError(
         f"karmma_msgs cannot be imported ({error}): colcon does not find it by itself inside this package; build with "
         "`--base-paths src src/karmma_ros/karmma_msgs` and source install/setup.bash"
     ) from error

@@ -9,7 +9,7 @@ CPU time.
 
 import ctypes
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,25 +45,25 @@ def prepare(environ: MutableMapping[str, str] | None = None) -> Transport:
     :param environ: the environment to read and set; the process's own by default.
     """
     environ = os.environ if environ is None else environ
-    profile, kept = None, _own_choice(environ)
-    if not kept:
-        try:
-            profile = share_path("config/fastdds.xml")
-        except KarmmaError as error:  # large images suffer, everything else works
-            kept = str(error)
-        else:
-            for variable in PROFILE_VARIABLES:
-                environ[variable] = str(profile)
-    return Transport(profile, kept, _tune_allocator())
+    try:
+        profile = share_path("config/fastdds.xml")
+    except KarmmaError as error:  # large images suffer, everything else works
+        return Transport(None, str(error), _tune_allocator())
+    kept = _own_choice(environ, profile)
+    if kept:
+        return Transport(None, kept, _tune_allocator())
+    for variable in PROFILE_VARIABLES:
+        environ[variable] = str(profile)
+    return Transport(profile, "", _tune_allocator())
 
 
-def _own_choice(environ: MutableMapping[str, str]) -> str:
+def _own_choice(environ: Mapping[str, str], profile: Path) -> str:
     """Why the user's settings are to be kept, or "" where there are none."""
     rmw = environ.get("RMW_IMPLEMENTATION", "")
     if rmw and not rmw.startswith("rmw_fastrtps"):
         return f"RMW_IMPLEMENTATION is {rmw}"
     for variable in (*PROFILE_VARIABLES, "FASTDDS_BUILTIN_TRANSPORTS"):
-        if environ.get(variable):
+        if environ.get(variable, "") not in ("", str(profile)):
             return f"{variable} is set"
     for name in _PROFILE_FILES:
         if Path(name).is_file():

@@ -35,7 +35,10 @@ def make_video(
         video.codec_context.time_base = Fraction(1, 90000)
         if turn:
             video.set_display_rotation(turn)
-        audio = container.add_stream("aac", rate=SOUND_RATE) if sound is not None else None
+        audio = None
+        if sound is not None:
+            audio = container.add_stream("aac", rate=SOUND_RATE)
+            audio.layout = "stereo" if sound.shape[1] == 2 else "mono"
         for number, t_s in enumerate(times):
             rgb = np.full((height, width, 3), 90, np.uint8)
             x = number * width // len(times) // 2
@@ -45,7 +48,6 @@ def make_video(
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if audio is not None and sound is not None:
-            audio.layout = "stereo" if sound.shape[1] == 2 else "mono"
             block = av.AudioFrame.from_ndarray(
                 np.ascontiguousarray(sound, np.float32).reshape(1, -1), format="flt", layout=audio.layout.name
             )

@@ -109,6 +109,8 @@ class SensorsConfig:
     jitter_s: float = 0.003  # standard deviation of a stamp's error, clipped at two of them
     loss_p: float = 0.3  # probability that a window's camera loses frames
     loss_max: float = 0.6  # then each frame is lost with a probability up to this
+    audio_phase: bool = True  # draw the phase of the audio grid; otherwise the recording starts at a grid point
+    audio_lag_s: float = 0.04  # sound is up to this late: it arrives in chunks
     snap_p: float = 0.5  # probability that t is a frame's stamp, as when a frame triggers the prediction
 
 
@@ -153,6 +155,7 @@ class TrainConfig:
     clip: float = 5.0  # gradient norm
     ema: float = 0.998  # decay of the averaged weights, which are what is evaluated and exported
     label_smoothing: float = 0.05
+    alone_weight: float = 1.0  # of the loss of every modality alone, on the same tokens; 0: off
     precision: str = "auto"  # fp32, bf16, or auto: bf16 where the CPU multiplies it natively
     threads: int = 0  # of torch; 0 measures whether one or all cores are faster, which costs bitwise repeatability
     validate_every: int = 2  # epochs
@@ -234,7 +237,7 @@ def preset(name: str) -> Config:
             flow=FlowConfig(height=30, width=40, channels=[8, 16], dim=32, slots=10, spacing_s=0.2),
             audio=AudioConfig(mels=32, channels=[8, 16, 32], dim=32),
             fusion=FusionConfig(width=48, layers=1, attention_heads=2, ffn=96, head_hidden=96),
-            train=TrainConfig(epochs=10, batch=64, validate_every=5, ema=0.98, lr=4e-3, threads=2),
+            train=TrainConfig(epochs=10, batch=64, validate_every=5, ema=0.98, lr=4e-3, threads=1),
         )
     raise UsageError(f"no preset {name!r}: choose tiny or demo")
 

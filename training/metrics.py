@@ -43,13 +43,11 @@ def accuracies(
     :return: action (joint over valid pairs), action_settled, action_independent (each head's own arg-max, as the paper
         counts), and one entry per head.
     """
-    rows = ~np.isnan(next(iter(logits.values()))).any(1)
+    rows = np.asarray(np.isfinite(next(iter(logits.values()))).all(axis=1))
     clean = {head: np.where(rows[:, None], values, 0) for head, values in logits.items()}
     joint = action_probabilities(clean, labels, temperature).argmax(1)
     right = np.asarray(rows & (joint == labels.action_ids(targets)))
-    heads: dict[str, npt.NDArray[np.bool_]] = {
-        h: rows & (clean[h].argmax(1) == targets[:, i]) for i, h in enumerate(labels.heads)
-    }
+    heads = {h: rows & (clean[h].argmax(1) == targets[:, i]) for i, h in enumerate(labels.heads)}
     out = {
         "action": right.mean(),
         "action_settled": right[settled].mean() if settled.any() else 0.0,

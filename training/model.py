@@ -89,8 +89,11 @@ class Student(nn.Module):
             logits = self.fusion(tokens, present)
         return {head: values.float() for head, values in logits.items()}
 
-    def forward(self, batch: TensorBatch) -> dict[str, Tensor]:
-        """Logits of a batch of windows; only the present samples are encoded.  -> {head: (B, C)}"""
+    def tokens(self, batch: TensorBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Encode a batch of windows, only the samples that are present.
+
+        :return: tokens {m: (B, S*N, D)} and presence {m: (B, S*N) bool}.
+        """
         tokens, present = {}, {}
         for m, spec in self.specs.items():
             rows = batch.present[m].shape[0]
@@ -99,4 +102,8 @@ class Student(nn.Module):
                 filled = filled.index_copy(0, batch.places[m], self.encode(m, batch.samples[m]))
             tokens[m] = filled.reshape(rows, spec.slots * spec.tokens, spec.dim)
             present[m] = batch.present[m].repeat_interleave(spec.tokens, 1)
-        return self.fuse(tokens, present)
+        return tokens, present
+
+    def forward(self, batch: TensorBatch) -> dict[str, Tensor]:
+        """Logits of a batch of windows.  -> {head: (B, C)}"""
+        return self.fuse(*self.tokens(batch))

@@ -31,7 +31,7 @@ from karmma_training.data.store import Recording
 from karmma_training.data.windows import WindowSampler, prefetch
 from karmma_training.ema import Ema
 from karmma_training.evaluate import Logits, encode_recording, predict, subsets, summarise
-from karmma_training.losses import classification_loss
+from karmma_training.losses import alone_views, classification_loss
 from karmma_training.model import Student, TensorBatch
 from karmma_training.precision import reduced_dtype
 from karmma_training.predictor import StudentPredictor
@@ -138,7 +138,11 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         self.student.train()
-        loss = classification_loss(self.student(batch), batch.targets, t.label_smoothing)
+        tokens, present = self.student.tokens(batch)
+        loss = classification_loss(self.student.fuse(tokens, present), batch.targets, t.label_smoothing)
+        if t.alone_weight and len(tokens) > 1:
+            *views, targets = alone_views(tokens, present, batch.targets)
+            loss = loss + t.alone_weight * classification_loss(self.student.fuse(*views), targets, t.label_smoothing)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise KarmmaError(

@@ -102,10 +102,19 @@ class Process:
             raise AssertionError(f"did not end within {timeout_s} s of {sent.name}:\n{self.output}") from None
 
 
-def start(log: Path, environment: dict[str, str], *, path: Path | None = None, **parameters: Any) -> Process:
+def start(
+    log: Path,
+    environment: dict[str, str],
+    *,
+    path: Path | None = None,
+    parameter_file: Path | None = None,
+    **parameters: Any,
+) -> Process:
     """Starts the action node, or the script at `path`; parameter `image__rotate` is `image.rotate`."""
     target = ["-m", NODE] if path is None else [str(path)]
     command = [sys.executable, *target, "--ros-args"]
+    if parameter_file is not None:
+        command += ["--params-file", str(parameter_file)]
     for name, value in parameters.items():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         command += ["-p", f"{name.replace('__', '.')}:={text}"]
@@ -335,10 +344,16 @@ def robot(*, compressed: bool = False) -> Iterator[Robot]:
 
 @contextmanager
 def node_and_robot(
-    log: Path, environment: dict[str, str], *, path: Path | None = None, compressed: bool = False, **parameters: Any
+    log: Path,
+    environment: dict[str, str],
+    *,
+    path: Path | None = None,
+    parameter_file: Path | None = None,
+    compressed: bool = False,
+    **parameters: Any,
 ) -> Iterator[tuple[Process, Robot]]:
     """A running node and a robot around it. Afterwards the node is gone, and must have ended with exit status 0."""
-    process = start(log, environment, path=path, **parameters)
+    process = start(log, environment, path=path, parameter_file=parameter_file, **parameters)
     try:
         with robot(compressed=compressed) as made:
             made.watched = process

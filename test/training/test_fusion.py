@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The method itself: missing-modality tokens, read-out, votes, dropout. Every test here fails when its rule is broken."""
+"""The method itself: missing-modality tokens, read-out, votes, dropout; each test fails when its rule is broken."""
 
 from __future__ import annotations
 

@@ -36,12 +36,14 @@ class WindowBatch:
     places: (n,) row * slots + slot of each sample
     present: (B, slots) which slots hold a sample
     targets: (B, heads) class indexes
+    origin: (B, 2) number of the recording, t in nanoseconds
     """
 
     samples: dict[str, npt.NDArray[Any]]
     places: dict[str, npt.NDArray[np.int64]]
     present: dict[str, npt.NDArray[np.bool_]]
     targets: npt.NDArray[np.int64]
+    origin: npt.NDArray[np.int64]
 
 
 class WindowSampler:
@@ -64,15 +66,18 @@ class WindowSampler:
         rng = np.random.default_rng([self._seed, step])
         count, modalities = self._batch, list(self._specs)
         drawn = [self._draw_time(rng) for _ in range(count)]
-        recorded = np.array([[m in r.arrays for m in modalities] for r, _ in drawn])
+        recorded = np.array([[m in self._recordings[k].arrays for m in modalities] for k, _ in drawn])
         kept = self._modality_dropout.draw(recorded, rng)
         samples: dict[str, list[npt.NDArray[Any]]] = {m: [] for m in modalities}
         places: dict[str, list[int]] = {m: [] for m in modalities}
         present = {m: np.zeros((count, s.slots), bool) for m, s in self._specs.items()}
-        targets = np.zeros((count, drawn[0][0].targets.shape[1]), np.int64)
-        for row, (recording, t_ns) in enumerate(drawn):
+        targets = np.zeros((count, self._recordings[0].targets.shape[1]), np.int64)
+        origin = np.zeros((count, 2), np.int64)
+        for row, (number, t_ns) in enumerate(drawn):
+            recording = self._recordings[number]
             t_ns, chosen = self._draw_samples(recording, t_ns, kept[row], rng)
             targets[row] = recording.targets[recording.interval_at(np.array([t_ns / 1e9]))[0]]
+            origin[row] = number, t_ns
             look = draw_look(self._config.augment, rng)
             for m, stamps in chosen.items():
                 slots = np.flatnonzero(stamps >= 0)
@@ -91,14 +96,14 @@ class WindowSampler:
             {m: np.asarray(v, np.int64) for m, v in places.items() if v},
             present,
             targets,
+            origin,
         )
 
-    def _draw_time(self, rng: np.random.Generator) -> tuple[Recording, int]:
-        """A recording and t, uniform over all labelled time."""
+    def _draw_time(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Number of a recording and t, uniform over all labelled time."""
         at = rng.random() * self._share[-1]
         k = min(int(np.searchsorted(self._share, at, side="right")), len(self._recordings) - 1)
-        recording = self._recordings[k]
-        return recording, to_ns(recording.time_at(rng.random()))
+        return k, to_ns(self._recordings[k].time_at(rng.random()))
 
     def _draw_samples(
         self, recording: Recording, t_ns: int, kept: npt.NDArray[np.bool_], rng: np.random.Generator
@@ -118,9 +123,10 @@ class WindowSampler:
         chosen: dict[str, npt.NDArray[np.int64]] = {}
         for m, spec in self._specs.items():
             if m == "audio":
-                phase = int(rng.integers(spec.spacing_ns))
+                phase = int(rng.integers(spec.spacing_ns)) if s.audio_phase else 0
+                until = t_ns - int(1e9 * s.audio_lag_s * rng.random())
                 stamps = audio_stamps(
-                    recording, spec, self._config.audio.context, phase_ns=phase, until_ns=t_ns, horizon=spec.slots + 2
+                    recording, spec, self._config.audio.context, phase_ns=phase, until_ns=until, horizon=spec.slots + 2
                 )
                 index = stamps
             elif m == "flow":
@@ -133,13 +139,10 @@ class WindowSampler:
             slots = np.where(where >= 0, index[where] if len(index) else -1, -1)
             chosen[m] = np.where(keep[m] & self._runs.draw(spec.slots, rng), slots, -1)
         if not any((v >= 0).any() for v in chosen.values()):  # nothing left: a window without token teaches nothing
-            return self._draw_samples(*self._draw_time_in(recording, rng), kept | True, rng)
+            return self._draw_samples(recording, to_ns(recording.time_at(rng.random())), kept | True, rng)
         for m, slots in chosen.items():
             chosen[m] = np.where(self._subset.draw(slots >= 0, rng), slots, -1)
         return t_ns, chosen
-
-    def _draw_time_in(self, recording: Recording, rng: np.random.Generator) -> tuple[Recording, int]:
-        return recording, to_ns(recording.time_at(rng.random()))
 
     def _camera(self, recording: Recording, t_ns: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Indexes of the frames that the window's camera delivered up to t."""

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parameter table, and the file that shows it to users."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from node.harness import node_and_robot, value
+from toy_bundle import make_toy_bundle
+
+from karmma_ros.nodes.parameters import PARAMETERS, Settings, problem
+from karmma_ros.share import share_path
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested maps as dotted names, as ROS reads them."""
+    result: dict[str, Any] = {}
+    for key, entry in tree.items():
+        result |= flat(entry, f"{prefix}{key}.") if isinstance(entry, dict) else {f"{prefix}{key}": entry}
+    return result
+
+
+def test_the_parameter_file_holds_every_parameter_with_its_default() -> None:
+    file = yaml.safe_load(share_path("config/action_node.yaml").read_text())
+    assert flat(file["/**"]["ros__parameters"]) == {name: entry.default for name, entry in PARAMETERS.items()}
+
+
+def test_settings_have_a_field_for_every_parameter() -> None:
+    assert {field.name for field in fields(Settings)} == {name.replace(".", "_") for name in PARAMETERS}
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
+def test_every_parameter_is_described_and_bounded(name: str) -> None:
+    declaration = PARAMETERS[name]
+    descriptor = declaration.descriptor()
+    assert descriptor.description.endswith(".")
+    if isinstance(declaration.default, float):
+        assert descriptor.floating_point_range
+    elif isinstance(declaration.default, int) and not isinstance(declaration.default, bool):
+        assert descriptor.integer_range
+    assert problem(name, declaration.default) == ""
+
+
+def test_the_node_reads_the_parameter_file(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    bundle = make_toy_bundle(tmp_path / "toy")
+    text = share_path("config/action_node.yaml").read_text().replace("bundle: tabletop", f"bundle: {bundle}")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text.replace("top_k: 5", "top_k: 3"))
+    with node_and_robot(tmp_path / "log", ros_env, parameter_file=mine) as (_, r):
+        r.wait_matched()
+        r.play(0.3)
+        r.wait_prediction("three labels", lambda p: len(p.message.actions) == 3)
+        status = r.wait_status("its status", "action_node", lambda s: value(s, "bundle") == "toy")
+        assert value(status, "providers") == "cpu"

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bundles: what is exported is what was trained, or nothing is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch")
+
+from rich.console import Console  # noqa: E402
+
+from karmma_ros.bundle import load_bundle  # noqa: E402
+from karmma_ros.errors import KarmmaError, UsageError  # noqa: E402
+from karmma_ros.runtime import Engine  # noqa: E402
+from karmma_training.bundle_predictor import BundlePredictor  # noqa: E402
+from karmma_training.checkpoint import load_student  # noqa: E402
+from karmma_training.cli.evaluate import evaluate  # noqa: E402
+from karmma_training.cli.export import export  # noqa: E402
+from karmma_training.export import MAX_ERROR, compare  # noqa: E402
+from karmma_training.predictor import StudentPredictor  # noqa: E402
+
+if TYPE_CHECKING:
+    from fixtures.training import TinyRun
+
+
+def test_the_engine_agrees_with_pytorch_on_every_graph_and_subset(tiny_run: TinyRun) -> None:
+    student, config, *_ = load_student(tiny_run.run)
+    engine = Engine(load_bundle(tiny_run.bundle), providers="cpu")
+    assert compare(engine, student, config) <= MAX_ERROR
+    assert engine.runs["fusion"] == 7, "all seven modality subsets"
+
+
+@pytest.mark.parametrize("part", ["video", "fusion"])
+def test_a_difference_is_refused(tiny_run: TinyRun, part: str) -> None:
+    student, config, *_ = load_student(tiny_run.run)
+    module = student.fusion if part == "fusion" else student.extractors[part]
+    with torch.no_grad():
+        list(module.parameters())[-1].add_(1e-2)
+    with pytest.raises(KarmmaError, match=f"{part}.onnx"):
+        compare(Engine(load_bundle(tiny_run.bundle), providers="cpu"), student, config)
+
+
+def test_graphs_are_plain_onnx_that_old_runtimes_read(tiny_run: TinyRun) -> None:
+    for path in tiny_run.bundle.glob("*.onnx"):
+        model = onnx.load(str(path))
+        assert model.ir_version == 10
+        assert 18 <= model.opset_import[0].version <= 20
+        assert all(opset.domain in ("", "ai.onnx") for opset in model.opset_import)
+        assert str(Path(__file__).parents[2]).encode() not in path.read_bytes(), "no path of the exporting machine"
+    assert {p.name for p in tiny_run.bundle.iterdir()} == {
+        *("audio.onnx", "bundle.json", "flow.onnx", "fusion.onnx", "video.onnx", "README.md")
+    }
+
+
+def test_a_taken_folder_is_left_alone_unless_it_is_to_be_replaced(tiny_run: TinyRun, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "precious.txt").write_text("keep")
+    for replace in (False, True):
+        with pytest.raises(UsageError, match="exists"):
+            export(tiny_run.run, out, replace=replace, store=tiny_run.store, console=Console(quiet=True))
+    assert [p.name for p in tmp_path.rglob("*")] == ["mine", "precious.txt"], "nothing half-written"
+
+
+def test_a_refused_export_leaves_nothing_behind(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("karmma_training.export.MAX_ERROR", 0.0)
+    with pytest.raises(KarmmaError, match="export refused"):
+        export(tiny_run.run, tmp_path / "bundle", store=tiny_run.store, console=Console(quiet=True))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bundle_and_run_are_evaluated_alike(tiny_run: TinyRun) -> None:
+    student, config, labels, _ = load_student(tiny_run.run)
+    bundle = load_bundle(tiny_run.bundle)
+    ours = StudentPredictor(student, labels, config.audio.context)
+    ours.temperature = bundle.temperature
+    reports = [
+        evaluate(p, tiny_run.validation[:3], every=7, seed=0, console=Console(quiet=True))
+        for p in (ours, BundlePredictor(bundle, 1))
+    ]
+    assert reports[0] == reports[1]
+    report = reports[0]
+    assert len(report["subsets"]) == 7
+    assert set(report["patterns"]) == {"all", "no_camera", "no_flow", "no_audio", "audio_only", "half_frames"}
+    assert report["patterns"]["no_camera"] == report["subsets"]["audio"]
+    assert report["patterns"]["all"] == report["subsets"]["video+flow+audio"]
+    assert sum(report["classes"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_model_card_says_what_the_bundle_is(tiny_run: TinyRun, tmp_path: Path) -> None:
+    from karmma_training.model_card import update_evaluation
+
+    card = tmp_path / "README.md"
+    shutil.copy(tiny_run.bundle / "README.md", card)
+    text = card.read_text()
+    assert "knows nothing of real kitchens" in text
+    assert "| video+flow+audio |" in text
+    report = {"split": "test", "minutes": 1.0, "windows": 9, "command": "karmma evaluate x", "majority_share": 0.1}
+    scores = {"action": 0.123, "verb": 0.5}
+    for _ in range(2):  # a second evaluation replaces the first
+        update_evaluation(card, {**report, "subsets": {"video": scores}})
+    assert card.read_text().count("12.3") == 1
+    assert json.loads((tiny_run.bundle / "bundle.json").read_text())["licence"] == "Apache-2.0"
+    assert np.isfinite(list(json.loads((tiny_run.bundle / "bundle.json").read_text())["temperature"].values())).all()

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trainer: it learns, overfits, resumes exactly, stops cleanly."""
+
+from __future__ import annotations
+
+import copy
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch")
+
+from rich.console import Console  # noqa: E402
+
+from karmma_ros.errors import KarmmaError, UsageError  # noqa: E402
+from karmma_training.checkpoint import load_student, load_tensors  # noqa: E402
+from karmma_training.config import apply_overrides  # noqa: E402
+from karmma_training.data.windows import WindowSampler  # noqa: E402
+from karmma_training.losses import classification_loss  # noqa: E402
+from karmma_training.metrics import accuracies, fit_temperatures  # noqa: E402
+from karmma_training.model import Student, TensorBatch  # noqa: E402
+from karmma_training.train import Trainer, learning_rate  # noqa: E402
+
+if TYPE_CHECKING:
+    from fixtures.training import TinyRun
+
+
+def make_trainer(tiny_run: TinyRun, folder: Path, *overrides: str) -> Trainer:
+    fast = [
+        "train.epochs=2",
+        "train.windows_per_second=8",
+        "train.batch=16",
+        "train.validate_every=1",
+        "train.threads=1",
+    ]
+    config = apply_overrides(tiny_run.config, [*fast, *overrides])
+    return Trainer(config, tiny_run.labels, tiny_run.train[:2], tiny_run.validation[:1], folder, Console(quiet=True))
+
+
+def test_the_tiny_run_learned(tiny_run: TinyRun) -> None:
+    with (tiny_run.run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(r["epoch"]) for r in rows] == list(range(1, tiny_run.config.train.epochs + 1))
+    losses = [float(r["loss"]) for r in rows]
+    assert losses[-1] < 0.8 * losses[0]
+    *_, about = load_student(tiny_run.run)
+    targets = np.concatenate([r.targets for r in tiny_run.validation])
+    times = np.concatenate([r.stops - r.starts for r in tiny_run.validation])
+    actions = tiny_run.labels.action_ids(targets)
+    majority = max(times[actions == a].sum() for a in set(actions)) / times.sum()
+    best = max(scores["action"] for scores in about["validation"].values())
+    assert best > 1.5 * majority, f"{best:.2f} is not clearly above always saying the commonest action ({majority:.2f})"
+
+
+def test_a_tiny_set_is_overfitted(tiny_run: TinyRun) -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    config = copy.deepcopy(tiny_run.config)
+    config.fusion.dropout = 0.0
+    batch = TensorBatch.of(WindowSampler(tiny_run.train, config, batch=16, seed=0).batch(0))
+    student = Student(config, tiny_run.labels.sizes())
+    optimiser = torch.optim.AdamW(student.parameters(), lr=3e-3)
+    first = None
+    for _ in range(60):
+        loss = classification_loss(student(batch), batch.targets)
+        first = first if first is not None else loss.item()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss.item() < 0.1 * first
+    logits = student(batch)
+    assert (logits["verb"].argmax(1) == batch.targets[:, 0]).float().mean() > 0.95
+    assert (logits["noun"].argmax(1) == batch.targets[:, 1]).float().mean() > 0.95
+
+
+def test_resuming_ends_with_the_weights_of_an_uninterrupted_run(tiny_run: TinyRun, tmp_path: Path) -> None:
+    make_trainer(tiny_run, tmp_path / "whole").fit()
+
+    trainer = make_trainer(tiny_run, tmp_path / "cut")
+    step = trainer._step
+
+    def interrupted(batch: TensorBatch) -> float:
+        if trainer.progress.step == trainer.steps_per_epoch + 2:  # inside the second epoch
+            raise KeyboardInterrupt
+        return step(batch)
+
+    trainer._step = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert load_tensors(tmp_path / "cut" / "last.pt")["step"] == trainer.steps_per_epoch + 2
+    again = make_trainer(tiny_run, tmp_path / "cut")
+    again.resume()
+    again.fit()
+    whole, cut = (load_tensors(tmp_path / name / "last.pt") for name in ("whole", "cut"))
+    for part in ("weights", "average"):
+        for name, value in whole[part].items():
+            assert torch.equal(value, cut[part][name]), f"{part} {name}"
+    lines = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("whole", "cut")]
+    assert [line.split(",")[:2] for line in lines[0]] == [line.split(",")[:2] for line in lines[1]]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_weights(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    trainer = make_trainer(tiny_run, tmp_path)
+    end_epoch = trainer._end_epoch
+
+    def spoil(epoch: int, loss: float, rate: float) -> None:
+        end_epoch(epoch, loss, rate)
+        with torch.no_grad():
+            trainer.student.fusion.block.cls.fill_(float("nan"))
+
+    trainer._end_epoch = spoil  # type: ignore[method-assign]
+    with pytest.raises(KarmmaError, match="loss is nan at step"):
+        trainer.fit()
+    student, *_ = load_student(tmp_path)
+    assert all(torch.isfinite(p).all() for p in student.parameters())
+
+
+def test_a_checkpoint_of_another_model_is_refused_in_one_line(tiny_run: TinyRun, tmp_path: Path) -> None:
+    make_trainer(tiny_run, tmp_path).save()
+    other = make_trainer(tiny_run, tmp_path, "fusion.width=32")
+    with pytest.raises(UsageError, match="does not fit") as error:
+        other.resume()
+    assert "\n" not in str(error.value)
+    (tmp_path / "last.pt").write_bytes(b"half")
+    with pytest.raises(UsageError, match="cannot read checkpoint"):
+        other.resume()
+
+
+def test_samples_without_a_modality_train_beside_complete_ones(tiny_run: TinyRun) -> None:
+    """Recordings that lack a modality: nothing is made up for it, and the batch still trains everything."""
+    recordings = [copy.copy(r) for r in tiny_run.train[:6]]
+    for recording, lost in zip(recordings, ["video", "flow", "audio"] * 2, strict=True):
+        recording.arrays = {m: v for m, v in recording.arrays.items() if m != lost}
+        recording.stamps = {m: v for m, v in recording.stamps.items() if m != lost}
+    arrays = WindowSampler(recordings, tiny_run.config, batch=48, seed=0).batch(0)
+    for row, (number, _) in enumerate(arrays.origin):
+        lost = ["video", "flow", "audio"][number % 3]
+        assert not arrays.present[lost][row].any()
+    batch = TensorBatch.of(arrays)
+    student = Student(tiny_run.config, tiny_run.labels.sizes())
+    classification_loss(student(batch), batch.targets).backward()
+    for m in ("video", "flow", "audio"):
+        assert sum(p.grad.abs().sum() for p in student.extractors[m].parameters()) > 0
+
+
+def test_learning_rate_warms_up_and_ends_low() -> None:
+    rates = [learning_rate(s, total=100, warmup=10, peak=1.0, final_share=0.01) for s in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == pytest.approx(1.0)
+    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert rates[100] == pytest.approx(0.01)
+
+
+def test_accuracies_against_hand_computed_values() -> None:
+    from karmma_training.data.labels import Labels
+
+    labels = Labels.from_names({"verb": ["a", "b"], "noun": ["x", "y"]}, [("a", "x"), ("b", "y")])
+    verb = np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [np.nan, np.nan]])
+    noun = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 1.0], [np.nan, np.nan]])
+    targets = np.array([[0, 0], [1, 1], [1, 1], [0, 0]])
+    got = accuracies({"verb": verb, "noun": noun}, targets, np.array([True, False, True, True]), labels, {})
+    # row 1: verb alone says a, but a with y is no action: jointly b y wins
+    assert got == pytest.approx(
+        {"action": 0.75, "action_settled": 2 / 3, "action_independent": 0.5, "verb": 0.5, "noun": 0.75}
+    )
+
+
+def test_temperature_softens_an_overconfident_head() -> None:
+    rng = np.random.default_rng(0)
+    truth: Any = rng.integers(0, 4, 4000)
+    logits = rng.standard_normal((4000, 4))
+    logits[np.arange(4000), truth] += 1.0
+    honest = fit_temperatures({"verb": logits}, truth[:, None])["verb"]
+    loud = fit_temperatures({"verb": 2 * logits}, truth[:, None])["verb"]
+    assert loud == pytest.approx(2 * honest, rel=0.06)

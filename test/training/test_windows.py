@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training windows are the windows the robot sees."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch")
+
+from karmma_ros.flow import FlowProducer  # noqa: E402
+from karmma_ros.recognizer import Recognizer  # noqa: E402
+from karmma_ros.tabletop.sequence import make_sequence  # noqa: E402
+from karmma_training.checkpoint import load_student  # noqa: E402
+from karmma_training.config import AugmentConfig, Config, DropoutConfig, SensorsConfig  # noqa: E402
+from karmma_training.data.windows import WindowSampler, prefetch  # noqa: E402
+from karmma_training.model import TensorBatch  # noqa: E402
+
+if TYPE_CHECKING:
+    from fixtures.training import TinyRun
+
+
+def plain(config: Config) -> Config:
+    """Everything on, nothing drawn but the time."""
+    config = copy.deepcopy(config)
+    config.dropout = DropoutConfig(modality_p=0, runs_p=0, full_share=1)
+    config.sensors = SensorsConfig(
+        rate_divisors=[1], rate_weights=[1.0], jitter_s=0, loss_p=0, audio_phase=False, audio_lag_s=0, snap_p=1
+    )
+    config.augment = AugmentConfig(
+        brightness=0, contrast=0, colour=0, shift=0, scale=0, gain_db=0, noise_p=0, noise_max=0
+    )
+    return config
+
+
+def test_a_training_window_gives_the_logits_the_robot_computes_online(tiny_run: TinyRun) -> None:
+    """Frames, flow and sound of a sequence go to the recogniser one by one; a training batch holds the same moments."""
+    config = plain(tiny_run.config)
+    batch = WindowSampler(tiny_run.validation[:1], config, batch=6, seed=5).batch(0)
+    student, *_ = load_student(tiny_run.run)
+    with torch.no_grad():
+        wanted = student(TensorBatch.of(batch))
+
+    data = config.data
+    size = (data.render_width, data.render_height)
+    sequence = make_sequence(0, "val", duration_s=data.recording_s, size=size, fps=data.fps)
+    frames, sound = sequence.frames(), sequence.sound()
+    producer = FlowProducer((config.flow.producer_width, config.flow.producer_height), config.flow.producer_preset)
+    robot = Recognizer(tiny_run.bundle, providers="cpu")
+    frame = heard = 0
+    for row in np.argsort(batch.origin[:, 1]):
+        t_ns = int(batch.origin[row, 1])
+        while round(frame * 1e9 / data.fps) <= t_ns:
+            stamp, image = round(frame * 1e9 / data.fps), next(frames)
+            robot.push("video", stamp, image)
+            if (field := producer.push(stamp, image)) is not None:
+                robot.push("flow", stamp, field)
+            frame += 1
+        until = t_ns * config.audio.rate // 10**9
+        while heard < until:
+            chunk = sound[heard : min(heard + 512, until)]
+            robot.push("audio", round(heard * 1e9 / config.audio.rate), chunk)
+            heard += len(chunk)
+        prediction = robot.predict(t_ns)
+        for m, coverage in prediction.coverages.items():
+            assert coverage == batch.present[m][row].mean(), f"{m}: the same slots are filled"
+        for head, logits in prediction.logits.items():
+            # stored flow is float16: the only difference
+            np.testing.assert_allclose(logits, wanted[head][row].numpy(), atol=2e-2)
+    assert min(present.mean() for present in batch.present.values()) > 0.5, "the windows were not nearly empty"
+
+
+def test_labels_are_the_truth_at_t(tiny_run: TinyRun) -> None:
+    data = tiny_run.config.data
+    batch = WindowSampler(tiny_run.train[:3], tiny_run.config, batch=64, seed=1).batch(3)
+    verbs, nouns = tiny_run.labels.heads["verb"], tiny_run.labels.heads["noun"]
+    for (number, t_ns), (verb, noun) in zip(batch.origin, batch.targets, strict=True):
+        sequence = make_sequence(int(number), "train", duration_s=data.recording_s, size=(160, 120), fps=data.fps)
+        assert sequence.action_at(t_ns / 1e9) == (verbs[verb], nouns[noun])
+
+
+def test_no_sample_is_from_the_future_and_places_match_presence(tiny_run: TinyRun) -> None:
+    batch = WindowSampler(tiny_run.train, tiny_run.config, batch=128, seed=2).batch(0)
+    for m, present in batch.present.items():
+        assert len(batch.samples[m]) == len(batch.places[m]) == present.sum()
+        assert (np.sort(batch.places[m]) == np.flatnonzero(present)).all()
+    early = batch.origin[:, 1] < 5e8
+    assert early.any(), "t is uniform from the start of a recording"
+    first_slots = {m: c.slots for m in batch.present if (c := tiny_run.config.slots(m))}
+    for m, slots in first_slots.items():
+        assert not batch.present[m][early][:, slots // 2 :].any(), "nothing from before the start"
+
+
+def test_times_are_uniform_over_the_labelled_time(tiny_run: TinyRun) -> None:
+    sampler = WindowSampler(tiny_run.train, plain(tiny_run.config), batch=400, seed=3)
+    rng = np.random.default_rng(0)
+    drawn = [sampler._draw_time(rng) for _ in range(4000)]
+    shares = np.array([t / 1e9 / tiny_run.train[k].labelled_s for k, t in drawn])
+    assert np.abs(np.histogram(shares, 10, (0, 1))[0] / 4000 - 0.1).max() < 0.025
+    counts = np.bincount([k for k, _ in drawn], minlength=len(tiny_run.train)) / 4000
+    assert np.abs(counts - 1 / len(tiny_run.train)).max() < 0.02
+
+
+def test_sensors_vary_in_rate_and_losses(tiny_run: TinyRun) -> None:
+    recording = tiny_run.train[0]
+    sampler = WindowSampler([recording], tiny_run.config, batch=8, seed=0)
+    rng = np.random.default_rng(0)
+    gaps = [np.diff(sampler._camera(recording, int(5e9), rng)) for _ in range(200)]
+    steady = {int(g[0]) for g in gaps if (g == g[0]).all()}
+    assert steady >= {1, 2, 3}, "30, 15 and 10 frames per second occur"
+    assert any((g != g[0]).any() for g in gaps), "frames get lost"
+    phases = {int(sampler._camera(recording, int(5e9), rng)[0]) for _ in range(100)}
+    assert len(phases) >= 3
+
+
+def test_a_batch_depends_on_seed_and_step_alone(tiny_run: TinyRun) -> None:
+    sampler = WindowSampler(tiny_run.train, tiny_run.config, batch=8, seed=7)
+    again = list(prefetch(WindowSampler(tiny_run.train, tiny_run.config, batch=8, seed=7), 3, 2))
+    for step, batch in zip((3, 4), again, strict=True):
+        for m, samples in sampler.batch(step).samples.items():
+            np.testing.assert_array_equal(samples, batch.samples[m])
+    other = WindowSampler(tiny_run.train, tiny_run.config, batch=8, seed=8).batch(3)
+    assert not np.array_equal(other.origin, again[0].origin)
+
+
+def test_an_error_while_drawing_reaches_the_trainer(tiny_run: TinyRun) -> None:
+    sampler = WindowSampler(tiny_run.train, tiny_run.config, batch=2, seed=0)
+
+    def fail(step: int) -> None:
+        raise RuntimeError("disk gone")
+
+    sampler.batch = fail  # type: ignore[assignment]
+    with pytest.raises(RuntimeError, match="disk gone"):
+        next(iter(prefetch(sampler, 0, 3)))
