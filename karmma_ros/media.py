@@ -340,7 +340,8 @@ def _planar(rgb: Image) -> Any:
     red, green, blue = cv2.split(rgb)
     for plane, channel in zip(frame.planes, (green, blue, red), strict=True):
         padding = plane.line_size - width
-        plane.update(np.pad(channel, ((0, 0), (0, padding))) if padding else channel)
+        rows = np.pad(channel, ((0, 0), (0, padding))) if padding else channel
+        plane.update(rows.tobytes())
     return frame
 
 

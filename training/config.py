@@ -121,6 +121,8 @@ class AugmentConfig:
     brightness: float = 0.15  # added, share of the full range
     contrast: float = 0.2  # factor 1 +- this
     colour: float = 0.1  # factor 1 +- this, per channel
+    permute_p: float = 0.5  # probability that the colour channels are permuted: rendered objects come in any colour
+    mirror_p: float = 0.5  # probability that left and right are exchanged
     shift: float = 0.06  # of the image size
     scale: float = 0.08  # factor 1 +- this
     gain_db: float = 6.0  # audio level, +- dB
@@ -135,7 +137,7 @@ class DataConfig:
     source: str = "tabletop"  # tabletop (rendered) or the path of a manifest CSV
     minutes: float = 60.0  # of training recordings (rendered sources)
     validation_minutes: float = 6.0
-    recording_s: float = 30.0  # length of a rendered recording
+    recording_s: float = 10.0  # length of a rendered recording
     render_width: int = 320
     render_height: int = 240
     fps: float = 30.0
@@ -164,6 +166,17 @@ class TrainConfig:
 
 
 @dataclass
+class PretrainConfig:
+    """Stage 0: every extractor alone, on single samples."""
+
+    video: float = 4.0  # times that all frames are seen; 0: no pre-training
+    flow: float = 1.0
+    audio: float = 1.0  # of ten chunks a second
+    batch: int = 256
+    lr: float = 3e-3
+
+
+@dataclass
 class Config:
     """A whole run."""
 
@@ -178,6 +191,7 @@ class Config:
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     sensors: SensorsConfig = field(default_factory=SensorsConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @property
@@ -232,12 +246,13 @@ def preset(name: str) -> Config:
     if name == "tiny":
         return Config(
             preset="tiny",
-            data=DataConfig(minutes=5.0, validation_minutes=1.0, recording_s=7.5, render_width=160, render_height=120),
-            video=VideoConfig(height=48, width=64, channels=[16, 24, 32], dim=48),
+            data=DataConfig(minutes=5.0, validation_minutes=1.0, recording_s=10.0, render_width=160, render_height=120),
+            video=VideoConfig(height=36, width=48, channels=[12, 24, 32], dim=48),
             flow=FlowConfig(height=30, width=40, channels=[8, 16], dim=32, slots=10, spacing_s=0.2),
             audio=AudioConfig(mels=32, channels=[8, 16, 32], dim=32),
             fusion=FusionConfig(width=48, layers=1, attention_heads=2, ffn=96, head_hidden=96),
-            train=TrainConfig(epochs=10, batch=64, validate_every=5, ema=0.98, lr=4e-3, threads=1),
+            pretrain=PretrainConfig(video=1.0, flow=0.3, audio=0.3, batch=128),
+            train=TrainConfig(epochs=12, batch=32, validate_every=6, ema=0.99, lr=3e-3),
         )
     raise UsageError(f"no preset {name!r}: choose tiny or demo")
 

@@ -23,15 +23,15 @@ def classification_loss(logits: Mapping[str, Tensor], targets: Tensor, smoothing
 def alone_views(
     tokens: Mapping[str, Tensor], present: Mapping[str, Tensor], targets: Tensor
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-    """The same windows once per modality, with that modality alone.
+    """The same windows with one of their modalities alone, drawn at random.
 
     Fusing them costs little beside encoding, and their loss keeps the modality that is quickest to learn from starving
     the others (ours, not the paper's).
 
-    :return: tokens {m: (R, L, D)}, presence {m: (R, L)} and targets (R, heads) of the R views that have any token.
+    :return: tokens {m: (R, L, D)}, presence {m: (R, L)} and targets (R, heads) of the R windows that have any token.
     """
-    heard = {m: here.any(1).nonzero().squeeze(1) for m, here in present.items()}
-    rows = torch.cat(list(heard.values()))
-    who = torch.cat([torch.full_like(index, i) for i, index in enumerate(heard.values())])
-    views = {m: here[rows] & (who == i).unsqueeze(1) for i, (m, here) in enumerate(present.items())}
+    heard = torch.stack([here.any(1) for here in present.values()], 1)  # (B, modalities)
+    rows = heard.any(1).nonzero().squeeze(1)
+    who = torch.multinomial(heard[rows].float(), 1)  # (R, 1)
+    views = {m: here[rows] & (who == i) for i, (m, here) in enumerate(present.items())}
     return {m: values[rows] for m, values in tokens.items()}, views, targets[rows]

@@ -70,6 +70,7 @@ class Student(nn.Module):
     def __init__(self, config: Config, heads: Mapping[str, int]) -> None:
         super().__init__()
         self.specs = slot_specs(config)
+        self.heads = dict(heads)
         self.extractors = nn.ModuleDict({m: build_extractor(m, config) for m in self.specs})
         self.fusion = Fusion(config, heads)
         self.reduced: torch.dtype | None = None  # dtype of convolutions and matrix products; None: float32

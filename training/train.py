@@ -27,14 +27,16 @@ from karmma_ros.errors import KarmmaError, UsageError
 from karmma_training.checkpoint import load_tensors, save_tensors
 from karmma_training.config import Config, save_config
 from karmma_training.data.labels import Labels
+from karmma_training.data.prefetch import prefetch
 from karmma_training.data.store import Recording
-from karmma_training.data.windows import WindowSampler, prefetch
+from karmma_training.data.windows import WindowSampler
 from karmma_training.ema import Ema
 from karmma_training.evaluate import Logits, encode_recording, predict, subsets, summarise
 from karmma_training.losses import alone_views, classification_loss
 from karmma_training.model import Student, TensorBatch
 from karmma_training.precision import reduced_dtype
 from karmma_training.predictor import StudentPredictor
+from karmma_training.pretrain import pretrain
 from karmma_training.progress import progress_bar
 from karmma_training.threads import ThreadTuner
 
@@ -74,7 +76,7 @@ class Trainer:
         self.threads = ThreadTuner(t.threads)
         torch.manual_seed(config.seed)
         self.config, self.labels, self.folder, self.console = config, labels, folder, console
-        self.validation = validation
+        self.recordings, self.validation = train, validation
         self.sampler = WindowSampler(train, config, batch=t.batch, seed=config.seed)
         seconds = sum(r.labelled_s for r in train)
         self.steps_per_epoch = max(1, round(seconds * t.windows_per_second / t.batch))
@@ -97,7 +99,11 @@ class Trainer:
         self._log(self._headline())
         saved_at = time.monotonic()
         first = self.progress.step
-        batches = prefetch(self.sampler, first, self.total - first)
+        if first == 0:
+            for line in pretrain(self.student, self.recordings, self.config, self.console):
+                self._log(line)
+            self.ema = Ema(self.student, t.ema)
+        batches = prefetch(self.sampler.batch, first, self.total - first)
         losses: list[float] = []
         epoch_started, windows = time.monotonic(), 0
         with progress_bar(self.console) as bar:
@@ -122,7 +128,7 @@ class Trainer:
                 self._log(f"stopped at step {self.progress.step} of {self.total}; continue with --resume")
                 raise
             finally:
-                batches.close()  # type: ignore[attr-defined]
+                batches.close()
         self._log(f"done: best validation score {self.progress.best:.3f} in epoch {self.progress.best_epoch}")
 
     def _step(self, batch: TensorBatch) -> float:

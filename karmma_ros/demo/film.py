@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from karmma_ros.records import PredictionRecord, Truth
 __all__ = ["shoot"]
 
 _NS = 1_000_000_000
+_RATE_S = 2.0  # seconds over which the rate is counted
 
 
 def shoot(
@@ -51,7 +52,9 @@ def shoot(
         for frame in frames:
             t_s = frame.stamp_ns / _NS
             record = _nearest(ordered, times, t_s, period_s)
-            view = _view(script, record, truth, t_s, seen=script.delivers_frame(frame.number, t_s))
+            rate_hz = (bisect_right(times, t_s) - bisect_right(times, t_s - _RATE_S)) / min(_RATE_S, t_s + period_s)
+            seen = script.delivers_frame(frame.number, t_s)
+            view = _view(script, record, truth, t_s, seen=seen, rate_hz=rate_hz)
             writer.write(draw(frame.rgb, view), frame.stamp_ns)
             if sound is not None:
                 until = round((t_s + period_s) * SOUND_RATE)
@@ -70,17 +73,24 @@ def _nearest(
 
 
 def _view(
-    script: SensorScript, record: PredictionRecord | None, truth: Truth | None, t_s: float, *, seen: bool
+    script: SensorScript,
+    record: PredictionRecord | None,
+    truth: Truth | None,
+    t_s: float,
+    *,
+    seen: bool,
+    rate_hz: float,
 ) -> PredictionView:
     true = truth.name_at(t_s) if truth else None
     phase = script.at(t_s).name
     if record is None:
-        return PredictionView(truth=true, phase=phase, seen=seen)
+        return PredictionView(truth=true, phase=phase, rate_hz=rate_hz, seen=seen)
     return PredictionView(
         actions=[(label.name, label.score) for label in record.actions],
         truth=true,
         sensors={name: sensor.state for name, sensor in record.sensors.items()},
         latency_ms=record.latency_ms,
+        rate_hz=rate_hz,
         phase=phase,
         note=record.status.lower().replace("_", " "),
         seen=seen,

@@ -84,8 +84,9 @@ def _play(assignment: Assignment, commands: BinaryIO, report: Any) -> None:
             start_ns = int(json.loads(_line(commands))["start_ns"])
             outcome = _Outcome([{"video": 0, "flow": 0, "audio": 0} for _ in assignment.script.phases], [])
             _perform(_Schedule(start_ns), frames, sound, assignment.script, sensors, outcome)
-            late = np.percentile(outcome.late_ms, (50, 99, 100)) if outcome.late_ms else np.zeros(3)
-            _send(report, {"event": "done", "sent": outcome.sent, "late_ms": [round(float(ms), 3) for ms in late]})
+            late_ms = np.percentile(outcome.late_ms or [0.0], (50, 99, 100))
+            late = {name: round(float(ms), 3) for name, ms in zip(("p50", "p99", "max"), late_ms, strict=True)}
+            _send(report, {"event": "done", "sent": outcome.sent, "late_ms": late})
             commands.read()  # until it closes
             sensors.destroy()
         finally:

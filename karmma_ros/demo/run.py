@@ -45,6 +45,7 @@ READY_S = 60.0  # how long node and player may take to be ready
 _LEAD_NS = 500_000_000  # from "everything is ready" to the first frame
 _LINGER_S = 1.0  # after the last frame, for the predictions on their way
 _REFRESH_S = 0.25
+_LATE_MS = 5.0  # a player that is this late had no time to play
 _DEFAULT_FLOW = FlowSettings((160, 120), "fast")
 
 
@@ -69,17 +70,22 @@ def run_demo(settings: Settings, console: Console) -> dict[str, Any]:
     source, bundle = settings.source, settings.bundle
     script = sensor_script(source.seconds, settings.seed)
     truth = source.truth(_pairs(bundle))
-    records, sent = _perform(settings, script, truth, console)
+    records, played = _perform(settings, script, truth, console)
 
     # Predictions are on disk before anything that knows the truth.
     with whole_file(settings.out / "predictions.jsonl") as path:
         path.write_text("".join(map(to_line, records)), encoding="utf-8")
     if truth is not None:
         _write_truth(settings.out / "truth.jsonl", truth, source.seconds)
-    frames = [phase["video"] for phase in sent]
+    frames = [phase["video"] for phase in played["sent"]]
     summary = summarise(records, script.phases, bundle=bundle.name, rate_hz=source.rate, sent=frames, truth=truth)
     write_json(settings.out / "summary.json", summary)
     console.print(result_table(summary, script, offline_accuracies(bundle.folder)))
+    if played["late_ms"]["p99"] > _LATE_MS:
+        late = f"{played['late_ms']['p99']:.0f} ms (p99)"
+        console.print(
+            f"this machine was busy: frames were published {late} late, which counts as latency", style="yellow"
+        )
     if settings.film:
         with _film_progress(console, source.seconds) as progress:
             shoot(settings.out / "overlay.mp4", source, script, records, truth, progress)
@@ -113,8 +119,8 @@ def _write_truth(path: Path, truth: Truth, seconds: float) -> None:
 
 def _perform(
     settings: Settings, script: SensorScript, truth: Truth | None, console: Console
-) -> tuple[list[PredictionRecord], list[dict[str, int]]]:
-    """Plays the recording to the node; gives its predictions, and the messages sent by phase and topic."""
+) -> tuple[list[PredictionRecord], dict[str, Any]]:
+    """Plays the recording to the node; gives its predictions and the player's last report."""
     with ExitStack() as stack:
         domain = stack.enter_context(own_domain())
         stack.enter_context(_ros_environment(domain))
@@ -143,10 +149,11 @@ def _perform(
         stack.callback(listener.destroy)
         try:
             _get_ready(node, player, link, listener, console)
-            sent = _play(settings, script, truth, console, (node, player), link, listener)
+            segments |= shared_memory_of([os.getpid(), node.pid, player.pid])  # the dead cannot be asked
+            played = _play(settings, script, truth, console, (node, player), link, listener)
         finally:
             segments |= shared_memory_of([os.getpid(), node.pid, player.pid])
-    return listener.records, sent
+    return listener.records, played
 
 
 def _node_arguments(bundle: Bundle) -> list[str]:
@@ -239,13 +246,13 @@ def _play(
     children: Sequence[Child],
     link: _PlayerLink,
     listener: Any,
-) -> list[dict[str, int]]:
-    """The recording, in real time; gives what the player sent by phase."""
+) -> dict[str, Any]:
+    """The recording, in real time; gives the player's last report."""
     start_ns = time.time_ns() + _LEAD_NS
     listener.begin(start_ns, settings.source.seconds)
     link.start(start_ns)
     view = open_view(console, script, truth, wanted=settings.view)
-    sent: list[dict[str, int]] | None = None
+    played: dict[str, Any] | None = None
     end: float | None = None
     next_view = time.monotonic()
     try:
@@ -255,7 +262,7 @@ def _play(
                 child.check()
             report = link.report()
             if report is not None and report["event"] == "done":
-                sent, end = report["sent"], time.monotonic() + _LINGER_S
+                played, end = report, time.monotonic() + _LINGER_S
             now = time.monotonic()
             t_s = (time.time_ns() - start_ns) / 1e9
             if now >= next_view and 0 <= t_s < settings.source.seconds:
@@ -263,8 +270,8 @@ def _play(
                 next_view = time.monotonic() + _REFRESH_S
     finally:
         view.close()
-    assert sent is not None
-    return sent
+    assert played is not None
+    return played
 
 
 @contextmanager

@@ -102,7 +102,9 @@ class _Panel:
         clock = Table.grid(expand=True, padding=(0, 1))
         clock.add_column(ratio=1)
         clock.add_column(justify="right", width=13)
-        clock.add_row(ProgressBar(total=total_s, completed=min(t_s, total_s)), f"{t_s:.1f}/{total_s:.0f} s")
+        clock.add_row(
+            ProgressBar(total=total_s, completed=min(t_s, total_s), complete_style="cyan"), f"{t_s:.1f}/{total_s:.0f} s"
+        )
         parts: list[RenderableType] = [clock]
         if records:
             last = records[-1]

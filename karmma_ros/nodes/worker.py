@@ -391,6 +391,7 @@ class Worker:
     ) -> None:
         """Predicts and publishes, unless a restart came between."""
         prediction = self._recognizer.predict(stamp_ns)
+        processing_s = time.perf_counter() - started
         now_s, clock_ns = time.monotonic(), self._clock()
         camera = self._sensors.get(CameraSensor.name)
         with self._wake:
@@ -420,7 +421,7 @@ class Worker:
                 frame_id=frame.header.frame_id if frame is not None else self._frame_id,
                 statuses=self._statuses(now_s),
                 latency_s=latency_s,
-                processing_s=time.perf_counter() - started,
+                processing_s=processing_s,
             )
         self._publish(outcome)
 

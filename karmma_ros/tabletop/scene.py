@@ -104,10 +104,10 @@ def _table_texture(rng: np.random.Generator, n: int = 512) -> Image:
     return np.clip(texture + speckle * rng.uniform(2, 14), 0, 255).astype(np.uint8)
 
 
-def _clutter(rng: np.random.Generator, taken: list[Array]) -> tuple[Placed, ...]:
+def _clutter(rng: np.random.Generator, taken: list[Array], table_depth: float) -> tuple[Placed, ...]:
     out = []
     for _ in range(int(rng.integers(2, 6))):
-        place = np.array([rng.uniform(-0.42, 0.42), rng.uniform(-0.1, 0.42), 0.0])
+        place = np.array([rng.uniform(-0.42, 0.42), rng.uniform(-0.1, min(0.42, table_depth - 0.1)), 0.0])
         if min(np.linalg.norm(place - t) for t in taken) < 0.13:
             continue
         taken.append(place)
@@ -146,7 +146,8 @@ def make_scene(split: str, seed: int) -> Scene:
         ]
     )
     spins = np.array([rng.uniform(-0.5, 0.5) for _ in objects])
-    clutter = _clutter(rng, list(places))
+    table_depth = float(rng.uniform(0.3, 0.7))
+    clutter = _clutter(rng, list(places), table_depth)
     azimuth, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(0.6, 1.3)
     light = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
     tone = _SKIN_TONES[int(rng.integers(len(_SKIN_TONES)))] * rng.uniform(0.9, 1.08) + rng.normal(0, 5, 3)
@@ -160,14 +161,14 @@ def make_scene(split: str, seed: int) -> Scene:
     return Scene(
         table=_table_texture(rng),
         backdrop=(_rgb(rng, (5, 70), (60, 210)), _rgb(rng, (5, 70), (50, 180))),
-        table_depth=float(rng.uniform(0.3, 0.7)),
+        table_depth=table_depth,
         clutter=clutter,
         objects=objects,
         places=places,
         spins=spins,
         camera_position=np.array([rng.uniform(-0.06, 0.06), rng.uniform(-0.5, -0.4), rng.uniform(0.44, 0.58)]),
         camera_target=np.array([rng.uniform(-0.03, 0.05), rng.uniform(0.02, 0.07), 0.05]),
-        focal=float(rng.uniform(0.82, 1.0)),
+        focal=float(rng.uniform(0.95, 1.15)),
         sway=SmoothNoise(rng, 6, 0.9),
         sway_size=float(rng.uniform(0.003, 0.016)),
         light=light,

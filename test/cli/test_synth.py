@@ -81,13 +81,17 @@ def test_a_recording_holds_exactly_what_was_rendered(tmp_path: Path) -> None:
 
 
 def test_a_clip_is_its_action_with_what_came_before(tmp_path: Path) -> None:
-    """The clip's frames are found again in the sequence it was cut from, and its label is what is done there."""
-    for seed in range(3):
+    """The clip is found again in the sequence it was cut from (by its sound), and its label is what is done there."""
+    for seed in range(2):
         (row,) = render(Job(f"clip-{seed:05d}", "clip", "train", seed), tmp_path)
         sequence = make_sequence(seed, "train", duration_s=20.0, size=(320, 240), fps=30.0)
         with read_video(tmp_path / f"{row.name}.avi") as video:
             frames = [frame.rgb for frame in video]
-        begin = next(i for i in range(sequence.n_frames) if (sequence.frame(i) == frames[0]).all())
+        with wave.open(str(tmp_path / f"{row.name}.wav")) as file:
+            sound = file.readframes(400)
+        whole = np.round(np.asarray(sequence.sound()) * 32768).astype("<i2").tobytes()
+        begin = round(whole.index(sound) / 2 / 16000 * 30)
+        np.testing.assert_array_equal(frames[0], sequence.frame(begin))
         np.testing.assert_array_equal(frames[-1], sequence.frame(begin + len(frames) - 1))
         for t_s in np.linspace(row.start_s + 1e-3, row.stop_s - 0.04, 5):
             assert sequence.action_at(begin / 30 + float(t_s)) == (row.verb, row.noun)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The action node on a machine that is too slow: every frame's extractor run takes a tenth of a second longer."""
+"""The action node on a machine that is too slow: every frame's extractor run takes 0.15 s longer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from karmma_ros.nodes.action_node import ActionNode, run
 from karmma_ros.nodes.parameters import Settings
 from karmma_ros.recognizer import Recognizer
 
-DELAY_S = 0.1
+DELAY_S = 0.15
 
 
 class SlowRecognizer(Recognizer):

@@ -14,9 +14,9 @@ def test_a_slow_machine_skips_frames_and_never_falls_behind(tmp_path: Path, ros_
     slow = Path(__file__).with_name("slow_node.py")
     with node_and_robot(tmp_path / "log", ros_env, path=slow, bundle=make_toy_bundle(tmp_path / "toy")) as (_, r):
         r.wait_matched()
-        r.play(0.5)
+        played_before = len(r.play(0.5).frames)
         r.forget()
-        played = r.play(3)
+        played = r.play(3)  # starved for a moment it would skip more, which is what it is about
         r.wait("the newest frame's prediction", lambda: r.predictions[-1].stamp_ns >= played.frames[-1])
         assert_increasing(r.predictions)
         by_camera = [p for p in r.predictions if p.camera]
@@ -24,10 +24,13 @@ def test_a_slow_machine_skips_frames_and_never_falls_behind(tmp_path: Path, ros_
         # A frame waits for the pass before it at most, then takes its own time; the last is as fresh as the first.
         assert max(p.message.latency for p in by_camera) < 2 * DELAY_S + 0.1
         last = r.heard(played.start_s, played.end_s)[-1]
-        assert last.modality("video").skipped > 40
-        assert last.state("video") == "OK"
+        video = last.modality("video")
+        assert video.skipped > 40
+        # Every frame is accounted for, skipped or not (the last few still wait).
+        assert played_before + len(played.frames) - 10 <= video.received <= played_before + len(played.frames)
+        assert {p.state("video") for p in r.heard(played.start_s, played.end_s)} == {"OK"}
         # The other sensors still get their turn.
         assert last.modality("audio").coverage > 0.8
-        assert last.modality("flow").coverage > 0.2
+        assert last.modality("flow").coverage > 0.15
         status = r.wait_status("a warning", "action_node", lambda s: "too slow" in s.message)
         assert status.level == b"\x01"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from node.harness import RATE, Played, Received, Robot, assert_increasing, node_and_robot, robot, value
+from node.harness import RATE, Played, Received, Robot, assert_increasing, calmly, node_and_robot, robot, value
 from toy_bundle import ACTIONS, NOUNS, VERBS, make_toy_bundle
 
 from karmma_msgs.msg import ActionPrediction
@@ -46,7 +46,7 @@ def assert_full_rate(robot: Robot, played: Played) -> list[Received]:
 
 
 def test_every_frame_triggers_one_prediction_with_its_own_header(live: Robot) -> None:
-    played = live.play(2)
+    played = live.play_calmly(2)
     heard = assert_full_rate(live, played)
     live.wait("the last frame's prediction", lambda: any(p.stamp_ns == played.frames[-1] for p in live.predictions))
     by_camera = [p.stamp_ns for p in live.predictions if p.camera and p.stamp_ns >= played.start_ns]
@@ -84,7 +84,7 @@ def test_a_changed_frame_changes_its_own_prediction(live: Robot) -> None:
     other = np.zeros_like(grey)
     other[:, :32] = (255, 0, 0)
     odd = 75
-    played = live.play(3, flow=False, audio=False, picture=lambda index: other if index == odd else grey)
+    played = live.play_calmly(3, flow=False, audio=False, picture=lambda index: other if index == odd else grey)
     by_stamp = {p.stamp_ns: p for p in live.predictions if p.camera}
     before, changed = (by_stamp[played.start_ns + index * 10**9 // RATE].scores() for index in (odd - 1, odd))
     noise = [by_stamp[s].scores() for s in played.frames[odd - 15 : odd] if s in by_stamp]
@@ -106,7 +106,7 @@ def test_fusion_runs_once_for_each_prediction(live: Robot) -> None:
 
 
 def test_without_a_camera_the_rate_holds(live: Robot) -> None:
-    played = live.play(3, video=False)
+    played = live.play_calmly(3, video=False)
     heard = assert_full_rate(live, played)
     late = [p for p in heard if p.at_s > played.start_s + 0.2]
     assert not any(p.camera for p in late)
@@ -118,8 +118,7 @@ def test_without_a_camera_the_rate_holds(live: Robot) -> None:
 
 def test_with_half_of_the_frames_lost_at_random_the_rate_holds(live: Robot) -> None:
     random_generator = random.Random(3)
-    live.play(1)
-    played = live.play(4, video=lambda _: random_generator.random() < 0.5)
+    played = live.play_calmly(4, video=lambda _: random_generator.random() < 0.5)
     heard = assert_full_rate(live, played)
     share = sum(p.camera for p in heard) / len(heard)
     assert 0.35 < share < 0.65
@@ -128,8 +127,7 @@ def test_with_half_of_the_frames_lost_at_random_the_rate_holds(live: Robot) -> N
 
 @pytest.mark.parametrize("modality", ["video", "flow", "audio"])
 def test_a_sensor_dies_and_comes_back(live: Robot, modality: str) -> None:
-    gone = live.play(0.8, **{modality: False})  # type: ignore[arg-type]
-    back = live.play(0.8)
+    gone, back = calmly(lambda: [live.play(0.8, **{modality: False}), live.play(0.8)])  # type: ignore[arg-type]
     states = [p.state(modality) for p in live.heard(gone.start_s, gone.end_s)]
     assert states[0] == "OK"
     assert states[-1] == "STALE"
@@ -154,7 +152,7 @@ def test_a_sensor_that_is_not_there_makes_the_node_cheaper(live: Robot) -> None:
 
 
 def test_flow_does_not_bridge_a_time_without_camera(live: Robot) -> None:
-    live.play(1.3, video=False)  # the fields go on, as a careless producer's would
+    live.play_calmly(1.3, video=False)  # the fields go on, as a careless producer's would
     prediction = live.wait_prediction("a prediction", lambda p: True)
     assert prediction.state("flow") in ("OK", "STALE")
     assert prediction.modality("flow").coverage < 0.2
@@ -194,7 +192,7 @@ def test_settings_change_while_running(live: Robot) -> None:
     assert live.set_parameter("top_k", 5)[0]
     assert live.set_parameter("min_score", 0.0)[0]
     assert live.set_parameter("max_rate", 10.0)[0]
-    played = live.play(2)
+    played = live.play_calmly(2)
     assert 18 <= len(live.heard(played.start_s, played.end_s)) <= 23
     assert live.set_parameter("max_rate", 0.0)[0]
 
@@ -218,7 +216,7 @@ def test_bad_frames_are_counted_and_do_no_harm(live: Robot) -> None:
     before = live.wait_prediction("a prediction", lambda p: True).modality("video").rejected
     picture = np.zeros((48, 64, 3), np.uint8)
     node_now = live.node.get_clock().now
-    played = live.play(
+    played = live.play_calmly(
         1, video=False, on_tick=lambda _: live.send_image(node_now().nanoseconds, picture, encoding="no such encoding")
     )
     assert_full_rate(live, played)

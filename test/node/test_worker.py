@@ -250,6 +250,26 @@ def test_a_recording_that_starts_again_clears_the_window_and_the_counts(bench: B
     assert outcome.statuses["video"].received <= 2
 
 
+def test_a_prediction_that_a_restart_overtakes_is_not_published(bench: Bench) -> None:
+    fuse = bench.recognizer.engine.fuse
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        assert go_on.wait(5)
+        return fuse(*arguments)
+
+    bench.recognizer.engine.fuse = slow  # type: ignore[method-assign]
+    old, new = now_ns() - 3_600_000_000_000, now_ns()
+    bench.send_frame(old)
+    assert begun.wait(5)
+    bench.worker.restart()
+    bench.send_frame(new)
+    go_on.set()
+    bench.wait("the new frame's prediction", lambda o: o.stamp_ns == new)
+    assert all(o.stamp_ns >= new for o in bench.outcomes if o.trigger == CAMERA)
+
+
 def test_sound_is_encoded_on_the_grid_at_most_two_points_a_pass(bench: Bench) -> None:
     end = now_ns()
     chunk = Audio(sample_rate=16_000, channels=1)

@@ -16,7 +16,8 @@ from karmma_ros.recognizer import Recognizer  # noqa: E402
 from karmma_ros.tabletop.sequence import make_sequence  # noqa: E402
 from karmma_training.checkpoint import load_student  # noqa: E402
 from karmma_training.config import AugmentConfig, Config, DropoutConfig, SensorsConfig  # noqa: E402
-from karmma_training.data.windows import WindowSampler, prefetch  # noqa: E402
+from karmma_training.data.prefetch import prefetch  # noqa: E402
+from karmma_training.data.windows import WindowSampler  # noqa: E402
 from karmma_training.model import TensorBatch  # noqa: E402
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def plain(config: Config) -> Config:
         rate_divisors=[1], rate_weights=[1.0], jitter_s=0, loss_p=0, audio_phase=False, audio_lag_s=0, snap_p=1
     )
     config.augment = AugmentConfig(
-        brightness=0, contrast=0, colour=0, shift=0, scale=0, gain_db=0, noise_p=0, noise_max=0
+        brightness=0, contrast=0, colour=0, permute_p=0, mirror_p=0, shift=0, scale=0, gain_db=0, noise_p=0, noise_max=0
     )
     return config
 
@@ -118,7 +119,7 @@ def test_sensors_vary_in_rate_and_losses(tiny_run: TinyRun) -> None:
 
 def test_a_batch_depends_on_seed_and_step_alone(tiny_run: TinyRun) -> None:
     sampler = WindowSampler(tiny_run.train, tiny_run.config, batch=8, seed=7)
-    again = list(prefetch(WindowSampler(tiny_run.train, tiny_run.config, batch=8, seed=7), 3, 2))
+    again = list(prefetch(WindowSampler(tiny_run.train, tiny_run.config, batch=8, seed=7).batch, 3, 2))
     for step, batch in zip((3, 4), again, strict=True):
         for m, samples in sampler.batch(step).samples.items():
             np.testing.assert_array_equal(samples, batch.samples[m])
@@ -134,4 +135,4 @@ def test_an_error_while_drawing_reaches_the_trainer(tiny_run: TinyRun) -> None:
 
     sampler.batch = fail  # type: ignore[assignment]
     with pytest.raises(RuntimeError, match="disk gone"):
-        next(iter(prefetch(sampler, 0, 3)))
+        next(iter(prefetch(sampler.batch, 0, 3)))

@@ -20,16 +20,19 @@ class Look:
     """One window's appearance."""
 
     scale: float  # zoom about the centre
+    mirrored: bool  # left and right exchanged
     shift: tuple[float, float]  # x, y, share of the image size
+    channels: tuple[int, ...]  # which colour channel goes where
     table: npt.NDArray[np.uint8]  # (1, 256, 3) new value of every pixel value and channel
     gain: float  # factor on sound
     noise: float  # standard deviation added to sound
 
     def _matrix(self, height: int, width: int) -> npt.NDArray[np.float64]:
-        s = self.scale
-        x = (1 - s) * (width - 1) / 2 + self.shift[0] * width
-        y = (1 - s) * (height - 1) / 2 + self.shift[1] * height
-        return np.array([[s, 0, x], [0, s, y]])
+        down = self.scale
+        across = -down if self.mirrored else down
+        x = (1 - across) * (width - 1) / 2 + self.shift[0] * width
+        y = (1 - down) * (height - 1) / 2 + self.shift[1] * height
+        return np.array([[across, 0, x], [0, down, y]])
 
     def _warped(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         height, width = image.shape[:2]
@@ -38,12 +41,14 @@ class Look:
 
     def video(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """(h, w, 3) -> (h, w, 3)"""
-        mapped: npt.NDArray[Any] = cv2.LUT(self._warped(np.ascontiguousarray(image)), self.table)
+        source = np.ascontiguousarray(image if self.channels == (0, 1, 2) else image[..., self.channels])
+        mapped: npt.NDArray[Any] = cv2.LUT(self._warped(source), self.table)
         return mapped
 
     def flow(self, field: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
-        """(h, w, 2) -> (h, w, 2); a zoom also zooms the motion"""
-        return self._warped(field.astype(np.float32)) * np.float32(self.scale)
+        """(h, w, 2) -> (h, w, 2); a zoom also zooms the motion, a mirror turns it round"""
+        sign = -1 if self.mirrored else 1
+        return self._warped(field.astype(np.float32)) * np.array([sign * self.scale, self.scale], np.float32)
 
     def sound(self, chunk: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
         """(n,) -> (n,)"""
@@ -61,6 +66,8 @@ def draw_look(c: AugmentConfig, rng: np.random.Generator) -> Look:
     values = (np.arange(256.0)[:, None] - 127.5) * gains + 127.5 + bias  # (256, 3)
     return Look(
         scale=1 + c.scale * rng.uniform(-1, 1),
+        mirrored=bool(rng.random() < c.mirror_p),
+        channels=tuple(rng.permutation(3).tolist()) if rng.random() < c.permute_p else (0, 1, 2),
         shift=(c.shift * rng.uniform(-1, 1), c.shift * rng.uniform(-1, 1)),
         table=np.clip(np.rint(values), 0, 255).astype(np.uint8)[None],
         gain=float(10 ** (c.gain_db * rng.uniform(-1, 1) / 20)),

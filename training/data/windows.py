@@ -9,9 +9,6 @@ of the audio grid. Batch number `step` of a seed is always the same batch, which
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +22,7 @@ from karmma_training.data.grid import audio_stamps, slot_specs
 from karmma_training.data.store import Recording
 from karmma_training.dropout import ModalityDropout, SlotSubset, TokenRunDropout
 
-__all__ = ["WindowBatch", "WindowSampler", "prefetch"]
+__all__ = ["WindowBatch", "WindowSampler"]
 
 
 @dataclass(frozen=True)
@@ -179,38 +176,3 @@ class WindowSampler:
     def _horizon_ns(self) -> int:
         """How far back any slot reaches."""
         return max(s.delay_ns + s.slots * s.spacing_ns for s in self._specs.values())
-
-
-def prefetch(sampler: WindowSampler, first: int, count: int, depth: int = 3) -> Iterator[WindowBatch]:
-    """Batches `first` .. `first + count - 1`, made by a thread ahead of their use."""
-    ready: queue.Queue[WindowBatch | BaseException] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def offer(item: WindowBatch | BaseException) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for step in range(first, first + count):
-                if not offer(sampler.batch(step)):
-                    return
-        except BaseException as error:  # handed to the consumer, which raises it
-            offer(error)
-
-    thread = threading.Thread(target=work, name="window-sampler", daemon=True)
-    thread.start()
-    try:
-        for _ in range(count):
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
