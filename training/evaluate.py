@@ -147,7 +147,7 @@ def _only(chosen: Sequence[str]) -> Pattern:
 
 
 def demo_patterns(seed: int) -> dict[str, Pattern]:
-    """The sensor failures of the demo. Flow is made from the camera, so it fails with it."""
+    """The sensor failures of the demo, whose flow comes from a sensor of its own."""
 
     def half_lost(recording: EncodedRecording, number: int) -> dict[str, Stamps]:
         rng = np.random.default_rng([seed, number])
@@ -157,7 +157,7 @@ def demo_patterns(seed: int) -> dict[str, Pattern]:
 
     return {
         "all": _only(["video", "flow", "audio"]),
-        "no_camera": _only(["audio"]),
+        "no_camera": _only(["flow", "audio"]),
         "no_flow": _only(["video", "audio"]),
         "no_audio": _only(["video", "flow"]),
         "audio_only": _only(["audio"]),

@@ -8,7 +8,6 @@ to and fro end with their processes: nothing is left behind, however a process d
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Iterator
@@ -162,7 +161,6 @@ class _Layout:
 def _work(source: Source, flow: FlowSettings | None, layout: _Layout, memory: Any, pipe: Connection) -> None:
     """The renderer's process: fills free slots until the source ends or the other side of the pipe is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the demo's business; it closes the pipe
-    os.nice(5)  # it has seconds to spare, the node has milliseconds
     cv2.setNumThreads(1)
     slots = layout.slots(memory)
     free = deque(range(layout.count))

@@ -42,7 +42,7 @@ class Assignment:
     source: Source
     script: SensorScript
     flow: FlowSettings
-    ahead_s: float = 2.0  # seconds rendered ahead
+    ahead_s: float = 3.0  # seconds rendered ahead
 
 
 def main() -> int:

@@ -157,7 +157,7 @@ def _perform(
 
 
 def _node_arguments(bundle: Bundle) -> list[str]:
-    parameters = ["-p", f"bundle:={bundle.folder}", "-p", "autostart:=true"]
+    parameters = ["-p", f"bundle:={bundle.folder}", "-p", "autostart:=true", "-p", "flow.source:=independent"]
     return ["-m", "karmma_ros.nodes.action_node", "--ros-args", "-r", f"__node:={NODE}", *parameters]
 
 
@@ -234,7 +234,7 @@ def _get_ready(node: Child, player: Child, link: _PlayerLink, listener: Any, con
             if time.monotonic() > deadline:
                 lines = node.log().strip().splitlines()
                 last = f"; the node's last words: {lines[-1]}" if lines else ""
-                what = "the player's topics found no subscriber" if active else "the node did not become active"
+                what = "the player did not get ready" if active else "the node did not become active"
                 raise ProcessDiedError(f"{what} within {READY_S:.0f} s{last}")
 
 

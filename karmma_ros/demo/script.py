@@ -27,10 +27,11 @@ class SensorPhase(Phase):
     loss: float = 0.0
 
 
-# (name, pattern, what is missing). The flow comes from the camera: without one there is none of the other either.
+# (name, pattern, what is missing). The flow comes from a sensor of its own (`flow.source: independent`), so it survives
+# the camera; what loses half of the frames loses half of the flow fields with them.
 _SCRIPT: tuple[tuple[str, str, dict[str, bool | float]], ...] = (
     ("all sensors on", "all", {}),
-    ("camera unplugged", "no_camera", {"video": False, "flow": False}),
+    ("camera unplugged", "no_camera", {"video": False}),
     ("flow off", "no_flow", {"flow": False}),
     ("microphone off", "no_audio", {"audio": False}),
     ("only the microphone", "audio_only", {"video": False, "flow": False}),
@@ -54,14 +55,18 @@ class SensorScript:
         """The phase at `t_s`."""
         return self.phases[self.number_at(t_s)]
 
+    def _lost(self, index: int, phase: SensorPhase) -> bool:
+        return bool(phase.loss) and np.random.default_rng([self.seed, index]).random() < phase.loss
+
     def delivers_frame(self, index: int, t_s: float) -> bool:
         """Whether frame `index`, taken at `t_s`, reaches the node."""
         phase = self.at(t_s)
-        return phase.video and not (phase.loss and np.random.default_rng([self.seed, index]).random() < phase.loss)
+        return phase.video and not self._lost(index, phase)
 
     def delivers_flow(self, index: int, t_s: float) -> bool:
         """Whether the flow that ends at frame `index` does."""
-        return self.at(t_s).flow and self.delivers_frame(index, t_s)
+        phase = self.at(t_s)
+        return phase.flow and not self._lost(index, phase)
 
     def delivers_audio(self, t_s: float) -> bool:
         """Whether sound taken at `t_s` does."""

@@ -64,7 +64,7 @@ def test_the_demo_predicts_at_frame_rate_while_sensors_fail(start: Any) -> None:
     assert {record.trigger for record in phase_records(records, 1)} == {"TIMER"}
     for number in (0, 2, 3, 6):  # a busy machine may delay a frame by half a period; then the timer takes its turn
         triggers = [record.trigger for record in phase_records(records, number)]
-        assert triggers.count("CAMERA") >= 0.8 * len(triggers), number
+        assert triggers.count("CAMERA") >= 0.6 * len(triggers), number
     assert {record.trigger for record in phase_records(records, 5)} == {"CAMERA", "TIMER"}
     camera = [record for record in phase_records(records, 0) if record.trigger == "CAMERA"]
     start_ns = records[0].stamp_ns - round(records[0].t_s * 1e9)

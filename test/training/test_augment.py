@@ -14,21 +14,8 @@ from karmma_training.data.augment import draw_look
 
 
 def still(**changes: float) -> AugmentConfig:
-    nothing = dict.fromkeys(
-        (
-            "brightness",
-            "contrast",
-            "colour",
-            "permute_p",
-            "mirror_p",
-            "shift",
-            "scale",
-            "gain_db",
-            "noise_p",
-            "noise_max",
-        ),
-        0.0,
-    )
+    off = ("brightness", "contrast", "colour", "permute_p", "mirror_p", "shift", "scale", "gain_db", "noise_p")
+    nothing = dict.fromkeys((*off, "noise_max"), 0.0)
     return AugmentConfig(**{**nothing, **changes})
 
 
