@@ -118,9 +118,9 @@ class SensorsConfig:
 class AugmentConfig:
     """Light changes of appearance; geometry is shared by video and flow of a window."""
 
-    brightness: float = 0.15  # added, share of the full range
-    contrast: float = 0.2  # factor 1 +- this
-    colour: float = 0.1  # factor 1 +- this, per channel
+    brightness: float = 0.2  # added, share of the full range
+    contrast: float = 0.3  # factor 1 +- this
+    colour: float = 0.3  # factor 1 +- this, per channel
     permute_p: float = 0.5  # probability that the colour channels are permuted: rendered objects come in any colour
     mirror_p: float = 0.5  # probability that left and right are exchanged
     shift: float = 0.06  # of the image size
@@ -137,7 +137,7 @@ class DataConfig:
     source: str = "tabletop"  # tabletop (rendered) or the path of a manifest CSV
     minutes: float = 60.0  # of training recordings (rendered sources)
     validation_minutes: float = 6.0
-    recording_s: float = 10.0  # length of a rendered recording
+    recording_s: float = 4.0  # length of a rendered recording: short, for many scenes
     render_width: int = 320
     render_height: int = 240
     fps: float = 30.0
@@ -147,7 +147,7 @@ class DataConfig:
 class TrainConfig:
     """Optimisation."""
 
-    epochs: int = 30
+    epochs: int = 8
     windows_per_second: float = 4.0  # windows drawn per second of recording and epoch
     batch: int = 96
     lr: float = 2e-3
@@ -156,7 +156,7 @@ class TrainConfig:
     final_lr_share: float = 0.01  # the cosine ends here, as a share of lr
     clip: float = 5.0  # gradient norm
     ema: float = 0.998  # decay of the averaged weights, which are what is evaluated and exported
-    label_smoothing: float = 0.05
+    label_smoothing: float = 0.1
     alone_weight: float = 1.0  # of the loss of every modality alone, on the same tokens; 0: off
     precision: str = "auto"  # fp32, bf16, or auto: bf16 where the CPU multiplies it natively
     threads: int = 0  # of torch; 0 measures whether one or all cores are faster, which costs bitwise repeatability
@@ -169,7 +169,7 @@ class TrainConfig:
 class PretrainConfig:
     """Stage 0: every extractor alone, on single samples."""
 
-    video: float = 4.0  # times that all frames are seen; 0: no pre-training
+    video: float = 3.0  # times that all frames are seen; 0: no pre-training
     flow: float = 1.0
     audio: float = 1.0  # of ten chunks a second
     batch: int = 256

@@ -42,8 +42,15 @@ def test_what_reaches_the_node_in_each_phase() -> None:
         t_s = number * 10 + 5.0
         seen.append((script.delivers_frame(0, t_s), script.delivers_flow(0, t_s), script.delivers_audio(t_s)))
     del seen[5]
-    camera_off = (False, False, True)
-    assert seen == [(True,) * 3, camera_off, (True, False, True), (True, True, False), camera_off, (True,) * 3]
+    # (frames, flow, sound)
+    assert seen == [
+        (True, True, True),
+        (False, True, True),  # the flow is a sensor of its own
+        (True, False, True),
+        (True, True, False),
+        (False, False, True),
+        (True, True, True),
+    ]
 
 
 def test_half_of_the_frames_are_lost_with_their_flow_the_same_way_every_time() -> None:

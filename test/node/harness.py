@@ -38,6 +38,7 @@ from karmma_ros import transport
 T = TypeVar("T")
 NODE = "karmma_ros.nodes.action_node"
 RATE = 30
+PATIENCE_S = 30.0  # [s] before something awaited counts as not coming, on a machine that is busy with other things
 STATES = {value: name for name, value in vars(ModalityStatus).items() if name.isupper() and isinstance(value, int)}
 
 
@@ -90,7 +91,7 @@ class Process:
     def output(self) -> str:
         return self.log.read_text()
 
-    def end(self, sent: signal.Signals = signal.SIGINT, timeout_s: float = 10.0) -> int:
+    def end(self, sent: signal.Signals = signal.SIGINT, timeout_s: float = PATIENCE_S) -> int:
         """Sends a signal and waits for the end; returns the exit status."""
         if self.popen.poll() is None:
             self.popen.send_signal(sent)
@@ -185,7 +186,7 @@ class Robot:
         with self._heard:
             self.predictions, self.labels, self.diagnostics = [], [], []
 
-    def wait(self, what: str, ready: Callable[[], T | None], timeout_s: float = 10.0) -> T:
+    def wait(self, what: str, ready: Callable[[], T | None], timeout_s: float = PATIENCE_S) -> T:
         """Waits until `ready` gives something true, looking again whenever a message is heard."""
         end = time.monotonic() + timeout_s
         with self._heard:
@@ -202,7 +203,7 @@ class Robot:
 
     # --- services ----------------------------------------------------------------------------------------------------
 
-    def _call(self, client: Any, request: Any, timeout_s: float = 15.0) -> Any:
+    def _call(self, client: Any, request: Any, timeout_s: float = PATIENCE_S) -> Any:
         self.wait(client.srv_name, client.service_is_ready, timeout_s)
         future = client.call_async(request)
         done = threading.Event()
@@ -232,7 +233,7 @@ class Robot:
             self.wait(f"a subscriber of {publisher.topic_name}", partial(_subscribed, publisher))
         self.wait("predictions", lambda: self.predictions)
 
-    def wait_prediction(self, what: str, test: Callable[[Received], bool], timeout_s: float = 10.0) -> Received:
+    def wait_prediction(self, what: str, test: Callable[[Received], bool], timeout_s: float = PATIENCE_S) -> Received:
         """The first prediction from now on that passes."""
         start_at = len(self.predictions)
         return self.wait(what, lambda: next((p for p in self.predictions[start_at:] if test(p)), None), timeout_s)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import time
@@ -81,7 +82,8 @@ def test_signals_end_the_node_cleanly(tmp_path: Path, ros_env: dict[str, str], s
         r.play(0.3)
         begun = time.monotonic()
         assert process.end(sent) == 0, process.output
-        assert time.monotonic() - begun < 2
+        others = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # processes that want this one's core
+        assert time.monotonic() - begun < 2 * others
         assert "Traceback" not in process.output
 
 
@@ -98,7 +100,7 @@ def test_a_wrong_parameter_is_one_line(
     tmp_path: Path, ros_env: dict[str, str], parameter: str, given: str, expected: str
 ) -> None:
     process = start(tmp_path / "log", ros_env, **{parameter: given})
-    assert process.popen.wait(20) == 2
+    assert process.popen.wait(60) == 2
     lines = [line for line in process.output.splitlines() if line.strip()]
     assert len(lines) == 1
     assert f"parameter {expected}" in lines[0]
