@@ -111,14 +111,24 @@ def _die_with_parent() -> Callable[[], None] | None:
 
 @contextlib.contextmanager
 def own_domain() -> Iterator[int]:
-    """A ROS domain that no other demo or test on this machine uses at the same time."""
+    """A ROS domain that no other demo or test on this machine uses at the same time.
+
+    :raises KarmmaError: if there is none left.
+    """
     try:
         from domain_coordinator import domain_id
     except ImportError:  # not part of every installation; a clash is then possible, if unlikely
         yield os.getpid() % 100 + 1
-    else:
-        with domain_id() as number:
-            yield int(number)
+        return
+    with contextlib.ExitStack() as reservation:
+        try:
+            number = int(reservation.enter_context(domain_id()))
+        except RuntimeError as error:
+            raise KarmmaError(f"no ROS domain is free on this machine ({error})") from error
+        try:
+            yield number
+        finally:
+            reservation.close()  # here, without the exception: domain_id() would take an OSError for its own
 
 
 def shared_memory_of(pids: Sequence[int]) -> set[Path]:

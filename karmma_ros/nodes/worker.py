@@ -390,6 +390,9 @@ class Worker:
         self, stamp_ns: int, trigger: int, due_s: float, epoch: int, frame: Any | None, started: float
     ) -> None:
         """Predicts and publishes, unless a restart came between."""
+        with self._wake:
+            # Before the window is read: a sensor that is told to be DISABLED has no tokens in this prediction.
+            statuses = self._statuses(time.monotonic())
         prediction = self._recognizer.predict(stamp_ns)
         processing_s = time.perf_counter() - started
         now_s, clock_ns = time.monotonic(), self._clock()
@@ -419,7 +422,7 @@ class Worker:
                 trigger=trigger,
                 stamp_ns=stamp_ns - (camera.offset_ns if camera is not None else 0),
                 frame_id=frame.header.frame_id if frame is not None else self._frame_id,
-                statuses=self._statuses(now_s),
+                statuses=statuses,
                 latency_s=latency_s,
                 processing_s=processing_s,
             )

@@ -13,6 +13,7 @@ from cli_helpers import make_video, noise
 from rich.console import Console
 
 from karmma_ros.demo.ahead import FlowSettings, FramesAhead
+from karmma_ros.demo.processes import own_domain
 from karmma_ros.demo.script import sensor_script
 from karmma_ros.demo.sources import SOUND_RATE, FileSource, SceneSource, open_file_source
 from karmma_ros.demo.table import offline_accuracies, result_table
@@ -180,3 +181,17 @@ def test_a_file_source_travels_to_another_process(tmp_path: Path) -> None:
     source: FileSource = open_file_source(path, 0.8)
     with FramesAhead(source, FLOW, ahead=4) as ahead:
         assert [frame.stamp_ns for frame in ahead] == [i * 40_000_000 for i in range(20)]
+
+
+def test_every_demo_has_a_domain_of_its_own() -> None:
+    pytest.importorskip("domain_coordinator")
+    with own_domain() as one, own_domain() as other:
+        assert one != other
+    with own_domain() as again:
+        assert again == one, "it was not given back"
+
+
+def test_an_error_of_the_system_inside_a_domain_stays_what_it_is() -> None:
+    """domain_coordinator takes an OSError for a domain in use and goes on to the next."""
+    with pytest.raises(OSError, match="No space left"), own_domain():
+        raise OSError(28, "No space left on device")

@@ -270,6 +270,27 @@ def test_a_prediction_that_a_restart_overtakes_is_not_published(bench: Bench) ->
     assert all(o.stamp_ns >= new for o in bench.outcomes if o.trigger == CAMERA)
 
 
+def test_a_sensor_switched_off_during_a_prediction_is_not_told_off_with_its_tokens(bench: Bench) -> None:
+    fuse = bench.recognizer.engine.fuse
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        assert go_on.wait(5)
+        return fuse(*arguments)
+
+    bench.recognizer.engine.fuse = slow  # type: ignore[method-assign]
+    stamp = now_ns()
+    bench.send_frame(stamp)
+    assert begun.wait(5)
+    bench.worker.configure(settings(modalities=("flow", "audio")))
+    go_on.set()
+    outcome = bench.wait("the prediction", lambda o: o.stamp_ns == stamp)
+    assert outcome.prediction.coverages["video"] > 0
+    assert outcome.statuses["video"].state is SensorState.OK
+    bench.wait("DISABLED", lambda o: o.statuses["video"].state is SensorState.DISABLED)
+
+
 def test_sound_is_encoded_on_the_grid_at_most_two_points_a_pass(bench: Bench) -> None:
     end = now_ns()
     chunk = Audio(sample_rate=16_000, channels=1)

@@ -59,8 +59,10 @@ def open_source(config: Config) -> Source:
     if config.data.source == TabletopSource.name:
         return TabletopSource(config.data, form)
     path = Path(config.data.source)
+    if path.is_dir():
+        path = path / "manifest.csv"
     if not path.is_file():
-        raise UsageError(f"--data {config.data.source}: neither `tabletop` nor a manifest CSV")
+        raise UsageError(f"--data {config.data.source}: neither `tabletop` nor a manifest CSV, or a folder with one")
     return ManifestSource(path, form)
 
 
