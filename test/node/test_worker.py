@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from node.harness import time_of
+from node.harness import PATIENCE_S, time_of
 from sensor_msgs.msg import Image
 from toy_bundle import make_toy_bundle
 
@@ -66,7 +66,7 @@ class Bench:
     def wait(self, what: str, test: Callable[[Outcome], bool]) -> Outcome:
         """The first outcome so far or to come that passes."""
         with self._news:
-            found = self._news.wait_for(lambda: next((o for o in self.outcomes if test(o)), None), 5)
+            found = self._news.wait_for(lambda: next((o for o in self.outcomes if test(o)), None), PATIENCE_S)
         assert found is not None, f"waited in vain for {what}; warnings: {self.warnings}"
         return found
 
@@ -235,10 +235,10 @@ def test_a_failing_extractor_is_said_and_survived(bench: Bench, error: Exception
 def test_a_recording_that_starts_again_clears_the_window_and_the_counts(bench: Bench) -> None:
     start = now_ns() - 100_000_000_000
     for index in range(30):
-        bench.frame(start + index * STEP_NS)
-    before = bench.outcomes[-1]
-    assert before.prediction.coverages["video"] > 0.9
-    end = time.monotonic() + 5
+        bench.send_frame(start + index * STEP_NS)
+        bench.wait_taken("video", index + 1)
+    bench.wait("a full window", lambda o: o.prediction.coverages["video"] > 0.9)
+    end = time.monotonic() + PATIENCE_S
     index = 0
     while not any(o.stamp_ns < start - 1_000_000_000 for o in bench.outcomes):
         assert time.monotonic() < end
@@ -256,13 +256,13 @@ def test_a_prediction_that_a_restart_overtakes_is_not_published(bench: Bench) ->
 
     def slow(*arguments: Any) -> Any:
         begun.set()
-        assert go_on.wait(5)
+        assert go_on.wait(PATIENCE_S)
         return fuse(*arguments)
 
     bench.recognizer.engine.fuse = slow  # type: ignore[method-assign]
     old, new = now_ns() - 3_600_000_000_000, now_ns()
     bench.send_frame(old)
-    assert begun.wait(5)
+    assert begun.wait(PATIENCE_S)
     bench.worker.restart()
     bench.send_frame(new)
     go_on.set()
@@ -276,13 +276,13 @@ def test_a_sensor_switched_off_during_a_prediction_is_not_told_off_with_its_toke
 
     def slow(*arguments: Any) -> Any:
         begun.set()
-        assert go_on.wait(5)
+        assert go_on.wait(PATIENCE_S)
         return fuse(*arguments)
 
     bench.recognizer.engine.fuse = slow  # type: ignore[method-assign]
     stamp = now_ns()
     bench.send_frame(stamp)
-    assert begun.wait(5)
+    assert begun.wait(PATIENCE_S)
     bench.worker.configure(settings(modalities=("flow", "audio")))
     go_on.set()
     outcome = bench.wait("the prediction", lambda o: o.stamp_ns == stamp)

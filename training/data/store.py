@@ -220,7 +220,9 @@ class Recording:
         spans = np.cumsum(self.stops - self.starts)
         at = share * spans[-1]
         k = min(int(np.searchsorted(spans, at, side="right")), len(spans) - 1)
-        return float(self.stops[k] - (spans[k] - at))
+        start, stop = self.starts[k], self.stops[k]
+        # a microsecond inside, so that rounding to nanoseconds cannot leave the interval
+        return float(np.clip(stop - (spans[k] - at), start + 1e-6, stop - 1e-6))
 
     def interval_at(self, times_s: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """Index of the interval that holds each time (half-open); -1 where nothing is labelled.  -> (n,)"""
