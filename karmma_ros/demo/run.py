@@ -68,7 +68,7 @@ def run_demo(settings: Settings, console: Console) -> dict[str, Any]:
     :raises KarmmaError: if they do not get ready. :raises OSError: if results cannot be written.
     """
     source, bundle = settings.source, settings.bundle
-    script = sensor_script(source.seconds, settings.seed)
+    script = sensor_script(source.seconds, settings.seed, source.rate)
     truth = source.truth(_pairs(bundle))
     records, played = _perform(settings, script, truth, console)
 

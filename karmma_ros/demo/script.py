@@ -73,9 +73,14 @@ class SensorScript:
         return self.at(t_s).audio
 
 
-def sensor_script(seconds: float, seed: int) -> SensorScript:
-    """The demo's script over `seconds`, in phases of equal length."""
+def sensor_script(seconds: float, seed: int, rate_hz: float = 30.0) -> SensorScript:
+    """The demo's script over `seconds`, in phases of equal length to the nearest frame of `rate_hz`.
+
+    Phases change a quarter of a period before a frame: where the camera is gone, the node predicts for moments that are
+    only about those of the missing frames, and each should count in the phase of its frame.
+    """
     ends = np.linspace(0.0, seconds, len(_SCRIPT) + 1)
+    ends[1:-1] = (np.round(ends[1:-1] * rate_hz) - 0.25) / rate_hz
     phases = tuple(
         SensorPhase(name, float(start), float(end), pattern, **changes)  # type: ignore[arg-type]
         for (name, pattern, changes), start, end in zip(_SCRIPT, ends[:-1], ends[1:], strict=True)

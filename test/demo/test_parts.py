@@ -36,6 +36,13 @@ def test_phases_follow_each_other_and_fill_the_time() -> None:
     assert script.at(61.0) is script.phases[-1]
 
 
+def test_a_moment_that_is_nearly_a_frame_s_counts_in_the_frame_s_phase() -> None:
+    script = sensor_script(7.0, 0, 25.0)
+    for index in range(7 * 25):
+        phases = {script.number_at(index / 25 + wobble_s) for wobble_s in (-0.008, 0.0, 0.008)}
+        assert phases == {index // 25}
+
+
 def test_what_reaches_the_node_in_each_phase() -> None:
     script = sensor_script(70.0, 0)
     seen = []

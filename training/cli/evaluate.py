@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="NAME|CSV", help="tabletop or a manifest CSV; default: as trained")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
     parser.add_argument("--minutes", type=float, default=20.0, metavar="M", help="of rendered recordings (default 20)")
+    parser.add_argument("--recording-s", type=float, default=30.0, metavar="S", help="length of each (default 30)")
     parser.add_argument("--every", type=int, default=7, metavar="N", help="predict at every Nth frame (default 7)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the frames that get lost")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write DIR/evaluation.json; default: into the target")
@@ -57,11 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     console = Console(stderr=True)
-    if args.minutes <= 0 or args.every < 1 or args.threads < 1:
-        raise UsageError("--minutes, --every and --threads must be positive")
+    if args.minutes <= 0 or args.recording_s <= 0 or args.every < 1 or args.threads < 1:
+        raise UsageError("--minutes, --recording-s, --every and --threads must be positive")
     folder, predictor, config = _open(args.target, args.threads)
     if args.data:
         config.data.source = args.data
+    config.data.recording_s = args.recording_s
     source = open_source(config)
     if source.labels().to_json() != predictor.labels.to_json():
         raise UsageError(f"{source.name} has other classes than {args.target}")
