@@ -219,7 +219,7 @@ def test_bad_frames_are_counted_and_do_no_harm(live: Robot) -> None:
     played = live.play_calmly(
         1, video=False, on_tick=lambda _: live.send_image(node_now().nanoseconds, picture, encoding="no such encoding")
     )
-    assert_full_rate(live, played)
+    assert 27 <= len(live.heard(played.start_s, played.end_s)) <= 33
     last = live.predictions[-1]
     assert last.state("video") == "CORRUPT"
     assert last.modality("video").rejected - before >= 28

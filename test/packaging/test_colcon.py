@@ -92,18 +92,23 @@ def test_everything_can_be_imported(workspace: Path) -> None:
 
 
 def test_every_package_of_the_checkout_is_installed(workspace: Path) -> None:
+    sources = workspace / "src/karmma_ros"
     (site,) = (workspace / "install/karmma_ros/lib").glob("python3*/site-packages")
     for source, name in (("karmma_ros", "karmma_ros"), ("training", "karmma_training")):
-        wanted = {path.relative_to(CHECKOUT / source) for path in (CHECKOUT / source).rglob("*.py")}
+        wanted = {path.relative_to(sources / source) for path in (sources / source).rglob("*.py")}
         installed = {path.relative_to(site / name) for path in (site / name).rglob("*.py")}
         assert wanted == installed, f"{name}: is an __init__.py missing?"
 
 
 def test_shared_files_keep_their_tree(workspace: Path) -> None:
-    share = workspace / "install/karmma_ros/share/karmma_ros"
+    sources, share = workspace / "src/karmma_ros", workspace / "install/karmma_ros/share/karmma_ros"
     assert (share / "config/fastdds.xml").is_file()
     for folder in ("config", "launch", "models"):
-        wanted = {path.relative_to(CHECKOUT): path.stat().st_size for path in (CHECKOUT / folder).rglob("[!.]*.*")}
+        wanted = {
+            path.relative_to(sources): path.stat().st_size
+            for path in (sources / folder).rglob("[!.]*")
+            if path.is_file()
+        }
         for path, size in wanted.items():
             assert (share / path).stat().st_size == size
 
