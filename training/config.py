@@ -246,7 +246,7 @@ def preset(name: str) -> Config:
     if name == "tiny":
         return Config(
             preset="tiny",
-            data=DataConfig(minutes=5.0, validation_minutes=1.0, recording_s=10.0, render_width=160, render_height=120),
+            data=DataConfig(minutes=6.0, validation_minutes=2.0, recording_s=6.0, render_width=160, render_height=120),
             video=VideoConfig(height=36, width=48, channels=[12, 24, 32], dim=48),
             flow=FlowConfig(height=30, width=40, channels=[8, 16], dim=32, slots=10, spacing_s=0.2),
             audio=AudioConfig(mels=32, channels=[8, 16, 32], dim=32),
