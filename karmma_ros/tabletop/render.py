@@ -62,11 +62,12 @@ class Renderer:
             return self._sharp[1]
         t = index / self._fps
         out = self._draw(t)
-        if self._scene.defocus_px > 0.3:
-            out = cv2.GaussianBlur(out, (0, 0), self._scene.defocus_px * self._canvas_size[0] / 640)
         if self._canvas_size != self._size:
             shrink = self._size[0] <= self._canvas_size[0]
             out = cv2.resize(out, self._size, interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+        sigma = self._scene.defocus_px * self._size[0] / 640  # after the resize: the same blur on fewer pixels
+        if sigma > 0.15:
+            out = cv2.GaussianBlur(out, (0, 0), sigma)
         exposure = self._scene.gain * (1 + 0.04 * self._scene.flicker(t))
         ramp = np.arange(256)[None, :, None] * exposure
         out = cv2.LUT(out, np.clip(ramp, 0, 255).astype(np.uint8))
