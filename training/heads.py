@@ -8,7 +8,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MultiHeadMLP"]
+__all__ = ["MultiHeadMLP", "split_heads"]
+
+
+def split_heads(logits: Tensor, heads: Mapping[str, int]) -> dict[str, Tensor]:
+    """Logits of all heads side by side -> one tensor per head.  (B, classes) -> {head: (B, C)}"""
+    return dict(zip(heads, logits.split(list(heads.values()), 1), strict=True))
 
 
 class MultiHeadMLP(nn.Module):
@@ -32,4 +37,4 @@ class MultiHeadMLP(nn.Module):
         ballots = torch.stack([mlp(readouts[:, i]) for i, mlp in enumerate(self.mlps)], 1)  # (B, V, classes)
         weight = votes.to(ballots.dtype)
         logits = (ballots * weight.unsqueeze(-1)).sum(1) / weight.sum(1, keepdim=True)  # CLS always votes: never 0
-        return dict(zip(self.heads, logits.split(list(self.heads.values()), 1), strict=True))
+        return split_heads(logits, self.heads)

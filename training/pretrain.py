@@ -20,6 +20,7 @@ from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
 from karmma_training.data.prefetch import prefetch
 from karmma_training.data.store import Recording
+from karmma_training.heads import split_heads
 from karmma_training.losses import classification_loss
 from karmma_training.model import Student
 from karmma_training.progress import progress_bar
@@ -100,7 +101,7 @@ def pretrain(student: Student, recordings: list[Recording], config: Config, cons
             try:
                 for number, (samples, targets) in enumerate(batches):
                     logits = classifier(student.encode(modality, samples).flatten(1))
-                    split = dict(zip(student.heads, logits.split(list(student.heads.values()), 1), strict=True))
+                    split = split_heads(logits, student.heads)
                     loss = classification_loss(split, targets, config.train.label_smoothing)
                     optimiser.zero_grad(set_to_none=True)
                     loss.backward()

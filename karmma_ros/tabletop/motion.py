@@ -51,10 +51,6 @@ def _upright(position: Array, spin: float = 0.0) -> Pose:
     return Pose(position, rotation("z", spin))
 
 
-def _world(pose: Pose, joints: Array) -> Array:
-    return pose.apply(joints)
-
-
 class Act:
     """One interval's motion: `moment(t)` for the pictures, `contacts()` and `friction(t)` for the sound."""
 
@@ -104,7 +100,7 @@ class Act:
         assert self._model is not None
         # The hand does not follow the object's own spin: it always comes from the right.
         held = Pose(pose.position, pose.rotation @ rotation("z", -self._spin))
-        joints = _world(held, wrap_pose(self._model.radius, self._model.grip_height, self._model.height))
+        joints = held.apply(wrap_pose(self._model.radius, self._model.grip_height, self._model.height))
         return Moment(pose, joints, tool, points)
 
     def _idle(self, t: float, level: float) -> Moment:
@@ -157,7 +153,7 @@ class Act:
         angle = level * 0.75 * self._size * np.sin(self._angle(t) - self._phase)
         pose = _upright(self._place, self._spin + angle)
         held = _upright(self._place, angle)
-        return Moment(pose, _world(held, wrap_pose(self._model.radius, self._model.grip_height, self._model.height)))
+        return Moment(pose, held.apply(wrap_pose(self._model.radius, self._model.grip_height, self._model.height)))
 
     def _stir(self, t: float, level: float) -> Moment:
         assert self._model is not None

@@ -27,8 +27,7 @@ class Renderer:
         self, scene: Scene, acts: list[Act], size: tuple[int, int], fps: float, noise_rng: np.random.Generator
     ) -> None:
         self._scene, self._acts, self._size, self._fps = scene, acts, size, fps
-        scale = max(1, round(size[0] / _CANVAS_WIDTH)) if size[0] > _CANVAS_WIDTH else 1
-        width = _CANVAS_WIDTH * scale
+        width = _CANVAS_WIDTH * max(1, round(size[0] / _CANVAS_WIDTH))
         self._canvas_size = (width, round(width * size[1] / size[0]))
         self._base = self._camera(0.0, still=True, margin=_MARGIN)
         self._plain = self._paint_background()
@@ -190,7 +189,7 @@ class Renderer:
             0.035,
             max(float(wrist[2]) - 0.02, 0.0),
         )
-        split = -np.inf
+        split = np.inf  # without an object the whole hand is in front
         if moment.object_pose is not None and acting >= 0:
             model, pose = scene.objects[acting], moment.object_pose
             self._shadow(canvas, camera, pose.position, model.radius, max(float(pose.position[2]), 0.0))
@@ -207,8 +206,7 @@ class Renderer:
                     self._stand(canvas, camera, int(i))
         self._draw_tool(canvas, camera, moment)
         draw_forearm(canvas, camera, moment.hand, scene.elbow, scene.skin, scene.light)
-        near = (-np.inf, split) if np.isfinite(split) else (-np.inf, np.inf)
-        draw_hand(canvas, camera, moment.hand, scene.skin, scene.light, nearer=near[0], farther=near[1])
+        draw_hand(canvas, camera, moment.hand, scene.skin, scene.light, nearer=-np.inf, farther=split)
         return canvas
 
     def _draw_tool(self, canvas: Image, camera: Camera, moment: Moment) -> None:

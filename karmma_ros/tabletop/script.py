@@ -37,7 +37,6 @@ def write_script(rng: np.random.Generator, nouns: tuple[str, ...], duration_s: f
     p /= p.sum()
     intervals: list[Interval] = []
     start, previous = 0.0, (IDLE, NONE)
-    first = True
     while start < duration_s:
         if previous != (IDLE, NONE) and rng.uniform() < _IDLE_SHARE:
             action, length = (IDLE, NONE), rng.uniform(*_IDLE_S)
@@ -46,9 +45,8 @@ def write_script(rng: np.random.Generator, nouns: tuple[str, ...], duration_s: f
             while action == previous:
                 action = choices[int(rng.choice(len(choices), p=p))]
             length = rng.uniform(*_ACTION_S)
-        if first:  # a recording may begin in the middle of an action
+        if not intervals:  # a recording may begin in the middle of an action
             length *= rng.uniform(0.4, 1.0)
-            first = False
         stop = start + length
         if duration_s - stop < 1.2:
             stop = duration_s

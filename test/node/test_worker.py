@@ -250,7 +250,8 @@ def test_a_recording_that_starts_again_clears_the_window_and_the_counts(bench: B
     assert outcome.statuses["video"].received <= 2
 
 
-def test_a_prediction_that_a_restart_overtakes_is_not_published(bench: Bench) -> None:
+def hold_fusion(bench: Bench) -> tuple[threading.Event, threading.Event]:
+    """Makes fusion wait: (set when a run has begun, to be set for it to go on)."""
     fuse = bench.recognizer.engine.fuse
     begun, go_on = threading.Event(), threading.Event()
 
@@ -260,6 +261,11 @@ def test_a_prediction_that_a_restart_overtakes_is_not_published(bench: Bench) ->
         return fuse(*arguments)
 
     bench.recognizer.engine.fuse = slow  # type: ignore[method-assign]
+    return begun, go_on
+
+
+def test_a_prediction_that_a_restart_overtakes_is_not_published(bench: Bench) -> None:
+    begun, go_on = hold_fusion(bench)
     old, new = now_ns() - 3_600_000_000_000, now_ns()
     bench.send_frame(old)
     assert begun.wait(PATIENCE_S)
@@ -271,15 +277,7 @@ def test_a_prediction_that_a_restart_overtakes_is_not_published(bench: Bench) ->
 
 
 def test_a_sensor_switched_off_during_a_prediction_is_not_told_off_with_its_tokens(bench: Bench) -> None:
-    fuse = bench.recognizer.engine.fuse
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(*arguments: Any) -> Any:
-        begun.set()
-        assert go_on.wait(PATIENCE_S)
-        return fuse(*arguments)
-
-    bench.recognizer.engine.fuse = slow  # type: ignore[method-assign]
+    begun, go_on = hold_fusion(bench)
     stamp = now_ns()
     bench.send_frame(stamp)
     assert begun.wait(PATIENCE_S)
