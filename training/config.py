@@ -135,9 +135,10 @@ class DataConfig:
     """Where recordings come from."""
 
     source: str = "tabletop"  # tabletop (rendered) or the path of a manifest CSV
-    minutes: float = 60.0  # of training recordings (rendered sources)
+    minutes: float = 150.0  # of training recordings (rendered sources)
     validation_minutes: float = 6.0
-    recording_s: float = 4.0  # length of a rendered recording: short, for many scenes
+    recording_s: float = 3.2  # length of a rendered recording: short, for many scenes
+    takes: int = 3  # recordings of one training scene: more than one, or the scene gives the action away
     render_width: int = 320
     render_height: int = 240
     fps: float = 30.0
@@ -147,8 +148,8 @@ class DataConfig:
 class TrainConfig:
     """Optimisation."""
 
-    epochs: int = 8
-    windows_per_second: float = 4.0  # windows drawn per second of recording and epoch
+    epochs: int = 6
+    windows_per_second: float = 3.5  # windows drawn per second of recording and epoch
     batch: int = 96
     lr: float = 2e-3
     weight_decay: float = 0.05
@@ -169,7 +170,7 @@ class TrainConfig:
 class PretrainConfig:
     """Stage 0: every extractor alone, on single samples."""
 
-    video: float = 3.0  # times that all frames are seen; 0: no pre-training
+    video: float = 1.5  # times that all frames are seen; 0: no pre-training
     flow: float = 1.0
     audio: float = 1.0  # of ten chunks a second
     batch: int = 256
@@ -246,7 +247,9 @@ def preset(name: str) -> Config:
     if name == "tiny":
         return Config(
             preset="tiny",
-            data=DataConfig(minutes=6.0, validation_minutes=2.0, recording_s=6.0, render_width=160, render_height=120),
+            data=DataConfig(
+                minutes=6.0, validation_minutes=2.0, recording_s=6.0, takes=1, render_width=160, render_height=120
+            ),
             video=VideoConfig(height=36, width=48, channels=[12, 24, 32], dim=48),
             flow=FlowConfig(height=30, width=40, channels=[8, 16], dim=32, slots=10, spacing_s=0.2),
             audio=AudioConfig(mels=32, channels=[8, 16, 32], dim=32),

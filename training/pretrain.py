@@ -8,6 +8,7 @@ thrown away; the extractors go on in training.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from karmma_ros.errors import KarmmaError
 from karmma_ros.window import to_ns
 from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
@@ -76,6 +78,7 @@ def pretrain(student: Student, recordings: list[Recording], config: Config, cons
     """Train the extractors of `student` in place; yields a line of what came out per modality.
 
     :param recordings: of the training split.
+    :raises KarmmaError: the loss is not finite.
     """
     p = config.pretrain
     for modality in student.specs:
@@ -103,6 +106,11 @@ def pretrain(student: Student, recordings: list[Recording], config: Config, cons
                     logits = classifier(student.encode(modality, samples).flatten(1))
                     split = split_heads(logits, student.heads)
                     loss = classification_loss(split, targets, config.train.label_smoothing)
+                    if not math.isfinite(loss.item()):
+                        raise KarmmaError(
+                            f"the loss is {loss.item()} at step {number} of pre-training {modality}: lower pretrain.lr "
+                            "or use train.precision=fp32"
+                        )
                     optimiser.zero_grad(set_to_none=True)
                     loss.backward()
                     optimiser.step()

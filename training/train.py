@@ -55,6 +55,7 @@ def learning_rate(step: int, *, total: int, warmup: int, peak: float, final_shar
 class Progress:
     """How far a run is; saved in last.pt."""
 
+    pretrained: bool = False  # stage 0 is done
     step: int = 0  # optimiser steps done
     best: float = -1.0  # best validation score
     best_epoch: int = 0
@@ -99,10 +100,12 @@ class Trainer:
         self._log(self._headline())
         saved_at = time.monotonic()
         first = self.progress.step
-        if first == 0:
+        if not self.progress.pretrained:
             for line in pretrain(self.student, self.recordings, self.config, self.console):
                 self._log(line)
-            self.ema = Ema(self.student, t.ema)
+            self.ema.module.load_state_dict(self.student.state_dict())
+            self.progress.pretrained = True
+            self.save()
         batches = prefetch(self.sampler.batch, first, self.total - first)
         losses: list[float] = []
         epoch_started, windows = time.monotonic(), 0
@@ -151,9 +154,9 @@ class Trainer:
             loss = loss + t.alone_weight * classification_loss(self.student.fuse(*views), targets, t.label_smoothing)
         value = float(loss.detach())
         if not math.isfinite(value):
+            kept = f"; {self.folder}/best.pt keeps the last good weights" if self.progress.best_epoch else ""
             raise KarmmaError(
-                f"the loss is {value} at step {self.progress.step}: lower train.lr or use train.precision=fp32; "
-                f"{self.folder}/best.pt keeps the last good weights"
+                f"the loss is {value} at step {self.progress.step}: lower train.lr or use train.precision=fp32{kept}"
             )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -230,6 +233,7 @@ class Trainer:
             "average_steps": self.ema.steps,
             "optimiser": self.optimiser.state_dict(),
             "torch_random": torch.get_rng_state(),
+            "pretrained": self.progress.pretrained,
             "step": self.progress.step,
             "best": self.progress.best,
             "best_epoch": self.progress.best_epoch,
@@ -251,7 +255,7 @@ class Trainer:
             raise UsageError(f"{self.folder}/last.pt does not fit: {str(error).splitlines()[0]}") from error
         self.ema.steps = state["average_steps"]
         torch.set_rng_state(state["torch_random"])
-        self.progress = Progress(state["step"], state["best"], state["best_epoch"])
+        self.progress = Progress(state["pretrained"], state["step"], state["best"], state["best_epoch"])
         self._cut_metrics()
 
     def _cut_metrics(self) -> None:

@@ -19,10 +19,9 @@ from karmma_ros.tabletop.shapes import ObjectModel
 from karmma_ros.tabletop.types import Array
 from karmma_ros.tabletop.vocabulary import IDLE
 
-__all__ = ["CONTACT_S", "RELEASE_S", "Act", "Contact", "Moment"]
+__all__ = ["RELEASE_S", "Act", "Contact", "Moment"]
 
-CONTACT_S = 0.15  # the hand reaches the object this long after the label's start
-RELEASE_S = 0.3  # and leaves it this long before its end
+RELEASE_S = 0.45  # the hand leaves the object this long before the label's end; it reaches the next one at its start
 _RAMP_S = 0.25  # from rest to full motion
 
 _UP = np.array([0.0, 0.0, 1.0])
@@ -64,15 +63,15 @@ class Act:
         :param spin: rotation of the object about its axis, radians.
         """
         self.interval, self._model, self._place, self._spin = interval, model, place, spin
-        self._on_s = interval.start_s + CONTACT_S
+        self._on_s = interval.start_s
         self._off_s = max(interval.stop_s - RELEASE_S, self._on_s + 0.1)
         self._phase = float(rng.uniform(0, 2 * np.pi))
         self._size = float(rng.uniform(0.75, 1.25))
         self._away = bool(rng.uniform() < 0.5)
         self._drift = rng.uniform(-1, 1, 3)
         low, high = {
-            IDLE: (0.2, 0.4), "lift": (0.45, 0.75), "pour": (0.25, 0.5), "shake": (3.0, 4.6), "slide": (0.55, 1.0),
-            "stir": (1.1, 1.9), "tap": (1.8, 3.2), "turn": (0.6, 1.1), "wipe": (1.5, 2.6),
+            IDLE: (0.2, 0.4), "lift": (0.55, 0.85), "pour": (0.25, 0.5), "shake": (3.0, 4.6), "slide": (0.6, 1.1),
+            "stir": (1.1, 1.9), "tap": (2.4, 3.6), "turn": (0.6, 1.1), "wipe": (0.9, 1.6),
         }[interval.verb]  # fmt: skip
         self._hz = float(rng.uniform(low, high))
         self._rng_seed = int(rng.integers(2**31))
@@ -118,7 +117,7 @@ class Act:
         return Moment(None, joints)
 
     def _lift(self, t: float, level: float) -> Moment:
-        height = level * 0.075 * self._size * (1 - np.cos(self._angle(t) - self._phase))
+        height = level * 0.055 * self._size * (1 - np.cos(self._angle(t) - self._phase))
         return self._grip(_upright(self._place + np.array([0.0, -0.1 * height, height]), self._spin))
 
     def _shake(self, t: float, level: float) -> Moment:
@@ -131,7 +130,7 @@ class Act:
     def _pour(self, t: float, level: float) -> Moment:
         assert self._model is not None
         wobble = 0.1 * np.sin(self._angle(t))
-        tilt = rotation("y", -level * (1.6 + wobble) * (0.9 + 0.1 * self._size))
+        tilt = rotation("y", -level * (0.95 + wobble) * (0.9 + 0.1 * self._size))
         position = self._place + np.array([0.05, -0.02, 0.13]) * level + np.array([0.0, 0.0, 0.006 * wobble])
         pose = Pose(position, tilt @ rotation("z", self._spin))
         if level < 0.75:
@@ -170,8 +169,14 @@ class Act:
     def _tap(self, t: float, level: float) -> Moment:
         assert self._model is not None
         height = level * 0.03 * self._size * abs(np.sin(self._angle(t) / 2 - self._phase / 2))
-        rim = 0.0 if self._model.noun in ("box", "tin", "bottle", "flask") else self._model.radius * 0.95
-        tip = self._place + np.array([rim, -0.2 * rim, self._model.height + 0.009 + height])
+        r, top = self._model.radius, self._model.height
+        if self._model.noun in ("bottle", "flask"):  # on the side: the top is far up
+            contact = np.array([0.6 * (r + 0.009 + height), -0.8 * (r + 0.009 + height), 0.5 * top])
+        elif self._model.noun in ("bowl", "mug"):  # on the rim
+            contact = np.array([0.95 * r, -0.2 * r, top + 0.009 + height])
+        else:  # on the lid
+            contact = np.array([0.0, 0.0, top + 0.009 + height])
+        tip = self._place + contact
         joints = free_pose(tip, np.array([-0.55, 0.7, -0.35 - 0.8 * height]), _UP, (0.7, 0.12, 0.85, 0.95, 0.95))
         return Moment(_upright(self._place, self._spin), joints)
 
@@ -200,24 +205,25 @@ class Act:
             return []
         out = []
         if verb == "lift":  # set down once a cycle
-            out = [Contact(t, rng.uniform(0.6, 1.1), 0.25) for t in np.arange(on + period, off, period)]
+            out = [Contact(t, rng.uniform(0.8, 1.2), 0.6) for t in np.arange(on + period, off, period)]
         elif verb == "tap":  # |sin(angle / 2)| touches zero once a period
-            out = [Contact(t, rng.uniform(0.5, 1.0), 1.0) for t in np.arange(on + period, off, period)]
-        elif verb == "shake":  # the content hits both ends: a burst of small knocks twice a period
-            for t in np.arange(on + 0.1, off, period / 2):
-                out += [Contact(t + rng.uniform(0, 0.05), rng.uniform(0.1, 0.35), 0.8) for _ in range(4)]
+            out = [Contact(t, rng.uniform(0.4, 0.9), 0.95) for t in np.arange(on + period, off, period)]
+        elif verb == "shake":  # the content hits the bottom once a period
+            out = [
+                Contact(t + rng.uniform(0, 0.03), rng.uniform(0.35, 0.8), 0.9) for t in np.arange(on + 0.1, off, period)
+            ]
         elif verb == "stir":  # the spoon meets the wall
             out = [
-                Contact(t + rng.normal(0, 0.02), rng.uniform(0.1, 0.45), 0.9)
+                Contact(t + rng.normal(0, 0.02), rng.uniform(0.3, 0.8), 0.95)
                 for t in np.arange(on + 0.2, off, period / 2)
             ]
         elif verb == "turn":  # stick and slip while it moves
             for t in np.arange(on, off, 0.035):
                 speed = abs(np.cos(self._angle(t) - self._phase)) * self._level(t)
-                if rng.uniform() < speed * 0.8:
+                if rng.uniform() < speed * 0.15:
                     out.append(Contact(t + rng.uniform(0, 0.02), 0.10 * speed, 0.5))
-        if verb in ("lift", "shake", "pour", "slide", "turn"):  # the grip closes
-            out.append(Contact(on, rng.uniform(0.05, 0.2), 0.4))
+        if verb in ("lift", "shake", "pour", "slide", "turn", "wipe"):  # the grip closes
+            out.append(Contact(on, rng.uniform(0.3, 0.6), 0.6))
         if verb in ("shake", "pour"):  # and the object is put back
             out.append(Contact(off, rng.uniform(0.5, 1.0), 0.3))
         return sorted((c for c in out if on <= c.time_s <= off), key=lambda c: c.time_s)
@@ -230,15 +236,15 @@ class Act:
         angle = 2 * np.pi * self._hz * (t_s - self._on_s)
         nothing = np.zeros_like(t_s)
         if verb == "slide":
-            return ramp * np.abs(np.cos(angle)) * 0.5, nothing
+            return ramp * np.abs(np.cos(angle)) * 0.27, ramp * np.abs(np.cos(angle)) * 0.10
         if verb == "stir":
-            return ramp * (0.22 + 0.12 * np.sin(angle)), ramp * 0.05
+            return ramp * (0.06 + 0.03 * np.sin(angle)), ramp * 0.03
         if verb == "wipe":
             speed = np.abs(np.cos(angle + self._phase))
-            return ramp * speed * 0.10, ramp * speed * 0.30
+            return ramp * speed * 0.25, ramp * speed * 0.12
         if verb == "pour":
             bubbling = 0.6 + 0.4 * np.sin(2 * np.pi * 7.0 * t_s + 2 * np.sin(angle))
-            return ramp * 0.04, ramp * bubbling * 0.40
+            return ramp * bubbling * 0.20, ramp * bubbling * 0.35
         if verb == "turn":
-            return ramp * np.abs(np.cos(angle)) * 0.12, nothing
+            return ramp * np.abs(np.cos(angle)) * 0.25, ramp * np.abs(np.cos(angle)) * 0.09
         return nothing, nothing

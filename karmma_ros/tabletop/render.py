@@ -8,7 +8,7 @@ import numpy as np
 
 from karmma_ros.tabletop.geometry import Camera, Pose, rotation, smoothstep
 from karmma_ros.tabletop.hand import draw_forearm, draw_hand
-from karmma_ros.tabletop.motion import CONTACT_S, RELEASE_S, Act, Moment
+from karmma_ros.tabletop.motion import RELEASE_S, Act, Moment
 from karmma_ros.tabletop.scene import Scene
 from karmma_ros.tabletop.shapes import draw_mesh
 from karmma_ros.tabletop.types import Array, Image
@@ -162,11 +162,9 @@ class Renderer:
         moment = act.moment(t)
         if k + 1 < len(self._acts) and t > act.interval.stop_s - RELEASE_S:
             before, after, progress = act, self._acts[k + 1], t - (act.interval.stop_s - RELEASE_S)
-        elif k > 0 and t < act.interval.start_s + CONTACT_S:
-            before, after, progress = self._acts[k - 1], act, t - act.interval.start_s + RELEASE_S
         else:
             return act, moment
-        share = smoothstep(progress / (RELEASE_S + CONTACT_S))
+        share = smoothstep(progress / RELEASE_S)
         a, b = before.moment(t), after.moment(t)
         hand = a.hand + (b.hand - a.hand) * share
         hand[:, 2] += 0.05 * np.sin(np.pi * share)  # the way between two contacts is an arc

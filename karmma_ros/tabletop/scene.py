@@ -19,11 +19,11 @@ __all__ = ["SPLITS", "Placed", "Scene", "make_scene", "scene_rng"]
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
 
-def scene_rng(split: str, seed: int, purpose: int) -> np.random.Generator:
-    """A random stream that no other (split, seed, purpose) shares: splits have no draw in common."""
+def scene_rng(split: str, seed: int, purpose: int, take: int = 0) -> np.random.Generator:
+    """A random stream that no other (split, seed, purpose, take) shares: splits have no draw in common."""
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
-    return np.random.default_rng([0x7AB1E, SPLITS.index(split), seed, purpose])
+    return np.random.default_rng([0x7AB1E, SPLITS.index(split), seed, purpose, take])
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _table_texture(rng: np.random.Generator, n: int = 512) -> Image:
         dtype=np.float64,
     )
     natural = naturals[int(rng.integers(len(naturals)))] * rng.uniform(0.8, 1.08) + rng.normal(0, 6, 3)
-    base = np.clip(natural, 0, 255) if rng.uniform() < 0.6 else _rgb(rng, (20, 120), (100, 225))
+    base = np.clip(natural, 0, 255) if rng.uniform() < 0.7 else _rgb(rng, (20, 90), (100, 225))
     grain = rng.normal(0, 1, (n, n // 32)).astype(np.float32)
     if kind == "wood":
         stretched = cv2.GaussianBlur(cv2.resize(grain, (n, n), interpolation=cv2.INTER_CUBIC), (0, 0), 1.0)
@@ -135,16 +135,9 @@ def _clutter(rng: np.random.Generator, taken: list[Array], table_depth: float) -
 def make_scene(split: str, seed: int) -> Scene:
     """Draw scene `seed` of a split."""
     rng = scene_rng(split, seed, 0)
-    count = int(rng.integers(3, 5))
-    nouns = rng.choice(NOUNS[1:], size=count, replace=False)
+    nouns = rng.permutation(NOUNS[1:])[:3]
     objects = tuple(make_object(str(noun), rng) for noun in nouns)
-    slots = rng.permutation(4)[:count]
-    places = np.stack(
-        [
-            np.array([(-0.2, -0.06, 0.08, 0.22)[s] + rng.uniform(-0.03, 0.03), rng.uniform(-0.05, 0.16), 0.0])
-            for s in slots
-        ]
-    )
+    places = np.array([[x + rng.uniform(-0.02, 0.02), rng.uniform(-0.05, 0.08), 0.0] for x in (-0.155, -0.015, 0.125)])
     spins = np.array([rng.uniform(-0.5, 0.5) for _ in objects])
     table_depth = float(rng.uniform(0.3, 0.7))
     clutter = _clutter(rng, list(places), table_depth)
@@ -166,9 +159,9 @@ def make_scene(split: str, seed: int) -> Scene:
         objects=objects,
         places=places,
         spins=spins,
-        camera_position=np.array([rng.uniform(-0.06, 0.06), rng.uniform(-0.5, -0.4), rng.uniform(0.44, 0.58)]),
-        camera_target=np.array([rng.uniform(-0.03, 0.05), rng.uniform(0.02, 0.07), 0.05]),
-        focal=float(rng.uniform(0.95, 1.15)),
+        camera_position=np.array([rng.uniform(-0.05, 0.05), rng.uniform(-0.5, -0.4), rng.uniform(0.44, 0.58)]),
+        camera_target=np.array([rng.uniform(-0.02, 0.03), rng.uniform(0.02, 0.06), 0.06]),
+        focal=float(rng.uniform(1.1, 1.25)),
         sway=SmoothNoise(rng, 6, 0.9),
         sway_size=float(rng.uniform(0.003, 0.016)),
         light=light,

@@ -11,9 +11,10 @@ from karmma_ros.tabletop.vocabulary import ACTIONS, IDLE, NONE, action_weights
 
 __all__ = ["Interval", "write_script"]
 
-_ACTION_S = (5.0, 8.0)
-_IDLE_S = (1.6, 3.0)
-_IDLE_SHARE = 0.17  # of the changes of action that pass through rest: about 6 % of the time
+_ACTION_S = (8.0, 12.0)
+_IDLE_S = (3.0, 5.0)
+_IDLE_SHARE = 0.15  # of the changes of action that pass through rest: about 7 % of the time
+_IDLE_FIRST = 0.1  # a recording begins at rest this often
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,10 @@ def write_script(rng: np.random.Generator, nouns: tuple[str, ...], duration_s: f
     p = np.array([weights[a] for a in choices])
     p /= p.sum()
     intervals: list[Interval] = []
-    start, previous = 0.0, (IDLE, NONE)
+    start, previous = 0.0, ("", "")
     while start < duration_s:
-        if previous != (IDLE, NONE) and rng.uniform() < _IDLE_SHARE:
+        idle = _IDLE_SHARE if intervals else _IDLE_FIRST
+        if previous != (IDLE, NONE) and rng.uniform() < idle:
             action, length = (IDLE, NONE), rng.uniform(*_IDLE_S)
         else:
             action = previous
@@ -46,7 +48,7 @@ def write_script(rng: np.random.Generator, nouns: tuple[str, ...], duration_s: f
                 action = choices[int(rng.choice(len(choices), p=p))]
             length = rng.uniform(*_ACTION_S)
         if not intervals:  # a recording may begin in the middle of an action
-            length *= rng.uniform(0.4, 1.0)
+            length *= rng.uniform(0.05, 1.0)
         stop = start + length
         if duration_s - stop < 1.2:
             stop = duration_s

@@ -84,11 +84,11 @@ def render_sound(acts: list[Act], duration_s: float, rng: np.random.Generator) -
         own += hiss * _shaped_noise(rng, span, 500, 6500, 0.5) * 0.05
         out[first:last] += loudness * own
     # The room: hiss, hum, and now and then a sound that belongs to nothing on the table.
-    floor = 10 ** rng.uniform(-2.5, -1.55)
+    floor = 10 ** rng.uniform(-2.6, -1.8)
     out += floor * _shaped_noise(rng, n, 30, 7800, rng.uniform(0.2, 1.2))
     hum = rng.choice([50.0, 60.0])
     out += floor * rng.uniform(0, 0.8) * np.sin(2 * np.pi * hum * t + rng.uniform(0, 6))
-    for _ in range(rng.poisson(duration_s * rng.uniform(0.05, 0.5))):
+    for _ in range(rng.poisson(duration_s * rng.uniform(0.03, 0.3))):
         at = int(rng.uniform(0, max(n - RATE, 1)))
         material = str(rng.choice(list(_MODES)))
         stray = _ring(material, float(rng.uniform(0.6, 1.5)), float(rng.uniform(0.5, 1.5)))

@@ -37,7 +37,7 @@ ACTIONS: tuple[tuple[str, str], ...] = (
 
 
 def action_weights() -> dict[tuple[str, str], float]:
-    """Relative frequency of every action but idle: a long tail, the commonest about five times the rarest."""
+    """Relative frequency of every action but idle: a long tail, the commonest about four times the rarest."""
     actions = ACTIONS[1:]
     order = np.random.default_rng(20250408).permutation(len(actions))  # a fixed, arbitrary ranking
-    return {action: float(1.0 / (rank + 6.0) ** 0.85) for action, rank in zip(actions, order, strict=True)}
+    return {action: float(1.0 / (rank + 6.0) ** 0.7) for action, rank in zip(actions, order, strict=True)}

@@ -73,21 +73,26 @@ def test_a_tiny_set_is_overfitted(tiny_run: TinyRun) -> None:
     assert (logits["noun"].argmax(1) == batch.targets[:, 1]).float().mean() > 0.95
 
 
-def test_resuming_ends_with_the_weights_of_an_uninterrupted_run(tiny_run: TinyRun, tmp_path: Path) -> None:
+@pytest.mark.parametrize("epochs_done", [0, 1], ids=["after_pretraining", "inside_the_second_epoch"])
+def test_resuming_ends_with_the_weights_of_an_uninterrupted_run(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs_done: int
+) -> None:
     make_trainer(tiny_run, tmp_path / "whole").fit()
 
     trainer = make_trainer(tiny_run, tmp_path / "cut")
     step = trainer._step
+    cut_at = epochs_done * (trainer.steps_per_epoch + 2)
 
     def interrupted(batch: TensorBatch) -> float:
-        if trainer.progress.step == trainer.steps_per_epoch + 2:  # inside the second epoch
+        if trainer.progress.step == cut_at:
             raise KeyboardInterrupt
         return step(batch)
 
     trainer._step = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
-    assert load_tensors(tmp_path / "cut" / "last.pt")["step"] == trainer.steps_per_epoch + 2
+    assert load_tensors(tmp_path / "cut" / "last.pt")["step"] == cut_at
+    monkeypatch.setattr("karmma_training.train.pretrain", lambda *args: pytest.fail("pre-trained twice"))
     again = make_trainer(tiny_run, tmp_path / "cut")
     again.resume()
     again.fit()
@@ -115,6 +120,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_weights
         trainer.fit()
     student, *_ = load_student(tmp_path)
     assert all(torch.isfinite(p).all() for p in student.parameters())
+
+
+def test_a_loss_that_is_not_finite_stops_pre_training(tiny_run: TinyRun, tmp_path: Path) -> None:
+    trainer = make_trainer(tiny_run, tmp_path, "pretrain.lr=1.0e+30")
+    with pytest.raises(KarmmaError, match=r"of pre-training video: lower pretrain\.lr"):
+        trainer.fit()
 
 
 def test_a_checkpoint_of_another_model_is_refused_in_one_line(tiny_run: TinyRun, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings rendered by `karmma_ros.tabletop`: index i of a split is the sequence with seed i of that split."""
+"""Recordings rendered by `karmma_ros.tabletop`: in training several takes of every scene, elsewhere one."""
 
 from __future__ import annotations
 
@@ -45,14 +45,20 @@ class TabletopSource:
             source="tabletop", code=code, size=[d.render_width, d.render_height], fps=d.fps, recording_s=d.recording_s
         )
         count = max(1, math.ceil(minutes * 60 / d.recording_s - 1e-9))
-        return [RecordingJob(f"{key}/{split}-{i:05d}", _render, (split, i, d, self._form)) for i in range(count)]
+        takes = max(1, d.takes) if split == "train" else 1
+        jobs = []
+        for i in range(count):
+            scene, take = divmod(i, takes)
+            name = f"{split}-{scene:05d}" + (f"-{take}" if takes > 1 else "")
+            jobs.append(RecordingJob(f"{key}/{name}", _render, (split, scene, take, d, self._form)))
+        return jobs
 
 
-def _render(folder: Path, split: str, seed: int, data: DataConfig, form: StoreFormat) -> None:
+def _render(folder: Path, split: str, seed: int, take: int, data: DataConfig, form: StoreFormat) -> None:
     """Render one sequence into the store; runs in a worker process."""
     cv2.setNumThreads(1)  # one worker per core already
     size = (data.render_width, data.render_height)
-    sequence = make_sequence(seed, split, duration_s=data.recording_s, size=size, fps=data.fps)
+    sequence = make_sequence(seed, split, duration_s=data.recording_s, size=size, fps=data.fps, take=take)
     if form.rate != SOUND_RATE:
         raise ValueError(f"tabletop sounds at {SOUND_RATE} Hz, the run wants {form.rate} Hz")
     intervals: list[list[float | str]] = []
@@ -70,5 +76,5 @@ def _render(folder: Path, split: str, seed: int, data: DataConfig, form: StoreFo
         frames=((round(i * 1e9 / data.fps), frame) for i, frame in enumerate(sequence.frames())),
         flows=None,
         sound=[sequence.sound()],
-        meta={"name": f"tabletop/{split}/{seed}", "intervals": intervals},
+        meta={"name": f"tabletop/{split}/{seed}/{take}", "intervals": intervals},
     )
