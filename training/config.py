@@ -148,7 +148,7 @@ class DataConfig:
 class TrainConfig:
     """Optimisation."""
 
-    epochs: int = 6
+    epochs: int = 4
     windows_per_second: float = 3.5  # windows drawn per second of recording and epoch
     batch: int = 96
     lr: float = 2e-3

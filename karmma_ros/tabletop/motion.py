@@ -210,11 +210,11 @@ class Act:
             out = [Contact(t, rng.uniform(0.4, 0.9), 0.95) for t in np.arange(on + period, off, period)]
         elif verb == "shake":  # the content hits the bottom once a period
             out = [
-                Contact(t + rng.uniform(0, 0.03), rng.uniform(0.35, 0.8), 0.9) for t in np.arange(on + 0.1, off, period)
+                Contact(t + rng.uniform(0, 0.03), rng.uniform(0.4, 0.9), 0.95) for t in np.arange(on + 0.1, off, period)
             ]
         elif verb == "stir":  # the spoon meets the wall
             out = [
-                Contact(t + rng.normal(0, 0.02), rng.uniform(0.3, 0.8), 0.95)
+                Contact(t + rng.normal(0, 0.02), rng.uniform(0.4, 0.9), 0.95)
                 for t in np.arange(on + 0.2, off, period / 2)
             ]
         elif verb == "turn":  # stick and slip while it moves
@@ -238,7 +238,7 @@ class Act:
         if verb == "slide":
             return ramp * np.abs(np.cos(angle)) * 0.27, ramp * np.abs(np.cos(angle)) * 0.10
         if verb == "stir":
-            return ramp * (0.06 + 0.03 * np.sin(angle)), ramp * 0.03
+            return ramp * (0.03 + 0.015 * np.sin(angle)), ramp * 0.015
         if verb == "wipe":
             speed = np.abs(np.cos(angle + self._phase))
             return ramp * speed * 0.25, ramp * speed * 0.12

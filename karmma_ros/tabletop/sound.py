@@ -57,6 +57,8 @@ def render_sound(acts: list[Act], duration_s: float, rng: np.random.Generator) -
     t = np.arange(n) / RATE
     out = np.zeros(n)
     rings = {m: (float(rng.normal(1, 0.07)), float(rng.uniform(0.7, 1.4))) for m in _MODES}
+    # Instances differ a little in pitch, but not by their size: that would tell sound-alike nouns apart.
+    pitches = {noun: float(rng.normal(1, 0.03)) for noun in MATERIALS}
     level = float(10 ** rng.uniform(-0.35, 0.2))
     for act in acts:
         if act.model is None:
@@ -69,8 +71,7 @@ def render_sound(acts: list[Act], duration_s: float, rng: np.random.Generator) -
         times = t[first:last]
         material = MATERIALS[act.model.noun]
         stretch, damping = rings[material]
-        # Instances of a noun differ a little in size, and so in pitch.
-        ring = _ring(material, stretch * float(np.clip(0.14 / (act.model.height + 0.07), 0.75, 1.25)) ** 0.3, damping)
+        ring = _ring(material, stretch * pitches[act.model.noun], damping)
         hits = np.zeros(span)
         for contact in act.contacts():
             at = int(contact.time_s * RATE) - first
