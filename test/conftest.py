@@ -5,6 +5,12 @@ No folder below test/ gets an `__init__.py`: `test/packaging` and `test/launch` 
 names.
 """
 
+import signal
 from pathlib import Path
 
 pytest_plugins = [f"fixtures.{path.stem}" for path in sorted((Path(__file__).parent / "fixtures").glob("[!_]*.py"))]
+
+# A shell starts what it puts in the background with SIGINT ignored, and children inherit that: tests that press Ctrl-C
+# on a child would wait forever. A handler of our own is back to the default in every child.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
