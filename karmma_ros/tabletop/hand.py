@@ -7,6 +7,8 @@ finger. Because every pose is such an array, a change of grip is a blend of two 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -25,6 +27,8 @@ _KNUCKLE = np.array(
 )  # forward, right
 _RADII = np.array([0.0115, 0.0095, 0.0098, 0.0093, 0.0080])
 _SHIFT = 3
+
+Pixel = Sequence[float]  # x, y
 
 
 @dataclass(frozen=True)
@@ -100,32 +104,41 @@ def wrap_pose(radius: float, grip: float, height: float, *, opening: float = 0.0
     return joints
 
 
-def _capsule(canvas: Image, a: Array, b: Array, ra: float, rb: float, colour: list[float]) -> None:
+def _capsule(canvas: Image, a: Pixel, b: Pixel, ra: float, rb: float, colour: list[float]) -> None:
     """A filled tapered capsule between two pixels; radii in pixels."""
+    # Plain floats: arrays of two numbers cost more than the drawing.
     one = 1 << _SHIFT
-    along = b - a
-    length = float(np.hypot(along[0], along[1]))
+    dx, dy = b[0] - a[0], b[1] - a[1]
+    length = math.hypot(dx, dy)
     if length > 0.5:
-        side = np.array([-along[1], along[0]]) / length
-        polygon = np.stack([a + side * ra, b + side * rb, b - side * rb, a - side * ra])
-        cv2.fillConvexPoly(canvas, np.rint(polygon * one).astype(np.int32), colour, cv2.LINE_8, _SHIFT)
+        x, y = -dy / length, dx / length
+        polygon = (
+            (round((a[0] + x * ra) * one), round((a[1] + y * ra) * one)),
+            (round((b[0] + x * rb) * one), round((b[1] + y * rb) * one)),
+            (round((b[0] - x * rb) * one), round((b[1] - y * rb) * one)),
+            (round((a[0] - x * ra) * one), round((a[1] - y * ra) * one)),
+        )
+        cv2.fillConvexPoly(canvas, np.array(polygon, np.int32), colour, cv2.LINE_8, _SHIFT)
     for centre, radius in ((a, ra), (b, rb)):
-        place = (round(float(centre[0]) * one), round(float(centre[1]) * one))
+        place = (round(centre[0] * one), round(centre[1] * one))
         cv2.circle(canvas, place, max(1, round(radius * one)), colour, -1, cv2.LINE_8, _SHIFT)
 
 
 # Darker rim, body, highlight: share of the radius, shift towards the light, brightness.
 _LAYERS = ((1.0, 0.0, 0.62), (0.84, 0.13, 0.9), (0.5, 0.3, 1.06))
+_GAINS = np.array([[gain] for *_, gain in _LAYERS])
 
 
 def _limb(canvas: Image, camera: Camera, a: Array, b: Array, ra: float, rb: float, colour: Array, light: Array) -> None:
-    pixels, depth = camera.project(np.stack([a, b]))
-    pa, pb = ra * camera.pixels_per_metre(depth[0]), rb * camera.pixels_per_metre(depth[1])
-    toward = camera.rotation[:2] @ light
-    for size, shift, gain in _LAYERS:
-        offset = toward * shift * 0.5 * (pa + pb)
-        shade = np.clip(colour * gain, 0, 255).tolist()
-        _capsule(canvas, pixels[0] + offset, pixels[1] + offset, pa * size, pb * size, shade)
+    pixels, depth = camera.project(np.array([a, b]))
+    (ax, ay), (bx, by) = pixels.tolist()
+    pa, pb = (r * camera.pixels_per_metre(d) for r, d in zip((ra, rb), depth.tolist(), strict=True))
+    toward_x, toward_y = (camera.rotation[:2] @ light).tolist()
+    shades = np.clip(colour * _GAINS, 0, 255).tolist()
+    for (size, shift, _), shade in zip(_LAYERS, shades, strict=True):
+        along = shift * 0.5 * (pa + pb)
+        x, y = toward_x * along, toward_y * along
+        _capsule(canvas, (ax + x, ay + y), (bx + x, by + y), pa * size, pb * size, shade)
 
 
 def draw_forearm(canvas: Image, camera: Camera, joints: Array, elbow: Array, skin: Skin, light: Array) -> None:
@@ -175,4 +188,6 @@ def draw_hand(
         for knuckle in (5, 9, 13, 17):  # knuckles and tendons
             pixels, d = camera.project(joints[[knuckle]])
             radius = 0.0075 * camera.pixels_per_metre(d[0])
-            _capsule(canvas, pixels[0], pixels[0], radius, radius, (skin.skin * 1.04).clip(0, 255).tolist())
+            _capsule(
+                canvas, pixels[0].tolist(), pixels[0].tolist(), radius, radius, (skin.skin * 1.04).clip(0, 255).tolist()
+            )
