@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["alone_views", "classification_loss"]
+from karmma_ros.errors import KarmmaError
+
+__all__ = ["alone_views", "classification_loss", "finite_loss"]
 
 
 def classification_loss(logits: Mapping[str, Tensor], targets: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -35,3 +38,15 @@ def alone_views(
     who = torch.multinomial(heard[rows].float(), 1)  # (R, 1)
     views = {m: here[rows] & (who == i) for i, (m, here) in enumerate(present.items())}
     return {m: values[rows] for m, values in tokens.items()}, views, targets[rows]
+
+
+def finite_loss(loss: Tensor, step: str, rate: str, kept: str = "") -> float:
+    """The value of a loss () that can be trained on.
+
+    :param step: which step it is; rate: the setting to lower; kept: what is not lost.
+    :raises KarmmaError: it is infinite or not a number.
+    """
+    value = loss.item()
+    if not math.isfinite(value):
+        raise KarmmaError(f"the loss is {value} at step {step}: lower {rate} or use train.precision=fp32{kept}")
+    return value

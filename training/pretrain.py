@@ -8,7 +8,6 @@ thrown away; the extractors go on in training.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,14 +15,13 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from karmma_ros.errors import KarmmaError
 from karmma_ros.window import to_ns
 from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
 from karmma_training.data.prefetch import prefetch
 from karmma_training.data.store import Recording
 from karmma_training.heads import split_heads
-from karmma_training.losses import classification_loss
+from karmma_training.losses import classification_loss, finite_loss
 from karmma_training.model import Student
 from karmma_training.progress import progress_bar
 
@@ -106,16 +104,12 @@ def pretrain(student: Student, recordings: list[Recording], config: Config, cons
                     logits = classifier(student.encode(modality, samples).flatten(1))
                     split = split_heads(logits, student.heads)
                     loss = classification_loss(split, targets, config.train.label_smoothing)
-                    if not math.isfinite(loss.item()):
-                        raise KarmmaError(
-                            f"the loss is {loss.item()} at step {number} of pre-training {modality}: lower pretrain.lr "
-                            "or use train.precision=fp32"
-                        )
+                    value = finite_loss(loss, f"{number} of pre-training {modality}", "pretrain.lr")
                     optimiser.zero_grad(set_to_none=True)
                     loss.backward()
                     optimiser.step()
                     schedule.step()
-                    losses.append(loss.item())
+                    losses.append(value)
                     if number >= total - tail:
                         hits = [
                             (values.argmax(1) == targets[:, i]).float().mean()

@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from karmma_ros.errors import KarmmaError, UsageError
+from karmma_ros.errors import UsageError
 from karmma_training.checkpoint import load_tensors, save_tensors
 from karmma_training.config import Config, save_config
 from karmma_training.data.labels import Labels
@@ -32,7 +32,7 @@ from karmma_training.data.store import Recording
 from karmma_training.data.windows import WindowSampler
 from karmma_training.ema import Ema
 from karmma_training.evaluate import Logits, encode_recording, predict, subsets, summarise
-from karmma_training.losses import alone_views, classification_loss
+from karmma_training.losses import alone_views, classification_loss, finite_loss
 from karmma_training.model import Student, TensorBatch
 from karmma_training.precision import reduced_dtype
 from karmma_training.predictor import StudentPredictor
@@ -152,12 +152,8 @@ class Trainer:
         if t.alone_weight and len(tokens) > 1:
             *views, targets = alone_views(tokens, present, batch.targets)
             loss = loss + t.alone_weight * classification_loss(self.student.fuse(*views), targets, t.label_smoothing)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            kept = f"; {self.folder}/best.pt keeps the last good weights" if self.progress.best_epoch else ""
-            raise KarmmaError(
-                f"the loss is {value} at step {self.progress.step}: lower train.lr or use train.precision=fp32{kept}"
-            )
+        kept = f"; {self.folder}/best.pt keeps the last good weights" if self.progress.best_epoch else ""
+        value = finite_loss(loss, str(self.progress.step), "train.lr", kept)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), t.clip, foreach=True)
@@ -233,7 +229,6 @@ class Trainer:
             "average_steps": self.ema.steps,
             "optimiser": self.optimiser.state_dict(),
             "torch_random": torch.get_rng_state(),
-            "pretrained": self.progress.pretrained,
             "step": self.progress.step,
             "best": self.progress.best,
             "best_epoch": self.progress.best_epoch,
@@ -255,7 +250,8 @@ class Trainer:
             raise UsageError(f"{self.folder}/last.pt does not fit: {str(error).splitlines()[0]}") from error
         self.ema.steps = state["average_steps"]
         torch.set_rng_state(state["torch_random"])
-        self.progress = Progress(state["pretrained"], state["step"], state["best"], state["best_epoch"])
+        # The first checkpoint is written when stage 0 is done.
+        self.progress = Progress(True, state["step"], state["best"], state["best_epoch"])
         self._cut_metrics()
 
     def _cut_metrics(self) -> None:

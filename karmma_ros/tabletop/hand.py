@@ -188,6 +188,5 @@ def draw_hand(
         for knuckle in (5, 9, 13, 17):  # knuckles and tendons
             pixels, d = camera.project(joints[[knuckle]])
             radius = 0.0075 * camera.pixels_per_metre(d[0])
-            _capsule(
-                canvas, pixels[0].tolist(), pixels[0].tolist(), radius, radius, (skin.skin * 1.04).clip(0, 255).tolist()
-            )
+            place = pixels[0].tolist()
+            _capsule(canvas, place, place, radius, radius, (skin.skin * 1.04).clip(0, 255).tolist())

@@ -171,7 +171,8 @@ class Act:
         height = level * 0.03 * self._size * abs(np.sin(self._angle(t) / 2 - self._phase / 2))
         r, top = self._model.radius, self._model.height
         if self._model.noun in ("bottle", "flask"):  # on the side: the top is far up
-            contact = np.array([0.6 * (r + 0.009 + height), -0.8 * (r + 0.009 + height), 0.5 * top])
+            reach = r + 0.009 + height
+            contact = np.array([0.6 * reach, -0.8 * reach, 0.5 * top])
         elif self._model.noun in ("bowl", "mug"):  # on the rim
             contact = np.array([0.95 * r, -0.2 * r, top + 0.009 + height])
         else:  # on the lid
@@ -234,9 +235,10 @@ class Act:
         inside = (t_s >= self._on_s) & (t_s < self._off_s)
         ramp = np.clip(np.minimum(t_s - self._on_s, self._off_s - t_s) / _RAMP_S, 0, 1) * inside
         angle = 2 * np.pi * self._hz * (t_s - self._on_s)
+        rubbing = ramp * np.abs(np.cos(angle))
         nothing = np.zeros_like(t_s)
         if verb == "slide":
-            return ramp * np.abs(np.cos(angle)) * 0.27, ramp * np.abs(np.cos(angle)) * 0.10
+            return rubbing * 0.27, rubbing * 0.10
         if verb == "stir":
             return ramp * (0.03 + 0.015 * np.sin(angle)), ramp * 0.015
         if verb == "wipe":
@@ -246,5 +248,5 @@ class Act:
             bubbling = 0.6 + 0.4 * np.sin(2 * np.pi * 7.0 * t_s + 2 * np.sin(angle))
             return ramp * bubbling * 0.20, ramp * bubbling * 0.35
         if verb == "turn":
-            return ramp * np.abs(np.cos(angle)) * 0.25, ramp * np.abs(np.cos(angle)) * 0.09
+            return rubbing * 0.25, rubbing * 0.09
         return nothing, nothing

@@ -46,12 +46,10 @@ class TabletopSource:
         )
         count = max(1, math.ceil(minutes * 60 / d.recording_s - 1e-9))
         takes = max(1, d.takes) if split == "train" else 1
-        jobs = []
-        for i in range(count):
-            scene, take = divmod(i, takes)
-            name = f"{split}-{scene:05d}" + (f"-{take}" if takes > 1 else "")
-            jobs.append(RecordingJob(f"{key}/{name}", _render, (split, scene, take, d, self._form)))
-        return jobs
+        return [
+            RecordingJob(f"{key}/{split}-{scene:05d}-{take}", _render, (split, scene, take, d, self._form))
+            for scene, take in (divmod(i, takes) for i in range(count))
+        ]
 
 
 def _render(folder: Path, split: str, seed: int, take: int, data: DataConfig, form: StoreFormat) -> None:
