@@ -6,6 +6,7 @@ Loaded with `weights_only=True`: a checkpoint from elsewhere cannot run code.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ import torch
 
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_file, write_json
-from karmma_training.config import Config, load_config
+from karmma_training import extractors
+from karmma_training.config import Config
+from karmma_training.config_file import load_config
 from karmma_training.data.labels import Labels
-from karmma_training.model import Student
+from karmma_training.data.store import source_digest
+from karmma_training.model import MultimodalModel, build_model
 
-__all__ = ["load_student", "load_tensors", "save_tensors"]
+__all__ = ["extractors_digest", "load_extractors", "load_model", "load_tensors", "save_tensors"]
 
 
 def save_tensors(path: Path, state: dict[str, Any], about: dict[str, Any] | None = None) -> None:
@@ -41,21 +45,60 @@ def load_tensors(path: Path) -> dict[str, Any]:
     return state
 
 
-def load_student(run: Path) -> tuple[Student, Config, Labels, dict[str, Any]]:
+def load_model(run: Path) -> tuple[MultimodalModel, Config, Labels, dict[str, Any]]:
     """The best weights of a run folder, in evaluation mode, with its configuration, labels and the checkpoint's JSON.
 
-    :raises UsageError: not a run folder, or it holds no finished epoch yet.
+    :raises UsageError: not a run folder, it holds no finished epoch yet, or extractors alone.
     """
+    config, weights, about = _best(run)
+    if config.system == "extractors":
+        raise UsageError(f"{run} holds extractors alone: they name nothing until a teacher or a student is trained")
+    labels = Labels.from_json(about["labels"])
+    model = build_model(config, labels.sizes())
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UsageError(f"{run}/best.pt does not fit its config.yaml: {str(error).splitlines()[0]}") from error
+    return model.eval(), config, labels, about
+
+
+def load_extractors(model: MultimodalModel, run: Path) -> str:
+    """Give a model the extractors of a run, whatever its system and classes.
+
+    :return: a line on what was loaded.
+    :raises UsageError: unreadable run, or a modality whose extractor is another network.
+    """
+    _, weights, _ = _best(run)
+    counts = []
+    for m, extractor in model.extractors.items():
+        prefix = f"extractors.{m}."
+        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        if not own:
+            raise UsageError(f"{run} has no extractor for {m}")
+        try:
+            extractor.load_state_dict(own)
+        except RuntimeError as error:
+            reason = " ".join(line.strip() for line in str(error).splitlines()[1:2])
+            raise UsageError(f"{run}: its {m} extractor is another network: {reason}") from error
+        counts.append(f"{m} {len(own)} tensors")
+    return f"extractors of {run}: {', '.join(counts)}; none missing, none left over"
+
+
+def extractors_digest(model: MultimodalModel) -> str:
+    """Digest of the extractors: weights, slot layout and code. Equal digests, equal tokens."""
+    digest = hashlib.sha256(source_digest(Path(extractors.__file__)).encode())
+    digest.update(repr(sorted((m, repr(spec)) for m, spec in model.specs.items())).encode())
+    for name, value in model.extractors.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _best(run: Path) -> tuple[Config, dict[str, Any], dict[str, Any]]:
+    """Configuration, weights and JSON of a run's best checkpoint."""
     if not (run / "config.yaml").is_file():
         raise UsageError(f"{run} is not a run folder: it has no config.yaml")
     if not (run / "best.pt").is_file():
         raise UsageError(f"{run} has no best.pt yet: train at least until the first validation")
-    config = load_config(run / "config.yaml")
     about = json.loads((run / "best.json").read_text())
-    labels = Labels.from_json(about["labels"])
-    student = Student(config, labels.sizes())
-    try:
-        student.load_state_dict(load_tensors(run / "best.pt")["weights"])
-    except RuntimeError as error:
-        raise UsageError(f"{run}/best.pt does not fit its config.yaml: {str(error).splitlines()[0]}") from error
-    return student.eval(), config, labels, about
+    return load_config(run / "config.yaml"), load_tensors(run / "best.pt")["weights"], about

@@ -1,29 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run is: one tree of dataclasses, two presets, YAML on disk, `key=value` overrides.
+"""What a run is: one tree of dataclasses.
 
 The resolved configuration is saved in the run folder; evaluation and export read it from there, so a checkpoint is
-never interpreted with settings other than its own.
+never interpreted with settings other than its own. Ready-made ones: presets.py; YAML and overrides: config_file.py.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import types
-import typing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
 
 from karmma_ros.errors import UsageError
 
-__all__ = ["MODALITIES", "Config", "apply_overrides", "load_config", "preset", "save_config"]
+__all__ = ["MODALITIES", "SYSTEMS", "Config"]
 
 MODALITIES = ("video", "flow", "audio")
-
-T = TypeVar("T")
+# extractors: stage 0 alone; teacher: frozen extractors, fusion trained; student: KARMMA_S and its ablations
+SYSTEMS = ("extractors", "teacher", "student")
 
 
 @dataclass
@@ -35,6 +27,8 @@ class SlotsConfig:
     delay_s: float = 0.0  # slot 0 is centred on t - delay
     tokens: int = 1  # tokens an extractor run emits
     dim: int = 128  # width of a token
+    backbone: str = ""  # timm:NAME, torchvision:NAME, transformers:ID or folder; empty: the small network of our own
+    weights: str = ""  # of a named backbone: hub, or a file of tensors; empty: random
 
 
 @dataclass
@@ -85,7 +79,7 @@ class FusionConfig:
     ffn: int = 256
     head_hidden: int = 256  # hidden width of each voter's MLP
     dropout: float = 0.1
-    missing: str = "learned"  # an absent token is learned vectors, or masked: not attended to
+    missing: str = "learned"  # an absent token is learned vectors, zeroed, or masked: not attended to
     absent_votes: bool = False  # whether the head of a modality without any present token votes
 
 
@@ -135,6 +129,7 @@ class DataConfig:
     """Where recordings come from."""
 
     source: str = "tabletop"  # tabletop (rendered) or the path of a manifest CSV
+    first_scene: int = 0  # number of the first rendered training scene: other numbers, other scenes
     minutes: float = 150.0  # of training recordings (rendered sources)
     validation_minutes: float = 6.0
     recording_s: float = 3.2  # length of a rendered recording: short, for many scenes
@@ -159,7 +154,8 @@ class TrainConfig:
     ema: float = 0.998  # decay of the averaged weights, which are what is evaluated and exported
     label_smoothing: float = 0.1
     alone_weight: float = 1.0  # of the loss of every modality alone, on the same tokens; 0: off
-    precision: str = "auto"  # fp32, bf16, or auto: bf16 where the CPU multiplies it natively
+    precision: str = "auto"  # fp32, bf16, or auto: bf16 where the processor multiplies it natively
+    device: str = "auto"  # cpu, or auto: a GPU where there is one
     threads: int = 0  # of torch; 0 measures whether one or all cores are faster, which costs bitwise repeatability
     validate_every: int = 2  # epochs
     validate_step: int = 11  # frames between evaluated times
@@ -170,6 +166,7 @@ class TrainConfig:
 class PretrainConfig:
     """Stage 0: every extractor alone, on single samples."""
 
+    extractors: str = ""  # run folder that the extractors are taken from instead
     video: float = 1.5  # times that all frames are seen; 0: no pre-training
     flow: float = 1.0
     audio: float = 1.0  # of ten chunks a second
@@ -178,10 +175,20 @@ class PretrainConfig:
 
 
 @dataclass
+class DistillationConfig:
+    """Stage 2: what the student learns from the teacher, alpha * KL + (1 - alpha) * CE."""
+
+    teacher: str = ""  # run folder of the teacher, or own: trained first, in teacher/; empty: cross-entropy alone
+    alpha: float = 0.7
+    temperature: float = 2.0
+
+
+@dataclass
 class Config:
     """A whole run."""
 
     preset: str = "demo"
+    system: str = "student"  # one of SYSTEMS
     seed: int = 0
     modalities: list[str] = field(default_factory=lambda: list(MODALITIES))
     data: DataConfig = field(default_factory=DataConfig)
@@ -193,6 +200,7 @@ class Config:
     sensors: SensorsConfig = field(default_factory=SensorsConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @property
@@ -214,12 +222,22 @@ class Config:
             "data.validation_minutes": self.data.validation_minutes,
             "data.recording_s": self.data.recording_s,
             "data.fps": self.data.fps,
+            "distillation.temperature": self.distillation.temperature,
         }
         for name, value in positive.items():
             if not value > 0:
                 raise UsageError(f"{name} must be positive, not {value}")
-        if self.train.threads < 0:
-            raise UsageError(f"train.threads must not be negative, but is {self.train.threads}")
+        for name, count in (("train.threads", self.train.threads), ("data.first_scene", self.data.first_scene)):
+            if count < 0:
+                raise UsageError(f"{name} must not be negative, but is {count}")
+        if not 0 <= self.distillation.alpha <= 1:
+            raise UsageError(f"distillation.alpha must be in [0, 1], not {self.distillation.alpha}")
+        if self.system not in SYSTEMS:
+            raise UsageError(f"system must be one of {', '.join(SYSTEMS)}, not {self.system!r}")
+        if self.distillation.teacher and self.system != "student":
+            raise UsageError(f"distillation.teacher is for students, this is a run of system {self.system}")
+        if self.train.device not in ("auto", "cpu"):
+            raise UsageError(f"train.device must be auto or cpu, not {self.train.device!r}")
         if not self.modalities or not set(self.modalities) <= set(MODALITIES):
             raise UsageError(f"modalities must be some of {', '.join(MODALITIES)}, not {self.modalities}")
         if not 0 <= self.dropout.modality_p < 1:
@@ -228,108 +246,10 @@ class Config:
             raise UsageError("audio.context must be a multiple of audio.hop")
         if self.fusion.width % self.fusion.attention_heads:
             raise UsageError("fusion.width must be a multiple of fusion.attention_heads")
-        if self.fusion.missing not in ("learned", "masked"):
-            raise UsageError(f"fusion.missing must be learned or masked, not {self.fusion.missing!r}")
+        if self.fusion.missing not in ("learned", "zeroed", "masked"):
+            raise UsageError(f"fusion.missing must be learned, zeroed or masked, not {self.fusion.missing!r}")
 
     def slots(self, modality: str) -> SlotsConfig:
         """The section of one modality."""
         section: SlotsConfig = getattr(self, modality)
         return section
-
-
-def preset(name: str) -> Config:
-    """The configuration called `name`.
-
-    :raises UsageError: no such preset.
-    """
-    if name == "demo":
-        return Config()
-    if name == "tiny":
-        return Config(
-            preset="tiny",
-            data=DataConfig(
-                minutes=6.0, validation_minutes=2.0, recording_s=6.0, takes=1, render_width=160, render_height=120
-            ),
-            video=VideoConfig(height=36, width=48, channels=[12, 24, 32], dim=48),
-            flow=FlowConfig(height=30, width=40, channels=[8, 16], dim=32, slots=10, spacing_s=0.2),
-            audio=AudioConfig(mels=32, channels=[8, 16, 32], dim=32),
-            fusion=FusionConfig(width=48, layers=1, attention_heads=2, ffn=96, head_hidden=96),
-            pretrain=PretrainConfig(video=1.0, flow=0.3, audio=0.3, batch=128),
-            train=TrainConfig(epochs=12, batch=32, validate_every=6, ema=0.99, lr=3e-3, threads=1),
-        )
-    raise UsageError(f"no preset {name!r}: choose tiny or demo")
-
-
-def apply_overrides(config: Config, overrides: list[str]) -> Config:
-    """A copy of `config` with `section.key=value` strings applied; values are read as YAML.
-
-    :raises UsageError: unknown key, or a value of the wrong type.
-    """
-    tree = dataclasses.asdict(config)
-    for item in overrides:
-        path, sign, text = item.partition("=")
-        if not sign:
-            raise UsageError(f"--set {item}: expected section.key=value, e.g. train.lr=0.001")
-        *parents, leaf = path.strip().split(".")
-        node = tree
-        for name in parents:
-            node = node.get(name) if isinstance(node, dict) else None  # type: ignore[assignment]
-        if not isinstance(node, dict) or leaf not in node or isinstance(node[leaf], dict):
-            known = [f"{k}.{leaf_}" for k, v in tree.items() if isinstance(v, dict) for leaf_ in v] + list(tree)
-            close = difflib.get_close_matches(path, known, n=1)
-            raise UsageError(f"--set {item}: no such setting" + (f"; did you mean {close[0]}?" if close else ""))
-        try:
-            node[leaf] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            node[leaf] = text
-    return _build(Config, tree, "--set")
-
-
-def load_config(path: Path) -> Config:
-    """Read a configuration from YAML.
-
-    :raises UsageError: unreadable file, unknown key, wrong type.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
-    return _build(Config, tree if isinstance(tree, dict) else {}, str(path))
-
-
-def save_config(config: Config, path: Path) -> None:
-    """Write a configuration as YAML."""
-    path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
-
-
-def _build(cls: type[T], tree: dict[str, Any], where: str) -> T:
-    """Build a dataclass from plain values, checking names and types."""
-    hints = typing.get_type_hints(cls)
-    unknown = set(tree) - set(hints)
-    if unknown:
-        raise UsageError(f"{where}: unknown setting {sorted(unknown)[0]!r} in {cls.__name__}")
-    values: dict[str, Any] = {}
-    for name, value in tree.items():
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            values[name] = _build(typing.cast(type, hint), value or {}, where)
-        else:
-            values[name] = _checked(hint, value, f"{where}: {name}")
-    return cls(**values)
-
-
-def _checked(hint: Any, value: Any, where: str) -> Any:
-    if typing.get_origin(hint) is list:
-        (inner,) = typing.get_args(hint)
-        items = value if isinstance(value, list) else [value]
-        return [_checked(inner, item, where) for item in items]
-    if isinstance(hint, types.UnionType):
-        raise TypeError(f"{where}: union types are not supported in the configuration")
-    if hint is float:
-        try:  # YAML reads 1e-3 as a string
-            return float(value)
-        except (TypeError, ValueError):
-            raise UsageError(f"{where} must be a number, not {value!r}") from None
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise UsageError(f"{where} must be {hint.__name__}, not {value!r}")
-    return value

@@ -19,10 +19,19 @@ from karmma_ros.window import assign_slots
 from karmma_training.data.grid import audio_stamps
 from karmma_training.data.labels import Labels
 from karmma_training.data.store import Recording
-from karmma_training.metrics import accuracies
+from karmma_training.metrics import accuracies, fit_temperatures, score
 from karmma_training.predictor import Predictor
 
-__all__ = ["EncodedRecording", "Logits", "demo_patterns", "encode_recording", "predict", "subsets", "summarise"]
+__all__ = [
+    "EncodedRecording",
+    "Logits",
+    "demo_patterns",
+    "encode_recording",
+    "pooled_temperatures",
+    "predict",
+    "subsets",
+    "summarise",
+]
 
 Stamps = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -53,6 +62,7 @@ class Logits:
     logits: dict[str, list[Floats]] = field(default_factory=dict)
     targets: list[npt.NDArray[np.int64]] = field(default_factory=list)
     settled: list[npt.NDArray[np.bool_]] = field(default_factory=list)
+    recorded: list[npt.NDArray[np.bool_]] = field(default_factory=list)
 
     def add(self, logits: Mapping[str, Floats], recording: EncodedRecording) -> None:
         """Append the predictions for one recording."""
@@ -60,6 +70,8 @@ class Logits:
             self.logits.setdefault(head, []).append(values)
         self.targets.append(recording.targets)
         self.settled.append(recording.settled)
+        here = [len(stamps) > 0 for stamps in recording.stamps.values()]
+        self.recorded.append(np.tile(here, (len(recording.targets), 1)))
 
     def arrays(self) -> tuple[dict[str, Floats], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """{head: (n, C)}, (n, heads), (n,)"""
@@ -68,6 +80,10 @@ class Logits:
             np.concatenate(self.targets),
             np.concatenate(self.settled),
         )
+
+    def recordings(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Number of the recording of every prediction (n,), and which modalities it has (n, M)."""
+        return np.repeat(np.arange(len(self.targets)), [len(t) for t in self.targets]), np.concatenate(self.recorded)
 
 
 def encode_recording(predictor: Predictor, recording: Recording, *, every: int = 7) -> EncodedRecording:
@@ -79,12 +95,13 @@ def encode_recording(predictor: Predictor, recording: Recording, *, every: int =
     stamps, tokens = {}, {}
     for m, spec in predictor.specs.items():
         if m == "audio":
-            stamps[m] = audio_stamps(recording, spec, predictor.audio_context)
+            which = stamps[m] = audio_stamps(recording, spec, predictor.audio_context)
         else:
             stamps[m] = recording.stamps.get(m, np.zeros(0, np.int64))
+            which = np.arange(len(stamps[m]))
         parts = [
-            predictor.encode(m, _samples(predictor, recording, m, stamps[m], low))
-            for low in range(0, len(stamps[m]), ENCODE_BATCH)
+            predictor.encode(m, recording.samples(m, which[low : low + ENCODE_BATCH], predictor.audio_context))
+            for low in range(0, len(which), ENCODE_BATCH)
         ]
         tokens[m] = np.concatenate(parts) if parts else np.zeros((0, spec.tokens, spec.dim), np.float32)
     if "video" in recording.stamps:
@@ -94,14 +111,6 @@ def encode_recording(predictor: Predictor, recording: Recording, *, every: int =
     labelled = recording.interval_at(times / 1e9)
     times, labelled = times[labelled >= 0], labelled[labelled >= 0]
     return EncodedRecording(stamps, tokens, times, recording.targets[labelled], recording.settled(times / 1e9))
-
-
-def _samples(predictor: Predictor, recording: Recording, modality: str, stamps: Stamps, low: int) -> npt.NDArray[Any]:
-    high = min(low + ENCODE_BATCH, len(stamps))
-    if modality == "audio":
-        return np.stack([recording.sound(int(s), predictor.audio_context) for s in stamps[low:high]])
-    array = recording.arrays[modality][low:high, None]
-    return np.array(array, np.uint8 if modality == "video" else np.float32)  # a copy: the map is read-only
 
 
 def predict(predictor: Predictor, recording: EncodedRecording, arrived: Mapping[str, Stamps]) -> dict[str, Floats]:
@@ -165,10 +174,13 @@ def demo_patterns(seed: int) -> dict[str, Pattern]:
     }
 
 
+def pooled_temperatures(results: Mapping[str, Logits]) -> dict[str, float]:
+    """Temperatures fitted over all patterns together: probabilities must hold whatever sensors are left."""
+    arrays = [result.arrays()[:2] for result in results.values()]
+    logits = {head: np.concatenate([values[head] for values, _ in arrays]) for head in arrays[0][0]}
+    return fit_temperatures(logits, np.concatenate([targets for _, targets in arrays]))
+
+
 def summarise(results: Mapping[str, Logits], labels: Labels, temperature: Mapping[str, float]) -> dict[str, Any]:
     """Accuracies of every pattern."""
-    out = {}
-    for name, result in results.items():
-        logits, targets, settled = result.arrays()
-        out[name] = accuracies(logits, targets, settled, labels, temperature)
-    return out
+    return {name: accuracies(score(*result.arrays(), labels, temperature)) for name, result in results.items()}

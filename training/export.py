@@ -28,7 +28,7 @@ from karmma_ros.runtime import Engine, check_inputs
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
 from karmma_training.extractors import Extractor
-from karmma_training.model import Fusion, Student
+from karmma_training.model import Fusion, MultimodalModel
 
 __all__ = ["MAX_ERROR", "compare", "export_bundle", "sample_inputs"]
 
@@ -40,38 +40,38 @@ CHECK_TOLERANCE = 1e-3  # other machines and providers sum in another order
 
 
 def export_bundle(
-    folder: Path, name: str, student: Student, config: Config, labels: Labels, temperature: dict[str, float]
+    folder: Path, name: str, model: MultimodalModel, config: Config, labels: Labels, temperature: dict[str, float]
 ) -> float:
     """Write graphs and manifest into an existing folder and verify them.
 
     :return: the largest difference found.
     :raises KarmmaError: ONNX Runtime and PyTorch differ by more than MAX_ERROR.
     """
-    student = copy.deepcopy(student).eval()
-    student.reduced = None
-    for m in student.specs:
-        extractor = copy.deepcopy(student.extractors[m])
+    model = copy.deepcopy(model).eval()
+    model.reduced = None
+    for m in model.specs:
+        extractor = copy.deepcopy(model.extractors[m])
         assert isinstance(extractor, Extractor)
         extractor.fuse()
         example = torch.from_numpy(sample_inputs(config, m, 2, np.random.default_rng(0)))
         _write_graph(folder / f"{m}.onnx", extractor, (example,), ["input"], ["tokens"])
-    flat = _FlatFusion(student.fusion)
+    flat = _FlatFusion(model.fusion)
     inputs: list[Tensor] = []
-    for spec in student.specs.values():
+    for spec in model.specs.values():
         n = spec.slots * spec.tokens
         inputs += [torch.randn(2, n, spec.dim), torch.rand(2, n) < 0.5]
-    names = [f"{m}_{part}" for m in student.specs for part in ("tokens", "present")]
+    names = [f"{m}_{part}" for m in model.specs for part in ("tokens", "present")]
     _write_graph(folder / "fusion.onnx", flat, tuple(inputs), names, [f"{h}_logits" for h in labels.heads])
-    manifest = _manifest(folder, name, student, config, labels, temperature)
+    manifest = _manifest(folder, name, model, config, labels, temperature)
     write_manifest(folder, manifest)
     bundle = load_bundle(folder)
-    manifest["check"]["expected"] = _expected(student, check_inputs(bundle.modalities, CHECK_SEED))
+    manifest["check"]["expected"] = _expected(model, check_inputs(bundle.modalities, CHECK_SEED))
     write_manifest(folder, manifest)
-    return compare(Engine(load_bundle(folder), providers="cpu"), student, config)
+    return compare(Engine(load_bundle(folder), providers="cpu"), model, config)
 
 
-def compare(engine: Engine, student: Student, config: Config) -> float:
-    """The largest absolute difference between engine and student, over every graph and every modality subset.
+def compare(engine: Engine, model: MultimodalModel, config: Config) -> float:
+    """The largest absolute difference between engine and model, over every graph and every modality subset.
 
     :raises KarmmaError: it is more than MAX_ERROR, or something is not finite.
     """
@@ -86,20 +86,20 @@ def compare(engine: Engine, student: Student, config: Config) -> float:
         worst = max(worst, error)
 
     with torch.inference_mode():
-        for m in student.specs:
+        for m in model.specs:
             samples = sample_inputs(config, m, 5, rng)
-            differ(f"{m}.onnx", engine.encode(m, samples), student.encode(m, torch.from_numpy(samples)).numpy())
-        modalities = list(student.specs)
+            differ(f"{m}.onnx", engine.encode(m, samples), model.encode(m, torch.from_numpy(samples)).numpy())
+        modalities = list(model.specs)
         for size in range(1, len(modalities) + 1):
             for chosen in combinations(modalities, size):
                 tokens, present = {}, {}
-                for m, spec in student.specs.items():
+                for m, spec in model.specs.items():
                     n = spec.slots * spec.tokens
                     there = (rng.random((6, n)) < 0.7) if m in chosen else np.zeros((6, n), bool)
                     values = rng.standard_normal((6, n, spec.dim)).astype(np.float32)
                     values[~there] = np.nan  # what is behind an absent token must not matter
                     tokens[m], present[m] = values, there
-                wanted = student.fuse(
+                wanted = model.fuse(
                     {m: torch.from_numpy(v) for m, v in tokens.items()},
                     {m: torch.from_numpy(v) for m, v in present.items()},
                 )
@@ -171,18 +171,18 @@ def _forget_origin(model: onnx.ModelProto) -> None:
         item.ClearField("doc_string")
 
 
-def _expected(student: Student, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, list[float]]:
+def _expected(model: MultimodalModel, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, list[float]]:
     """The manifest's check values, by PyTorch."""
     tokens, present = {}, {}
     with torch.inference_mode():
-        for m, spec in student.specs.items():
-            tokens[m] = student.encode(m, torch.from_numpy(inputs[m])).repeat(1, spec.slots, 1)
+        for m, spec in model.specs.items():
+            tokens[m] = model.encode(m, torch.from_numpy(inputs[m])).repeat(1, spec.slots, 1)
             present[m] = torch.ones(1, spec.slots * spec.tokens, dtype=torch.bool)
-        return {head: values[0].double().tolist() for head, values in student.fuse(tokens, present).items()}
+        return {head: values[0].double().tolist() for head, values in model.fuse(tokens, present).items()}
 
 
 def _manifest(
-    folder: Path, name: str, student: Student, config: Config, labels: Labels, temperature: dict[str, float]
+    folder: Path, name: str, model: MultimodalModel, config: Config, labels: Labels, temperature: dict[str, float]
 ) -> dict[str, Any]:
     def graph(file: str) -> dict[str, Any]:
         return {"graph": file, "sha256": sha256((folder / file).read_bytes()), "precision": "fp32"}
@@ -209,7 +209,7 @@ def _manifest(
     }
     slots = {
         m: {"spacing_s": s.spacing_s, "slots": s.slots, "delay_s": s.delay_s, "tokens": s.tokens, "dim": s.dim}
-        for m, s in student.specs.items()
+        for m, s in model.specs.items()
     }
     return {
         "schema": 1,
@@ -219,7 +219,7 @@ def _manifest(
         "preset": config.preset,
         "licence": "Apache-2.0",
         "window_s": config.window_s,
-        "modalities": {m: {**graph(f"{m}.onnx"), **own[m], **slots[m]} for m in student.specs},
+        "modalities": {m: {**graph(f"{m}.onnx"), **own[m], **slots[m]} for m in model.specs},
         "fusion": graph("fusion.onnx"),
         "heads": {head: list(classes) for head, classes in labels.heads.items()},
         "actions": labels.actions.tolist() if len(labels.heads) > 1 else [],

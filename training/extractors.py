@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from karmma_training.backbones import NamedBackbone
 from karmma_training.config import AudioConfig, Config, FlowConfig, VideoConfig
 
 __all__ = ["AudioExtractor", "Extractor", "FlowExtractor", "LogMel", "VideoExtractor", "build_extractor"]
@@ -100,12 +101,18 @@ class TokenPool(nn.Module):
 class Extractor(nn.Module):
     """Preparation in float32 (never in reduced precision), then the network."""
 
-    def __init__(self, inputs: int, channels: list[int], tokens: int, dim: int, height: int, width: int) -> None:
+    def __init__(self, c: VideoConfig | FlowConfig | AudioConfig, inputs: int, height: int, width: int) -> None:
         super().__init__()
-        self.backbone = Backbone(inputs, channels)
-        for _ in channels:
-            height, width = -(-height // 2), -(-width // 2)
-        self.pool = TokenPool(channels[-1], tokens, dim, height, width)
+        self.backbone: Backbone | NamedBackbone
+        if c.backbone:
+            self.backbone = NamedBackbone(c.backbone, inputs, height, width, c.weights)
+            channels, height, width = self.backbone.channels, self.backbone.height, self.backbone.width
+        else:
+            self.backbone = Backbone(inputs, c.channels)
+            channels = c.channels[-1]
+            for _ in c.channels:
+                height, width = -(-height // 2), -(-width // 2)
+        self.pool = TokenPool(channels, c.tokens, c.dim, height, width)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Graph input -> (n, inputs, h, w) float32."""
@@ -131,18 +138,21 @@ class VideoExtractor(Extractor):
     """One RGB frame: (n, 1, h, w, 3) uint8 -> (n, N, D)."""
 
     def __init__(self, c: VideoConfig) -> None:
-        super().__init__(3, c.channels, c.tokens, c.dim, c.height, c.width)
+        super().__init__(c, 3, c.height, c.width)
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Pixels to about [-2, 2]; the permuted view is already channels-last."""
-        return (x.squeeze(1).permute(0, 3, 1, 2).float() - 127.5) * (1 / 63.75)
+        """Pixels to about [-2, 2], as a named backbone wants them; the permuted view is already channels-last."""
+        pixels = x.squeeze(1).permute(0, 3, 1, 2).float()
+        if isinstance(self.backbone, NamedBackbone):
+            return (pixels - self.backbone.mean) / self.backbone.std
+        return (pixels - 127.5) * (1 / 63.75)
 
 
 class FlowExtractor(Extractor):
     """One flow field: (n, 1, h, w, 2) float32, image widths per second -> (n, N, D)."""
 
     def __init__(self, c: FlowConfig) -> None:
-        super().__init__(2, c.channels, c.tokens, c.dim, c.height, c.width)
+        super().__init__(c, 2, c.height, c.width)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Signed logarithm: linear below 0.05 widths/s, so that slow motion shows and fast motion does not drown it."""
@@ -154,7 +164,7 @@ class AudioExtractor(Extractor):
     """A chunk of sound: (n, context) float32 in [-1, 1] -> (n, N, D)."""
 
     def __init__(self, c: AudioConfig) -> None:
-        super().__init__(1, c.channels, c.tokens, c.dim, c.mels, c.context // c.hop - 1)
+        super().__init__(c, 1, c.mels, c.context // c.hop - 1)
         self.log_mel = LogMel(c.rate, c.hop, c.mels)
         self.level = nn.BatchNorm1d(c.mels)  # each band's own level, learned from the data
 

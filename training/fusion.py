@@ -18,10 +18,13 @@ class EmbeddingLayer(nn.Module):
     """Projected token + modality token + token-specific token; for an absent token the two learned ones alone.
 
     Presence is per token and chosen with `where`: whatever sits behind an absent token, NaN included, does not leak.
+
+    :param zeroed: an absent token is zero instead: no missing-modality strategy.
     """
 
-    def __init__(self, specs: Mapping[str, SlotSpec], width: int) -> None:
+    def __init__(self, specs: Mapping[str, SlotSpec], width: int, *, zeroed: bool = False) -> None:
         super().__init__()
+        self.zeroed = zeroed
         self.project = nn.ModuleDict({m: nn.Linear(s.dim, width) for m, s in specs.items()})
         self.modality_token = nn.ParameterDict({m: nn.Parameter(torch.randn(width) * 0.02) for m in specs})
         self.token_token = nn.ParameterDict(
@@ -32,9 +35,12 @@ class EmbeddingLayer(nn.Module):
         """(B, S*N, D), (B, S*N) bool -> (B, S*N, width)"""
         chosen = present.unsqueeze(-1)
         # absent inputs are replaced before the projection too: NaN * 0 would poison its gradient
-        projected = self.project[modality](torch.where(chosen, tokens, torch.zeros((), dtype=tokens.dtype)))
+        projected = self.project[modality](torch.where(chosen, tokens, tokens.new_zeros(())))
         learned: Tensor = self.modality_token[modality] + self.token_token[modality]
-        return torch.where(chosen, projected, torch.zeros((), dtype=projected.dtype)) + learned
+        nothing = projected.new_zeros(())
+        if self.zeroed:
+            return torch.where(chosen, projected + learned, nothing)
+        return torch.where(chosen, projected, nothing) + learned
 
 
 class TransformerLayer(nn.Module):
@@ -68,11 +74,11 @@ class FusionBlock(nn.Module):
 
     def __init__(self, specs: Mapping[str, SlotSpec], c: FusionConfig) -> None:
         super().__init__()
-        if c.missing not in ("learned", "masked"):
-            raise ValueError(f"fusion.missing must be learned or masked, not {c.missing!r}")
+        if c.missing not in ("learned", "zeroed", "masked"):
+            raise ValueError(f"fusion.missing must be learned, zeroed or masked, not {c.missing!r}")
         self.modalities = list(specs)
         self.masked = c.missing == "masked"
-        self.embed = EmbeddingLayer(specs, c.width)
+        self.embed = EmbeddingLayer(specs, c.width, zeroed=c.missing == "zeroed")
         self.cls = nn.Parameter(torch.randn(c.width) * 0.02)
         self.layers = nn.ModuleList(
             TransformerLayer(c.width, c.attention_heads, c.ffn, c.dropout) for _ in range(c.layers)

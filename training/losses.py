@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loss functions."""
+"""What the networks minimise: cross-entropy, and what the teacher's opinion adds to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from karmma_ros.errors import KarmmaError
 
-__all__ = ["alone_views", "classification_loss", "finite_loss"]
+__all__ = ["alone_view", "classification_loss", "distillation_loss", "finite_loss", "student_loss"]
 
 
 def classification_loss(logits: Mapping[str, Tensor], targets: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -23,21 +23,45 @@ def classification_loss(logits: Mapping[str, Tensor], targets: Tensor, smoothing
     return torch.stack(losses).sum()
 
 
-def alone_views(
-    tokens: Mapping[str, Tensor], present: Mapping[str, Tensor], targets: Tensor
-) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-    """The same windows with one of their modalities alone, drawn at random.
+def distillation_loss(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], temperature: float) -> Tensor:
+    """Sum over the label heads of T^2 KL(teacher || student), both softened by T.  {head: (B, C)} twice -> ()
 
-    Fusing them costs little beside encoding, and their loss keeps the modality that is quickest to learn from starving
-    the others (ours, not the paper's).
+    T^2 keeps the size of the gradients where T changes (Hinton et al., 2015); the paper does not say whether it does.
+    """
+    losses = []
+    for head, values in student.items():
+        log_student = F.log_softmax(values / temperature, 1)
+        log_teacher = F.log_softmax(teacher[head] / temperature, 1)
+        losses.append(F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True))
+    return temperature**2 * torch.stack(losses).sum()
 
-    :return: tokens {m: (R, L, D)}, presence {m: (R, L)} and targets (R, heads) of the R windows that have any token.
+
+def student_loss(
+    logits: Mapping[str, Tensor],
+    teacher: Mapping[str, Tensor] | None,
+    targets: Tensor,
+    *,
+    alpha: float,
+    temperature: float,
+    smoothing: float = 0.0,
+) -> Tensor:
+    """alpha KL(teacher || student) + (1 - alpha) CE(student, targets), the paper's L_S; without teacher CE alone."""
+    truth = classification_loss(logits, targets, smoothing)
+    if teacher is None:
+        return truth
+    return alpha * distillation_loss(logits, teacher, temperature) + (1 - alpha) * truth
+
+
+def alone_view(present: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same windows with one of their modalities alone, drawn at random among those with a token.
+
+    Its loss keeps the modality that is quickest to learn from starving the others (ours, not the paper's).
+
+    :param present: {m: (B, L) bool}, at least one True in every row; so is what comes back.
     """
     heard = torch.stack([here.any(1) for here in present.values()], 1)  # (B, modalities)
-    rows = heard.any(1).nonzero().squeeze(1)
-    who = torch.multinomial(heard[rows].float(), 1)  # (R, 1)
-    views = {m: here[rows] & (who == i) for i, (m, here) in enumerate(present.items())}
-    return {m: values[rows] for m, values in tokens.items()}, views, targets[rows]
+    who = torch.multinomial(heard.float(), 1)  # (B, 1)
+    return {m: here & (who == i) for i, (m, here) in enumerate(present.items())}
 
 
 def finite_loss(loss: Tensor, step: str, rate: str, kept: str = "") -> float:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from karmma_ros.scoring import joint_probabilities, probabilities
 from karmma_training.data.labels import Labels
 
-__all__ = ["accuracies", "action_probabilities", "fit_temperatures"]
+__all__ = ["Scored", "accuracies", "action_probabilities", "calibration", "confusion", "fit_temperatures", "score"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
@@ -28,33 +29,104 @@ def action_probabilities(logits: Mapping[str, Floats], labels: Labels, temperatu
     return probabilities(logits[head], temperature.get(head, 1.0))[:, labels.actions[:, 0]]
 
 
-def accuracies(
+@dataclass(frozen=True)
+class Scored:
+    """n predictions beside the truth.
+
+    classes: {head: (n, C)} logits, 0 where there is no prediction; actions: (n, A) probabilities of the valid actions;
+    targets: (n, heads); truth: (n,) index of the true action, -1 where it is no valid one; predicted: (n,) False where
+    the model had no answer, which counts as wrong; settled: (n,) True where the label does not change within half a
+    second.
+    """
+
+    classes: dict[str, Floats]
+    actions: Floats
+    targets: Ints
+    truth: Ints
+    predicted: npt.NDArray[np.bool_]
+    settled: npt.NDArray[np.bool_]
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Where the most probable valid action is the true one.  -> (n,)"""
+        return np.asarray(self.predicted & (self.actions.argmax(1) == self.truth))
+
+
+def score(
     logits: Mapping[str, Floats],
     targets: Ints,
     settled: npt.NDArray[np.bool_],
     labels: Labels,
     temperature: Mapping[str, float],
-) -> dict[str, float]:
-    """Top-1 accuracies of n predictions.
+) -> Scored:
+    """Put predictions beside the truth.
 
-    :param logits: {head: (n, C)}; a row of NaN is "no prediction" and counts as wrong.
-    :param targets: (n, heads).
-    :param settled: (n,) True where the label does not change within half a second.
-    :return: action (joint over valid pairs), action_settled, action_independent (each head's own arg-max, as the paper
-        counts), and one entry per head.
+    :param logits: {head: (n, C)}; a row of NaN is "no prediction".
+    :param targets: (n, heads); settled: (n,).
     """
     rows = np.asarray(np.isfinite(next(iter(logits.values()))).all(axis=1))
     clean = {head: np.where(rows[:, None], values, 0) for head, values in logits.items()}
-    joint = action_probabilities(clean, labels, temperature).argmax(1)
-    right = np.asarray(rows & (joint == labels.action_ids(targets)))
-    heads = {h: rows & (clean[h].argmax(1) == targets[:, i]) for i, h in enumerate(labels.heads)}
-    out = {
-        "action": right.mean(),
-        "action_settled": right[settled].mean() if settled.any() else 0.0,
+    actions = action_probabilities(clean, labels, temperature)
+    return Scored(clean, actions, targets, labels.action_ids(targets), rows, settled)
+
+
+def accuracies(scored: Scored) -> dict[str, float]:
+    """Shares of n predictions.
+
+    :return: action (joint over valid pairs), action_top5, action_settled, action_independent (each head's own arg-max,
+        as the paper counts), then top-1 and top-5 of every head; ece, the expected calibration error of the action.
+    """
+    s = scored
+    heads = {h: s.predicted & (v.argmax(1) == s.targets[:, i]) for i, (h, v) in enumerate(s.classes.items())}
+    out: dict[str, Any] = {
+        "action": s.right.mean(),
+        "action_top5": (s.predicted & _among_best(s.actions, s.truth)).mean(),
+        "action_settled": s.right[s.settled].mean() if s.settled.any() else 0.0,
         "action_independent": np.logical_and.reduce(list(heads.values())).mean(),
         **{h: hit.mean() for h, hit in heads.items()},
+        **{
+            f"{h}_top5": (s.predicted & _among_best(v, s.targets[:, i])).mean()
+            for i, (h, v) in enumerate(s.classes.items())
+        },
+        "ece": calibration(s)["ece"],
     }
     return {k: float(v) for k, v in out.items()}
+
+
+def _among_best(values: Floats, truth: Ints, count: int = 5) -> npt.NDArray[np.bool_]:
+    """Whether fewer than `count` others rank above the true class.  (n, C), (n,) -> (n,)"""
+    own = np.take_along_axis(values, np.maximum(truth, 0)[:, None], 1)
+    return np.asarray((truth >= 0) & ((values > own).sum(1) < count))
+
+
+def calibration(scored: Scored, bins: int = 15) -> dict[str, Any]:
+    """Expected calibration error of the most probable action (Guo et al., 2017), bins of equal width.
+
+    :return: ece; and per bin share, confidence and accuracy (None where the bin is empty).
+    """
+    confidence = scored.actions.max(1)[scored.predicted]
+    right = scored.right[scored.predicted]
+    where = np.minimum((confidence * bins).astype(int), bins - 1)
+    share, sure, hit = (np.bincount(where, weights=w, minlength=bins) for w in (np.ones(len(where)), confidence, right))
+    filled = share > 0
+    ece = float(np.abs(sure - hit).sum() / max(1, len(where)))
+    return {
+        "ece": ece,
+        "share": (share / max(1, len(where))).round(5).tolist(),
+        "confidence": [round(c / n, 5) if f else None for c, n, f in zip(sure, share, filled, strict=True)],
+        "accuracy": [round(h / n, 5) if f else None for h, n, f in zip(hit, share, filled, strict=True)],
+    }
+
+
+def confusion(scored: Scored) -> dict[str, Ints]:
+    """How often class i (row) was called j, per head.  -> {head: (C, C)}"""
+    out = {}
+    for i, (head, values) in enumerate(scored.classes.items()):
+        matrix = np.zeros((values.shape[1],) * 2, np.int64)
+        rows = scored.predicted
+        np.add.at(matrix, (scored.targets[rows, i], values[rows].argmax(1)), 1)
+        out[head] = matrix
+    return out
 
 
 def fit_temperatures(logits: Mapping[str, Floats], targets: Ints) -> dict[str, float]:

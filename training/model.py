@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The KARMMA student: extractors, fusion block, multi-head MLP (`paper.md`'s boxes, in the files of their names)."""
+"""Teacher and student of KARMMA: extractors, fusion block, multi-head MLP, the boxes of the paper's figure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -17,7 +18,9 @@ from karmma_training.extractors import Extractor, build_extractor
 from karmma_training.fusion import FusionBlock
 from karmma_training.heads import MultiHeadMLP
 
-__all__ = ["Fusion", "Student", "TensorBatch"]
+__all__ = ["Fusion", "MultimodalModel", "Student", "Teacher", "TensorBatch", "Unimodal", "View", "build_model"]
+
+View = Mapping[str, Tensor]  # {m: (B, slots) bool}: which slots a model may look at
 
 
 @dataclass(frozen=True)
@@ -25,19 +28,29 @@ class TensorBatch:
     """A WindowBatch as tensors; see there for shapes."""
 
     samples: dict[str, Tensor]
+    features: dict[str, Tensor]
     places: dict[str, Tensor]
     present: dict[str, Tensor]
     targets: Tensor
 
     @classmethod
-    def of(cls, batch: WindowBatch) -> TensorBatch:
-        """Wrap the arrays without copying."""
+    def of(cls, batch: WindowBatch, device: torch.device | str = "cpu") -> TensorBatch:
+        """Wrap the arrays; on the CPU nothing is copied."""
+
+        def tensors(arrays: Mapping[str, object]) -> dict[str, Tensor]:
+            return {m: torch.from_numpy(v).to(device, non_blocking=True) for m, v in arrays.items()}
+
         return cls(
-            {m: torch.from_numpy(v) for m, v in batch.samples.items()},
-            {m: torch.from_numpy(v) for m, v in batch.places.items()},
-            {m: torch.from_numpy(v) for m, v in batch.present.items()},
-            torch.from_numpy(batch.targets),
+            tensors(batch.samples),
+            tensors(batch.features),
+            tensors(batch.places),
+            tensors(batch.present),
+            torch.from_numpy(batch.targets).to(device),
         )
+
+    def of_samples(self) -> TensorBatch:
+        """Without features: for a model whose own extractors see the samples."""
+        return replace(self, features={})
 
 
 class Fusion(nn.Module):
@@ -61,7 +74,7 @@ class Fusion(nn.Module):
         return out
 
 
-class Student(nn.Module):
+class MultimodalModel(nn.Module):
     """Extractors per modality and their fusion.
 
     :param heads: label head -> number of classes.
@@ -79,32 +92,90 @@ class Student(nn.Module):
     def encode(self, modality: str, samples: Tensor) -> Tensor:
         """Graph input -> tokens (n, N, D) float32."""
         extractor = cast(Extractor, self.extractors[modality])
-        prepared = extractor.prepare(samples)
-        with torch.autocast(samples.device.type, self.reduced, enabled=self.reduced is not None):
-            tokens: Tensor = extractor.encode(prepared)
-        return tokens.float()
+        return encode(extractor, samples, self.reduced)
 
     def fuse(self, tokens: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{m: (B, S*N, D)}, {m: (B, S*N) bool} -> {head: (B, C)} float32"""
-        with torch.autocast("cpu", self.reduced, enabled=self.reduced is not None):
+        device = next(iter(tokens.values())).device
+        with reduced_precision(device, self.reduced):
             logits = self.fusion(tokens, present)
         return {head: values.float() for head, values in logits.items()}
 
-    def tokens(self, batch: TensorBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Encode a batch of windows, only the samples that are present.
-
-        :return: tokens {m: (B, S*N, D)} and presence {m: (B, S*N) bool}.
-        """
-        tokens, present = {}, {}
+    def tokens(self, batch: TensorBatch) -> dict[str, Tensor]:
+        """Tokens of a batch of windows, {m: (B, S*N, D)}: cached ones where the batch has them, else its samples are
+        encoded, only those that are present."""
+        tokens = {}
         for m, spec in self.specs.items():
             rows = batch.present[m].shape[0]
-            filled = torch.zeros(rows * spec.slots, spec.tokens, spec.dim)
-            if m in batch.samples:
+            filled = torch.zeros(rows * spec.slots, spec.tokens, spec.dim, device=batch.targets.device)
+            if m in batch.features:
+                filled = filled.index_copy(0, batch.places[m], batch.features[m].float())
+            elif m in batch.samples:
                 filled = filled.index_copy(0, batch.places[m], self.encode(m, batch.samples[m]))
             tokens[m] = filled.reshape(rows, spec.slots * spec.tokens, spec.dim)
-            present[m] = batch.present[m].repeat_interleave(spec.tokens, 1)
-        return tokens, present
+        return tokens
 
-    def forward(self, batch: TensorBatch) -> dict[str, Tensor]:
-        """Logits of a batch of windows.  -> {head: (B, C)}"""
-        return self.fuse(*self.tokens(batch))
+    def forward(self, batch: TensorBatch, views: Sequence[View] = ()) -> list[dict[str, Tensor]]:
+        """Logits {head: (B, C)} of a batch of windows for every view; without views, of all that is present.
+
+        Several views cost one encoding: fusion is cheap beside it.
+        """
+        tokens = self.tokens(batch)
+        return [
+            self.fuse(tokens, {m: view[m].repeat_interleave(s.tokens, 1) for m, s in self.specs.items()})
+            for view in views or [batch.present]
+        ]
+
+
+class Student(MultimodalModel):
+    """Trained end to end."""
+
+
+class Teacher(MultimodalModel):
+    """Extractors frozen, their running statistics included: only fusion and heads learn."""
+
+    def __init__(self, config: Config, heads: Mapping[str, int]) -> None:
+        super().__init__(config, heads)
+        self.extractors.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Teacher:
+        """As in torch; the extractors stay in evaluation mode."""
+        super().train(mode)
+        self.extractors.eval()
+        return self
+
+
+class Unimodal(nn.Module):
+    """Stage 0: one extractor and a linear classifier of all label heads."""
+
+    def __init__(self, model: MultimodalModel, modality: str) -> None:
+        super().__init__()
+        spec = model.specs[modality]
+        self.extractor = cast(Extractor, model.extractors[modality])
+        self.classifier = nn.Linear(spec.tokens * spec.dim, sum(model.heads.values()))
+        self.reduced = model.reduced
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Graph input -> logits of all heads side by side (n, classes)"""
+        logits: Tensor = self.classifier(encode(self.extractor, samples, self.reduced).flatten(1))
+        return logits
+
+
+def build_model(config: Config, heads: Mapping[str, int]) -> MultimodalModel:
+    """The model of a run."""
+    return Teacher(config, heads) if config.system == "teacher" else Student(config, heads)
+
+
+def encode(extractor: Extractor, samples: Tensor, reduced: torch.dtype | None) -> Tensor:
+    """Graph input -> tokens (n, N, D) float32; preparation is never in reduced precision."""
+    prepared = extractor.prepare(samples)
+    with reduced_precision(samples.device, reduced):
+        tokens: Tensor = extractor.encode(prepared)
+    return tokens.float()
+
+
+@contextmanager
+def reduced_precision(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
+    """Automatic mixed precision in `dtype`; None: float32."""
+    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        yield

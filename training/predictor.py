@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What evaluation asks of a model, and a student in PyTorch that answers (a bundle: bundle_predictor.py)."""
+"""What evaluation asks of a model, and a model in PyTorch that answers (a bundle: bundle_predictor.py)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 
 from karmma_ros.window import SlotSpec
 from karmma_training.data.labels import Labels
-from karmma_training.model import Student
+from karmma_training.model import MultimodalModel
 
-__all__ = ["Predictor", "StudentPredictor"]
+__all__ = ["ModelPredictor", "Predictor"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -45,25 +45,37 @@ class Predictor(Protocol):
         """{m: (B, S*N, D)}, {m: (B, S*N)} -> {head: (B, C)}"""
 
 
-class StudentPredictor:
-    """A student in PyTorch."""
+class ModelPredictor:
+    """A teacher or a student in PyTorch, on whatever device it is.
 
-    def __init__(self, student: Student, labels: Labels, audio_context: int) -> None:
-        self._student = student
-        self.specs: Mapping[str, SlotSpec] = student.specs
+    :param temperature: per head; 1 where missing.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        labels: Labels,
+        audio_context: int,
+        temperature: Mapping[str, float] | None = None,
+    ) -> None:
+        self._model = model
+        self._device = next(model.parameters()).device
+        self.specs: Mapping[str, SlotSpec] = model.specs
         self.labels = labels
         self.audio_context = audio_context
-        self.temperature: Mapping[str, float] = {}
+        self.temperature: Mapping[str, float] = temperature or {}
 
     @torch.inference_mode()
     def encode(self, modality: str, samples: npt.NDArray[Any]) -> Floats:
         """See Predictor."""
-        return self._student.encode(modality, torch.from_numpy(samples)).numpy()
+        tokens: Floats = self._model.encode(modality, torch.from_numpy(samples).to(self._device)).cpu().numpy()
+        return tokens
 
     @torch.inference_mode()
     def fuse(self, tokens: dict[str, Floats], present: dict[str, npt.NDArray[np.bool_]]) -> dict[str, Floats]:
         """See Predictor."""
-        logits = self._student.fuse(
-            {m: torch.from_numpy(v) for m, v in tokens.items()}, {m: torch.from_numpy(v) for m, v in present.items()}
+        logits = self._model.fuse(
+            {m: torch.from_numpy(v).to(self._device) for m, v in tokens.items()},
+            {m: torch.from_numpy(v).to(self._device) for m, v in present.items()},
         )
-        return {head: values.numpy() for head, values in logits.items()}
+        return {head: values.cpu().numpy() for head, values in logits.items()}

@@ -8,52 +8,66 @@ thrown away; the extractors go on in training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
+from accelerate import Accelerator
 from torch import nn
 
 from karmma_ros.window import to_ns
+from karmma_training.checkpoint import load_tensors, save_tensors
 from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
 from karmma_training.data.prefetch import prefetch
 from karmma_training.data.store import Recording
 from karmma_training.heads import split_heads
 from karmma_training.losses import classification_loss, finite_loss
-from karmma_training.model import Student
+from karmma_training.model import MultimodalModel, Unimodal
+from karmma_training.processes import own_rows
 from karmma_training.progress import progress_bar
+from karmma_training.run_log import RunLog
+from karmma_training.schedule import learning_rate, seed_step
 
-__all__ = ["SampleSampler", "pretrain"]
+__all__ = ["Pretraining", "SampleSampler", "unimodal_accuracy"]
+
+CHUNKS_PER_S = 10  # chunks of sound that count as having seen a second of it
 
 
 class SampleSampler:
-    """Batches of single samples of one modality with the label at their stamp; a batch depends on seed and number."""
+    """Batches of single samples of one modality with the label at their stamp; row `row` of batch `number` of a seed is
+    always the same sample."""
 
     def __init__(self, recordings: list[Recording], config: Config, modality: str, *, batch: int, seed: int) -> None:
         self._recordings = [r for r in recordings if modality in r.arrays]
         self._config, self._modality, self._batch, self._seed = config, modality, batch, seed
         self._share = np.cumsum([r.labelled_s for r in self._recordings])
 
-    def __bool__(self) -> bool:
-        return bool(self._recordings)
+    def __len__(self) -> int:
+        """How many samples there are."""
+        if self._modality == "audio":
+            return int(sum(r.labelled_s for r in self._recordings) * CHUNKS_PER_S)
+        return sum(len(r.stamps[self._modality]) for r in self._recordings)
 
-    def batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(self, number: int, rows: range | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Samples in the shape of the extractor's graph input, and targets (B, heads)."""
-        rng = np.random.default_rng([self._seed, number])
-        samples: list[np.ndarray] = []
-        targets: list[np.ndarray] = []
-        while len(samples) < self._batch:
+        drawn = [
+            self._draw(np.random.default_rng([self._seed, number, row]))
+            for row in (range(self._batch) if rows is None else rows)
+        ]
+        samples, targets = zip(*drawn, strict=True)
+        return torch.from_numpy(np.stack(samples)), torch.from_numpy(np.stack(targets))
+
+    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        while True:
             k = int(np.searchsorted(self._share, rng.random() * self._share[-1], side="right"))
             recording = self._recordings[min(k, len(self._recordings) - 1)]
             t_s = recording.time_at(rng.random())
-            label = int(recording.interval_at(np.array([t_s]))[0])
             sample = self._sample(recording, t_s, rng)
-            if label >= 0 and sample is not None:
-                samples.append(sample)
-                targets.append(recording.targets[label])
-        return torch.from_numpy(np.stack(samples)), torch.from_numpy(np.stack(targets))
+            if sample is not None:
+                return sample, recording.targets[recording.interval_at(np.array([t_s]))[0]]
 
     def _sample(self, recording: Recording, t_s: float, rng: np.random.Generator) -> np.ndarray | None:
         """The augmented sample that was the newest at t_s; None where there is none."""
@@ -72,53 +86,162 @@ class SampleSampler:
         return (look.video(value) if self._modality == "video" else look.flow(value))[None]
 
 
-def pretrain(student: Student, recordings: list[Recording], config: Config, console: Console) -> Iterator[str]:
-    """Train the extractors of `student` in place; yields a line of what came out per modality.
+class Pretraining:
+    """Stage 0 of a model, in place; `state` is in the run folder, so that an interrupted stage goes on.
 
-    :param recordings: of the training split.
-    :raises KarmmaError: the loss is not finite.
+    :param recordings: of the training split; validation: what the finished extractors are tried on.
     """
-    p = config.pretrain
-    for modality in student.specs:
-        epochs = getattr(p, modality)
-        sampler = SampleSampler(recordings, config, modality, batch=p.batch, seed=config.seed)
-        if not epochs or not sampler:
-            continue
-        count = sum(len(r.stamps[modality]) if modality in r.stamps else int(r.labelled_s * 10) for r in recordings)
-        total = max(1, round(count * epochs / p.batch))
-        spec = student.specs[modality]
-        classifier = nn.Linear(spec.tokens * spec.dim, sum(student.heads.values()))
-        extractor = student.extractors[modality]
-        parameters = [*extractor.parameters(), *classifier.parameters()]
-        optimiser = torch.optim.AdamW(parameters, lr=p.lr, weight_decay=config.train.weight_decay, foreach=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, p.lr, total_steps=total + 1, pct_start=0.1)
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        recordings: list[Recording],
+        validation: list[Recording],
+        config: Config,
+        accelerator: Accelerator,
+        log: RunLog,
+    ) -> None:
+        self.model, self.recordings, self.validation = model, recordings, validation
+        self.config, self.accelerator, self.log = config, accelerator, log
+        self.path: Path = log.folder / "stage0.pt"
+        self.finished: list[str] = []
+        self.saved_at = time.monotonic()
+
+    def run(self) -> None:
+        """Train what is not trained yet.
+
+        :raises KarmmaError: the loss is not finite.
+        """
+        state = load_tensors(self.path) if self.path.exists() else None
+        if state is not None:
+            self.model.extractors.load_state_dict(state["extractors"])
+            self.finished = list(state["finished"])
+        for modality in self.model.specs:
+            if modality in self.finished:
+                continue
+            part = state["part"] if state is not None and state["modality"] == modality else None
+            self._train(modality, part)
+            self.finished.append(modality)
+            self._save("", None)
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self.path.unlink(missing_ok=True)
+
+    def _train(self, modality: str, part: dict[str, Any] | None) -> None:
+        """One extractor.
+
+        :param part: where an interrupted training of it stood.
+        """
+        p = self.config.pretrain
+        sampler = SampleSampler(self.recordings, self.config, modality, batch=p.batch, seed=self.config.seed)
+        total = round(len(sampler) * getattr(p, modality) / p.batch)
+        if not total:
+            return
+        extractor = self.model.extractors[modality]
+        frozen = not any(parameter.requires_grad for parameter in extractor.parameters())
+        unimodal = Unimodal(self.model, modality).to(self.accelerator.device).requires_grad_(True)
+        optimiser = torch.optim.AdamW(
+            unimodal.parameters(), lr=p.lr, weight_decay=self.config.train.weight_decay, foreach=True
+        )
+        first = 0
+        if part is not None:
+            unimodal.load_state_dict(part["unimodal"])
+            optimiser.load_state_dict(part["optimiser"])
+            first = part["step"]
+        module = self.accelerator.prepare_model(unimodal)
         extractor.train()
         losses: list[float] = []
-        right = torch.zeros(len(student.heads))
-        tail = max(1, total // 10)
-        with progress_bar(console) as bar:
-            task = bar.add_task(f"pre-training {modality}", total=total, note="")
-            batches = prefetch(sampler.batch, 0, total)
+        rows = own_rows(self.accelerator, p.batch)
+        batches = prefetch(lambda number: sampler.batch(number, rows), first, total - first)
+        with progress_bar(self.log.console) as bar:
+            task = bar.add_task(f"stage 0, {modality}", total=total, completed=first, note="")
             try:
-                for number, (samples, targets) in enumerate(batches):
-                    logits = classifier(student.encode(modality, samples).flatten(1))
-                    split = split_heads(logits, student.heads)
-                    loss = classification_loss(split, targets, config.train.label_smoothing)
-                    value = finite_loss(loss, f"{number} of pre-training {modality}", "pretrain.lr")
-                    optimiser.zero_grad(set_to_none=True)
-                    loss.backward()
-                    optimiser.step()
-                    schedule.step()
-                    losses.append(value)
-                    if number >= total - tail:
-                        hits = [
-                            (values.argmax(1) == targets[:, i]).float().mean()
-                            for i, values in enumerate(split.values())
-                        ]
-                        right += torch.stack(hits).detach() / tail
+                for step, batch in enumerate(batches, first):
+                    losses.append(self._step(module, optimiser, batch, modality, step, total))
                     bar.update(task, advance=1, note=f"loss {np.mean(losses[-20:]):.3f}")
+                    if time.monotonic() - self.saved_at > self.config.train.checkpoint_s:
+                        self._save(
+                            modality,
+                            {
+                                "unimodal": unimodal.state_dict(),
+                                "optimiser": optimiser.state_dict(),
+                                "step": step + 1,
+                            },
+                        )
             finally:
                 batches.close()
-        heads = "  ".join(f"{head} {100 * float(value):.1f}" for head, value in zip(student.heads, right, strict=True))
-        seen, final = total * p.batch, float(np.mean(losses[-tail:]))
-        yield f"pre-trained {modality} on {seen} samples; in the last tenth: loss {final:.3f}  {heads}"
+        extractor.eval().requires_grad_(not frozen)
+        accuracy = unimodal_accuracy(unimodal, self.validation, modality, self.config, self.model.heads)
+        heads = "  ".join(f"{head} {100 * value:.1f}" for head, value in accuracy.items())
+        final = float(np.mean(losses[-max(1, total // 10) :]))
+        self.log.line(
+            f"stage 0, {modality}: {total * p.batch} samples, loss {final:.3f}; "
+            f"single samples of the validation split: {heads or 'none'}"
+        )
+
+    def _step(
+        self,
+        module: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        batch: tuple[torch.Tensor, torch.Tensor],
+        modality: str,
+        step: int,
+        total: int,
+    ) -> float:
+        p = self.config.pretrain
+        seed_step(self.config.seed, step, self.accelerator.process_index)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, total=total, warmup=max(1, total // 10), peak=p.lr, final_share=0.0)
+        samples, targets = (tensor.to(self.accelerator.device) for tensor in batch)
+        logits = split_heads(module(samples), self.model.heads)
+        loss = classification_loss(logits, targets, self.config.train.label_smoothing)
+        value = finite_loss(loss, f"{step} of stage 0, {modality}", "pretrain.lr")
+        optimiser.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        optimiser.step()
+        return value
+
+    def _save(self, modality: str, part: dict[str, Any] | None) -> None:
+        """Write the state; `part` is that of a modality under way."""
+        self.saved_at = time.monotonic()
+        if self.accelerator.is_main_process:
+            save_tensors(
+                self.path,
+                {
+                    "extractors": self.model.extractors.state_dict(),
+                    "finished": self.finished,
+                    "modality": modality,
+                    "part": part,
+                },
+            )
+
+
+@torch.inference_mode()
+def unimodal_accuracy(
+    unimodal: Unimodal, recordings: list[Recording], modality: str, config: Config, heads: dict[str, int]
+) -> dict[str, float]:
+    """Share of single samples whose class is named right, per head; empty without samples.
+
+    About ten samples a second are tried.
+    """
+    right: dict[str, list[np.ndarray]] = {head: [] for head in heads}
+    device = next(unimodal.parameters()).device
+    for recording in recordings:
+        if modality not in recording.arrays:
+            continue
+        if modality == "audio":
+            context = config.audio.context
+            first_ns = recording.sound_start_ns + to_ns(context / recording.rate)
+            which = stamps = np.arange(first_ns, recording.sound_stop_ns, 1_000_000_000 // CHUNKS_PER_S)
+        else:
+            which = np.arange(0, len(recording.stamps[modality]), 3)
+            stamps = recording.stamps[modality][which]
+        interval = recording.interval_at(stamps / 1e9)
+        which, interval = which[interval >= 0], interval[interval >= 0]
+        if not len(which):
+            continue
+        samples = torch.from_numpy(recording.samples(modality, which, config.audio.context)).to(device)
+        logits = split_heads(unimodal(samples), heads)
+        for i, (head, values) in enumerate(logits.items()):
+            right[head].append(values.argmax(1).cpu().numpy() == recording.targets[interval, i])
+    return {head: float(np.concatenate(hits).mean()) for head, hits in right.items() if hits}

@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training loop.
+"""The training loop, one for every system.
 
-    karmma train --preset tiny --out runs/tiny          # about a minute on 2 cores
-    karmma train --preset demo --out runs/demo          # the shipped student
+    karmma train --preset tiny --out runs/tiny                     # teacher and student, minutes on 2 cores
+    karmma train --preset demo --system baseline --out runs/base
 
-A run folder holds config.yaml, metrics.csv, log.txt, last.pt (all that resuming needs) and best.pt + best.json
-(averaged weights with the best validation accuracy). Batches depend on seed and step alone and the random state is
-saved, so a resumed run ends with the weights of an uninterrupted one.
+A run folder holds config.yaml, log.txt, metrics.csv, tensorboard/, last.pt (all that resuming needs) and best.pt +
+best.json (averaged weights with the best validation accuracy). Batches and random state depend on seed and step alone,
+so a resumed run ends with the weights of an uninterrupted one.
 """
 
 from __future__ import annotations
 
-import csv
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,35 +18,38 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from rich.console import Console
 from torch import nn
 
 from karmma_ros.errors import UsageError
-from karmma_training.checkpoint import load_tensors, save_tensors
-from karmma_training.config import Config, save_config
+from karmma_training.backbones import NamedBackbone
+from karmma_training.checkpoint import extractors_digest, load_extractors, load_model, load_tensors, save_tensors
+from karmma_training.config import Config
+from karmma_training.config_file import save_config
+from karmma_training.data.features import FeatureCache, make_features
 from karmma_training.data.labels import Labels
 from karmma_training.data.prefetch import prefetch
 from karmma_training.data.store import Recording
 from karmma_training.data.windows import WindowSampler
 from karmma_training.ema import Ema
-from karmma_training.evaluate import Logits, encode_recording, predict, subsets, summarise
-from karmma_training.losses import alone_views, classification_loss, finite_loss
-from karmma_training.model import Student, TensorBatch
+from karmma_training.evaluate import Logits, encode_recording, pooled_temperatures, predict, subsets, summarise
+from karmma_training.losses import finite_loss
+from karmma_training.model import MultimodalModel, Teacher, TensorBatch, build_model
+from karmma_training.objective import Objective
 from karmma_training.precision import reduced_dtype
-from karmma_training.predictor import StudentPredictor
-from karmma_training.pretrain import pretrain
+from karmma_training.predictor import ModelPredictor
+from karmma_training.pretrain import Pretraining
+from karmma_training.processes import open_accelerator, own_rows
 from karmma_training.progress import progress_bar
+from karmma_training.run_log import RunLog
+from karmma_training.schedule import learning_rate, seed_step
 from karmma_training.threads import ThreadTuner
 
-__all__ = ["Trainer", "learning_rate"]
+__all__ = ["Trainer"]
 
-
-def learning_rate(step: int, *, total: int, warmup: int, peak: float, final_share: float) -> float:
-    """Linear warm-up, then a cosine down to `final_share * peak` at `total`."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    share = min(1.0, (step - warmup) / max(1, total - warmup))
-    return peak * (final_share + (1 - final_share) * 0.5 * (1 + math.cos(math.pi * share)))
+BOARD_EVERY = 20  # steps between points of TensorBoard's curves
 
 
 @dataclass
@@ -62,7 +63,10 @@ class Progress:
 
 
 class Trainer:
-    """One run: model, optimiser, averaged weights and their folder."""
+    """One run: model, optimiser, averaged weights and their folder.
+
+    :param store: sample store; cached features go beside it.
+    """
 
     def __init__(
         self,
@@ -72,20 +76,25 @@ class Trainer:
         validation: list[Recording],
         folder: Path,
         console: Console,
+        *,
+        store: Path,
+        accelerator: Accelerator | None = None,
     ) -> None:
         t = config.train
+        self.accelerator = accelerator or open_accelerator(t)
         self.threads = ThreadTuner(t.threads)
         torch.manual_seed(config.seed)
-        self.config, self.labels, self.folder, self.console = config, labels, folder, console
+        self.config, self.labels, self.folder, self.store = config, labels, folder, store
+        self.log = RunLog(folder, console, silent=not self.accelerator.is_main_process)
         self.recordings, self.validation = train, validation
-        self.sampler = WindowSampler(train, config, batch=t.batch, seed=config.seed)
         seconds = sum(r.labelled_s for r in train)
         self.steps_per_epoch = max(1, round(seconds * t.windows_per_second / t.batch))
         self.total = self.steps_per_epoch * t.epochs
-        self.student = Student(config, labels.sizes())
-        self.student.reduced = reduced_dtype(t.precision)
-        self.ema = Ema(self.student, t.ema)
-        self.optimiser = torch.optim.AdamW(_groups(self.student, t.weight_decay), lr=t.lr, foreach=True)
+        self.model = build_model(config, labels.sizes()).to(self.accelerator.device)
+        self.model.reduced = reduced_dtype(t.precision, self.accelerator.device)
+        self.ema = Ema(self.model, t.ema)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(_groups(self.model, t.weight_decay), lr=t.lr, foreach=True)
         self.progress = Progress()
 
     def fit(self) -> None:
@@ -94,32 +103,61 @@ class Trainer:
         :raises KarmmaError: the loss is not finite.
         :raises KeyboardInterrupt: after the checkpoint is written.
         """
-        t = self.config.train
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_config(self.config, self.folder / "config.yaml")
-        self._log(self._headline())
-        saved_at = time.monotonic()
+        if self.accelerator.is_main_process:
+            save_config(self.config, self.folder / "config.yaml")
+        self.log.line(self._headline())
+        try:
+            self._stage0()
+            if self.config.system != "extractors":
+                self._fit()
+        finally:
+            self.log.close()
+
+    def _stage0(self) -> None:
+        """Extractors: those of another run, or trained alone on this data."""
+        if self.progress.pretrained:
+            return
+        for m, extractor in self.model.extractors.items():
+            if isinstance(extractor.backbone, NamedBackbone):
+                self.log.line(f"{m} {self.config.slots(m).backbone}: {extractor.backbone.report}")
+        if self.config.pretrain.extractors:
+            self.log.line(load_extractors(self.model, Path(self.config.pretrain.extractors)))
+        else:
+            Pretraining(self.model, self.recordings, self.validation, self.config, self.accelerator, self.log).run()
+        self.ema.module.load_state_dict(self.model.state_dict())
+        self.progress.pretrained = True
+        if self.config.system == "extractors" and self.accelerator.is_main_process:
+            weights = {f"extractors.{name}": value for name, value in self.model.extractors.state_dict().items()}
+            save_tensors(self.folder / "best.pt", {"weights": weights}, self._about({}, {}))
+        self.save()
+
+    def _fit(self) -> None:
+        """Stages 1 and 2, and the baselines."""
+        t = self.config.train
+        sampler, objective = self._sampler()
+        rows = own_rows(self.accelerator, t.batch)
+        module = self.accelerator.prepare_model(self.model)
         first = self.progress.step
-        if not self.progress.pretrained:
-            for line in pretrain(self.student, self.recordings, self.config, self.console):
-                self._log(line)
-            self.ema.module.load_state_dict(self.student.state_dict())
-            self.progress.pretrained = True
-            self.save()
-        batches = prefetch(self.sampler.batch, first, self.total - first)
+        saved_at = time.monotonic()
+        batches = prefetch(lambda step: sampler.batch(step, rows), first, self.total - first)
         losses: list[float] = []
         epoch_started, windows = time.monotonic(), 0
-        with progress_bar(self.console) as bar:
-            task = bar.add_task("training", total=self.total, completed=first, note="")
+        with progress_bar(self.log.console) as bar:
+            task = bar.add_task(f"training {self.config.system}", total=self.total, completed=first, note="")
             try:
                 for arrays in batches:
                     started = time.perf_counter()
-                    losses.append(self._step(TensorBatch.of(arrays)))
+                    batch = TensorBatch.of(arrays, self.accelerator.device)
+                    losses.append(self._step(module, objective, batch))
                     self.threads.step_took(time.perf_counter() - started)
                     windows += t.batch
                     rate = windows / (time.monotonic() - epoch_started)
                     bar.update(task, advance=1, note=f"loss {np.mean(losses[-20:]):.3f}  {rate:.0f} windows/s")
-                    epoch, rest = divmod(self.progress.step, self.steps_per_epoch)
+                    step = self.progress.step
+                    if step % BOARD_EVERY == 0:
+                        self.log.scalars({"train/loss": losses[-1], "train/lr": self._lr(step - 1)}, step)
+                    epoch, rest = divmod(step, self.steps_per_epoch)
                     if rest == 0:
                         self._end_epoch(epoch, float(np.mean(losses)), rate)
                         losses, windows, epoch_started = [], 0, time.monotonic()
@@ -128,107 +166,138 @@ class Trainer:
                         saved_at = time.monotonic()
             except KeyboardInterrupt:
                 self.save()
-                self._log(f"stopped at step {self.progress.step} of {self.total}; continue with --resume")
+                self.log.line(f"stopped at step {self.progress.step} of {self.total}; continue with --resume")
                 raise
             finally:
                 batches.close()
-        self._log(f"done: best validation score {self.progress.best:.3f} in epoch {self.progress.best_epoch}")
+        self.log.line(f"done: best validation score {self.progress.best:.3f} in epoch {self.progress.best_epoch}")
 
-    def _step(self, batch: TensorBatch) -> float:
-        """One optimiser step; returns the loss."""
-        t = self.config.train
-        lr = learning_rate(
-            self.progress.step,
-            total=self.total,
-            warmup=max(1, round(t.warmup_epochs * self.steps_per_epoch)),
-            peak=t.lr,
-            final_share=t.final_lr_share,
+    def _sampler(self) -> tuple[WindowSampler, Objective]:
+        """What the windows carry, and the loss: samples for students, cached features for and from a teacher."""
+        c = self.config
+        teacher: Teacher | None = None
+        if c.distillation.teacher:
+            own = c.distillation.teacher == "own"
+            model, config, labels, _ = load_model(self.folder / "teacher" if own else Path(c.distillation.teacher))
+            _check_teacher(model, config, labels, c, self.labels)
+            assert isinstance(model, Teacher)
+            teacher = model.to(self.accelerator.device)
+        frozen = self.model if isinstance(self.model, Teacher) else teacher
+        sampler = WindowSampler(
+            self.recordings,
+            c,
+            batch=c.train.batch,
+            seed=c.seed,
+            samples=frozen is not self.model,
+            features=None if frozen is None else self._features(frozen),
         )
+        return sampler, Objective(c, teacher)
+
+    def _features(self, teacher: Teacher) -> FeatureCache:
+        """Tokens of the teacher's extractors for all training recordings, made where the cache lacks them."""
+        context = self.config.audio.context
+        predictor = ModelPredictor(teacher, self.labels, context)
+        root = self.store / f"features-{extractors_digest(teacher)}"
+        teacher.eval()
+        share = self.recordings[self.accelerator.process_index :: self.accelerator.num_processes]
+        make_features(root, share, predictor.encode, teacher.specs, context, self.log.console)
+        self.accelerator.wait_for_everyone()
+        return FeatureCache(root, self.recordings, teacher.specs, context)
+
+    def _lr(self, step: int) -> float:
+        t = self.config.train
+        warmup = max(1, round(t.warmup_epochs * self.steps_per_epoch))
+        return learning_rate(step, total=self.total, warmup=warmup, peak=t.lr, final_share=t.final_lr_share)
+
+    def _step(self, module: nn.Module, objective: Objective, batch: TensorBatch) -> float:
+        """One optimiser step; returns the loss.
+
+        :param module: the model, or what wraps it in several processes.
+        """
+        seed_step(self.config.seed, self.progress.step, self.accelerator.process_index)
         for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        self.student.train()
-        tokens, present = self.student.tokens(batch)
-        loss = classification_loss(self.student.fuse(tokens, present), batch.targets, t.label_smoothing)
-        if t.alone_weight and len(tokens) > 1:
-            *views, targets = alone_views(tokens, present, batch.targets)
-            loss = loss + t.alone_weight * classification_loss(self.student.fuse(*views), targets, t.label_smoothing)
+            group["lr"] = self._lr(self.progress.step)
+        self.model.train()
+        loss = objective(module, batch)
         kept = f"; {self.folder}/best.pt keeps the last good weights" if self.progress.best_epoch else ""
         value = finite_loss(loss, str(self.progress.step), "train.lr", kept)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.student.parameters(), t.clip, foreach=True)
+        self.accelerator.backward(loss)
+        nn.utils.clip_grad_norm_(self.trained, self.config.train.clip, foreach=True)
         self.optimiser.step()
-        self.ema.update(self.student)
+        self.ema.update(self.model)
         self.progress.step += 1
         return value
 
-    def validate(self) -> dict[str, dict[str, float]]:
-        """Accuracies of the averaged weights on the validation recordings, for every modality subset."""
-        student = self.ema.module
-        predictor = StudentPredictor(student, self.labels, self.config.audio.context)
+    def validate(self) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+        """The averaged weights on the validation recordings: accuracies of every modality subset, temperatures."""
+        predictor = ModelPredictor(self.ema.module, self.labels, self.config.audio.context)
         patterns = subsets(self.config.modalities)
-        results = {name: Logits() for name in patterns}
-        for number, recording in enumerate(self.validation):
+        share = []
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        for number, recording in list(enumerate(self.validation))[rank::world]:
             encoded = encode_recording(predictor, recording, every=self.config.train.validate_step)
-            for name, pattern in patterns.items():
-                results[name].add(predict(predictor, encoded, pattern(encoded, number)), encoded)
-        return summarise(results, self.labels, {})
+            share.append(
+                (encoded, {name: predict(predictor, encoded, p(encoded, number)) for name, p in patterns.items()})
+            )
+        results = {name: Logits() for name in patterns}
+        for encoded, logits in gather_object(share) if world > 1 else share:
+            for name in patterns:
+                results[name].add(logits[name], encoded)
+        temperature = pooled_temperatures(results)
+        return summarise(results, self.labels, temperature), temperature
 
     def _end_epoch(self, epoch: int, loss: float, rate: float) -> None:
         """Validate when due, keep the best weights, write a line of metrics."""
         t = self.config.train
-        row: dict[str, Any] = {
-            "epoch": epoch,
-            "step": self.progress.step,
-            "loss": round(loss, 4),
-            "windows_per_s": round(rate, 1),
-        }
+        step = self.progress.step
+        row: dict[str, Any] = {"epoch": epoch, "step": step, "loss": round(loss, 4), "windows_per_s": round(rate, 1)}
+        text = f"epoch {epoch:3d}  loss {loss:.3f}  {rate:.0f} windows/s"
         if epoch % t.validate_every == 0 or epoch == t.epochs:
             started = time.monotonic()
-            scores = self.validate()
+            scores, temperature = self.validate()
             score = float(np.mean([s["action"] for s in scores.values()]))
             full = next(iter(scores.values()))
             row["validation_s"] = round(time.monotonic() - started, 1)
-            row |= {f"{k}": round(v, 4) for k, v in full.items()}
+            row |= {k: round(v, 4) for k, v in full.items()}
             row |= {f"action[{name}]": round(s["action"], 4) for name, s in scores.items()}
             row["score"] = round(score, 4)
             if score > self.progress.best:
                 self.progress.best, self.progress.best_epoch = score, epoch
-                about = {
-                    "epoch": epoch,
-                    "step": self.progress.step,
-                    "score": score,
-                    "validation": scores,
-                    "labels": self.labels.to_json(),
-                }
-                save_tensors(self.folder / "best.pt", {"weights": self.ema.module.state_dict()}, about)
-            text = "  ".join(f"{_short(name)} {100 * s['action']:.1f}" for name, s in scores.items())
+                if self.accelerator.is_main_process:
+                    weights = {"weights": self.ema.module.state_dict()}
+                    save_tensors(self.folder / "best.pt", weights, self._about(scores, temperature))
+            actions = "  ".join(f"{_short(name)} {100 * s['action']:.1f}" for name, s in scores.items())
             heads = "  ".join(f"{h} {100 * full[h]:.1f}" for h in self.labels.heads)
-            self._log(f"epoch {epoch:3d}  loss {loss:.3f}  {rate:.0f} windows/s  action: {text}  {heads}")
-        else:
-            self._log(f"epoch {epoch:3d}  loss {loss:.3f}  {rate:.0f} windows/s")
-        self._write_metrics(row)
+            text += f"  action: {actions}  {heads}"
+            board = {f"validation/action {name}": s["action"] for name, s in scores.items()}
+            self.log.scalars({**board, "validation/score": score}, step)
+        self.log.scalars({"train/epoch loss": loss, "train/windows per s": rate}, step)
+        self.log.line(text)
+        self.log.epoch(row)
 
-    def _write_metrics(self, row: dict[str, Any]) -> None:
-        path = self.folder / "metrics.csv"
-        heads = list(self.labels.heads)
-        fields = ["epoch", "step", "loss", "windows_per_s", "validation_s", "score", "action", "action_settled"]
-        fields += ["action_independent", *heads, *(f"action[{name}]" for name in subsets(self.config.modalities))]
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fields)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+    def _about(self, scores: dict[str, dict[str, float]], temperature: dict[str, float]) -> dict[str, Any]:
+        """best.json."""
+        p = self.progress
+        return {
+            "system": self.config.system,
+            "epoch": p.best_epoch,
+            "step": p.step,
+            "score": p.best,
+            "validation": scores,
+            "temperature": temperature,
+            "labels": self.labels.to_json(),
+        }
 
     def save(self) -> None:
         """Write last.pt."""
+        if not self.accelerator.is_main_process:
+            return
         state = {
-            "weights": self.student.state_dict(),
+            "weights": self.model.state_dict(),
             "average": self.ema.module.state_dict(),
             "average_steps": self.ema.steps,
             "optimiser": self.optimiser.state_dict(),
-            "torch_random": torch.get_rng_state(),
             "step": self.progress.step,
             "best": self.progress.best,
             "best_epoch": self.progress.best_epoch,
@@ -237,43 +306,54 @@ class Trainer:
         save_tensors(self.folder / "last.pt", state, {**about, "labels": self.labels.to_json()})
 
     def resume(self) -> None:
-        """Continue from last.pt.
+        """Continue from last.pt, or inside stage 0 where there is none yet.
 
-        :raises UsageError: there is none, or it belongs to another model.
+        :raises UsageError: it belongs to another model.
         """
+        if not (self.folder / "last.pt").exists():
+            return
         state = load_tensors(self.folder / "last.pt")
         try:
-            self.student.load_state_dict(state["weights"])
+            self.model.load_state_dict(state["weights"])
             self.ema.module.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise UsageError(f"{self.folder}/last.pt does not fit: {str(error).splitlines()[0]}") from error
         self.ema.steps = state["average_steps"]
-        torch.set_rng_state(state["torch_random"])
         # The first checkpoint is written when stage 0 is done.
         self.progress = Progress(True, state["step"], state["best"], state["best_epoch"])
-        self._cut_metrics()
-
-    def _cut_metrics(self) -> None:
-        """Drop the lines written after the checkpoint: those epochs are trained again."""
-        path = self.folder / "metrics.csv"
-        if path.exists():
-            lines = path.read_text().splitlines(keepends=True)
-            kept = [line for line in lines[1:] if int(line.split(",")[1]) <= self.progress.step]
-            path.write_text("".join([*lines[:1], *kept]))
+        if self.accelerator.is_main_process:
+            self.log.cut(self.progress.step)
 
     def _headline(self) -> str:
-        parameters = sum(p.numel() for p in self.student.parameters())
-        precision = "bf16" if self.student.reduced is not None else "fp32"
+        trained = sum(p.numel() for p in self.trained)
+        frozen = sum(p.numel() for p in self.model.parameters()) - trained
+        count = f"{trained / 1e3:.0f} k parameters" + (f" and {frozen / 1e3:.0f} k frozen ones" if frozen else "")
+        precision = "bf16" if self.model.reduced is not None else "fp32"
+        t = self.config.train
         return (
-            f"{parameters / 1e3:.0f} k parameters, {'+'.join(self.config.modalities)}, {precision}, "
-            f"{self.total} steps of {self.config.train.batch} windows in {self.config.train.epochs} epochs"
+            f"{self.config.system}: {count}, {'+'.join(self.config.modalities)}, {precision}, "
+            f"{self.total} steps of {t.batch} windows in {t.epochs} epochs"
         )
 
-    def _log(self, line: str) -> None:
-        self.console.print(line, highlight=False)
-        with (self.folder / "log.txt").open("a") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+def _check_teacher(model: MultimodalModel, config: Config, labels: Labels, student: Config, known: Labels) -> None:
+    """A teacher must name the same classes from the same samples in the same slots."""
+    folder = student.distillation.teacher
+    if not isinstance(model, Teacher):
+        raise UsageError(f"{folder} is a run of system {config.system}, not of a teacher")
+    if labels.to_json() != known.to_json():
+        raise UsageError(f"{folder} knows other classes than this data has")
+    for m in student.modalities:
+        if m not in config.modalities:
+            raise UsageError(f"{folder} does not know the modality {m}")
+        ours, theirs = student.slots(m), config.slots(m)
+        for name in ("slots", "spacing_s", "delay_s", "height", "width", "rate", "context"):
+            if hasattr(ours, name) and getattr(ours, name) != getattr(theirs, name):
+                raise UsageError(
+                    f"{folder} has {m}.{name} {getattr(theirs, name)}, this student {getattr(ours, name)}: both must "
+                    "see the same samples in the same slots"
+                )
 
 
 def _short(name: str) -> str:
@@ -287,6 +367,8 @@ def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
         plain = parameter.ndim < 2 or any(part in tokens for part in name.split("."))
         (others if plain else matrices).append(parameter)
     return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]

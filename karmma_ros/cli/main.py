@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, _Command] = {
     "synth": _Command("karmma_ros.cli.synth", "render a data set of tabletop scenes"),
     "train": _Command("karmma_training.cli.train", "train a student (training extra)"),
     "evaluate": _Command("karmma_training.cli.evaluate", "measure a bundle or a checkpoint (training extra)"),
+    "ablate": _Command("karmma_training.cli.ablate", "compare teacher, student and baselines (training extra)"),
     "export": _Command("karmma_training.cli.export", "turn a checkpoint into a bundle (training extra)"),
 }
 

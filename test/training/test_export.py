@@ -14,24 +14,25 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
+
 from rich.console import Console  # noqa: E402
 
 from karmma_ros.bundle import load_bundle  # noqa: E402
 from karmma_ros.errors import KarmmaError, UsageError  # noqa: E402
 from karmma_ros.runtime import Engine  # noqa: E402
 from karmma_training.bundle_predictor import BundlePredictor  # noqa: E402
-from karmma_training.checkpoint import load_student  # noqa: E402
-from karmma_training.cli.evaluate import evaluate  # noqa: E402
+from karmma_training.checkpoint import load_model  # noqa: E402
 from karmma_training.cli.export import export  # noqa: E402
 from karmma_training.export import MAX_ERROR, compare  # noqa: E402
-from karmma_training.predictor import StudentPredictor  # noqa: E402
+from karmma_training.predictor import ModelPredictor  # noqa: E402
+from karmma_training.report import evaluate  # noqa: E402
 
 if TYPE_CHECKING:
     from fixtures.training import TinyRun
 
 
 def test_the_engine_agrees_with_pytorch_on_every_graph_and_subset(tiny_run: TinyRun) -> None:
-    student, config, *_ = load_student(tiny_run.run)
+    student, config, *_ = load_model(tiny_run.run)
     engine = Engine(load_bundle(tiny_run.bundle), providers="cpu")
     assert compare(engine, student, config) <= MAX_ERROR
     assert engine.runs["fusion"] == 7, "all seven modality subsets"
@@ -39,7 +40,7 @@ def test_the_engine_agrees_with_pytorch_on_every_graph_and_subset(tiny_run: Tiny
 
 @pytest.mark.parametrize("part", ["video", "fusion"])
 def test_a_difference_is_refused(tiny_run: TinyRun, part: str) -> None:
-    student, config, *_ = load_student(tiny_run.run)
+    student, config, *_ = load_model(tiny_run.run)
     module = student.fusion if part == "fusion" else student.extractors[part]
     with torch.no_grad():
         list(module.parameters())[-1].add_(1e-2)
@@ -65,7 +66,7 @@ def test_a_taken_folder_is_left_alone_unless_it_is_to_be_replaced(tiny_run: Tiny
     (out / "precious.txt").write_text("keep")
     for replace in (False, True):
         with pytest.raises(UsageError, match="exists"):
-            export(tiny_run.run, out, replace=replace, store=tiny_run.store, console=Console(quiet=True))
+            export(tiny_run.run, out, replace=replace)
     assert [p.name for p in tmp_path.rglob("*")] == ["mine", "precious.txt"], "nothing half-written"
 
 
@@ -74,21 +75,22 @@ def test_a_refused_export_leaves_nothing_behind(
 ) -> None:
     monkeypatch.setattr("karmma_training.export.MAX_ERROR", 0.0)
     with pytest.raises(KarmmaError, match="export refused"):
-        export(tiny_run.run, tmp_path / "bundle", store=tiny_run.store, console=Console(quiet=True))
+        export(tiny_run.run, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bundle_and_run_are_evaluated_alike(tiny_run: TinyRun) -> None:
-    student, config, labels, _ = load_student(tiny_run.run)
+    student, config, labels, _ = load_model(tiny_run.run)
     bundle = load_bundle(tiny_run.bundle)
-    ours = StudentPredictor(student, labels, config.audio.context)
+    ours = ModelPredictor(student, labels, config.audio.context)
     ours.temperature = bundle.temperature
-    reports = [
-        evaluate(p, tiny_run.validation[:3], every=7, seed=0, console=Console(quiet=True))
-        for p in (ours, BundlePredictor(bundle, 1))
-    ]
-    assert reports[0] == reports[1]
-    report = reports[0]
+    models = (ours, BundlePredictor(bundle, 1))
+    report, other = (evaluate(p, tiny_run.validation[:3], every=7, seed=0, console=Console(quiet=True)) for p in models)
+    for part in ("subsets", "patterns"):
+        for name, scores in report[part].items():
+            assert scores == pytest.approx(other[part][name], abs=1e-3), name
+    assert report["dropout_curve"]["mean"] == pytest.approx(other["dropout_curve"]["mean"], abs=1e-3)
+    assert report["confusion"] == other["confusion"]
     assert len(report["subsets"]) == 7
     assert set(report["patterns"]) == {"all", "no_camera", "no_flow", "no_audio", "audio_only", "half_frames"}
     assert report["patterns"]["no_camera"] == report["subsets"]["flow+audio"]

@@ -17,10 +17,11 @@ from karmma_ros.errors import UsageError
 from karmma_ros.flow import FlowProducer
 from karmma_ros.media import VideoWriter, write_wav
 from karmma_ros.samples import prepare_flow, prepare_image
-from karmma_training.config import Config, preset
+from karmma_training.config import Config
 from karmma_training.data.manifest import ManifestSource
 from karmma_training.data.source import open_recordings, open_source
 from karmma_training.data.store import Recording, StoreFormat
+from karmma_training.presets import preset
 
 HEADER = "clip_id,split,video,flow,audio,start_s,stop_s,verb,noun\n"
 FPS, FRAMES = 20, 30
@@ -125,6 +126,25 @@ def test_every_fault_is_told_with_row_and_column(folder: Path) -> None:
         "row 6, start_s: 'x' is not a time",
     ):
         assert part in text
+    assert "\n" not in text
+
+
+def test_files_that_cannot_be_read_are_all_named_before_training(folder: Path) -> None:
+    (folder / "broken.mp4").write_bytes(b"no video")
+    (folder / "flow.npz").write_bytes(b"no flow")
+    config = config_for(
+        folder,
+        "c1,train,broken.mp4,,,0,1,pour,mug",
+        "c2,train,,flow.npz,,0,1,pour,mug",
+        "c3,train,a.avi,,,0,1,pour,mug",
+        "c4,train,,,a.avi,0,1,pour,mug",
+    )
+    with pytest.raises(UsageError) as error:
+        recordings(config, folder)
+    text = str(error.value)
+    for part in ("row 2, video: ", "row 3, flow: ", "row 5, audio: ", "has no sound: leave the cell empty"):
+        assert part in text
+    assert "row 4" not in text
     assert "\n" not in text
 
 

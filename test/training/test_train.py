@@ -16,13 +16,13 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from rich.console import Console  # noqa: E402
 
 from karmma_ros.errors import KarmmaError, UsageError  # noqa: E402
-from karmma_training.checkpoint import load_student, load_tensors  # noqa: E402
-from karmma_training.config import apply_overrides  # noqa: E402
+from karmma_training.checkpoint import load_model, load_tensors  # noqa: E402
+from karmma_training.config_file import apply_overrides  # noqa: E402
 from karmma_training.data.windows import WindowSampler  # noqa: E402
 from karmma_training.losses import classification_loss  # noqa: E402
-from karmma_training.metrics import accuracies, fit_temperatures  # noqa: E402
 from karmma_training.model import Student, TensorBatch  # noqa: E402
-from karmma_training.train import Trainer, learning_rate  # noqa: E402
+from karmma_training.schedule import learning_rate  # noqa: E402
+from karmma_training.train import Trainer  # noqa: E402
 
 if TYPE_CHECKING:
     from fixtures.training import TinyRun
@@ -30,9 +30,17 @@ if TYPE_CHECKING:
 
 def make_trainer(tiny_run: TinyRun, folder: Path, *overrides: str) -> Trainer:
     fast = ["train.epochs=2", "train.windows_per_second=8", "train.batch=16", "train.threads=1"]
-    fast.append("train.validate_every=1")
+    fast += ["train.validate_every=1", f"distillation.teacher={tiny_run.run}/teacher"]
     config = apply_overrides(tiny_run.config, [*fast, *overrides])
-    return Trainer(config, tiny_run.labels, tiny_run.train[:2], tiny_run.validation[:1], folder, Console(quiet=True))
+    return Trainer(
+        config,
+        tiny_run.labels,
+        tiny_run.train[:2],
+        tiny_run.validation[:1],
+        folder,
+        Console(quiet=True),
+        store=tiny_run.store,
+    )
 
 
 def test_the_tiny_run_learned(tiny_run: TinyRun) -> None:
@@ -41,7 +49,7 @@ def test_the_tiny_run_learned(tiny_run: TinyRun) -> None:
     assert [int(r["epoch"]) for r in rows] == list(range(1, tiny_run.config.train.epochs + 1))
     losses = [float(r["loss"]) for r in rows]
     assert losses[-1] < 0.8 * losses[0]
-    *_, about = load_student(tiny_run.run)
+    *_, about = load_model(tiny_run.run)
     targets = np.concatenate([r.targets for r in tiny_run.validation])
     times = np.concatenate([r.stops - r.starts for r in tiny_run.validation])
     scores = about["validation"]["video+flow+audio"]
@@ -62,13 +70,13 @@ def test_a_tiny_set_is_overfitted(tiny_run: TinyRun) -> None:
     optimiser = torch.optim.AdamW(student.parameters(), lr=3e-3)
     first = None
     for _ in range(60):
-        loss = classification_loss(student(batch), batch.targets)
+        loss = classification_loss(student(batch)[0], batch.targets)
         first = first if first is not None else loss.item()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.1 * first
-    logits = student(batch)
+    (logits,) = student(batch)
     assert (logits["verb"].argmax(1) == batch.targets[:, 0]).float().mean() > 0.95
     assert (logits["noun"].argmax(1) == batch.targets[:, 1]).float().mean() > 0.95
 
@@ -83,16 +91,16 @@ def test_resuming_ends_with_the_weights_of_an_uninterrupted_run(
     step = trainer._step
     cut_at = epochs_done * (trainer.steps_per_epoch + 2)
 
-    def interrupted(batch: TensorBatch) -> float:
+    def interrupted(*args: Any) -> float:
         if trainer.progress.step == cut_at:
             raise KeyboardInterrupt
-        return step(batch)
+        return step(*args)
 
     trainer._step = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
     assert load_tensors(tmp_path / "cut" / "last.pt")["step"] == cut_at
-    monkeypatch.setattr("karmma_training.train.pretrain", lambda *args: pytest.fail("pre-trained twice"))
+    monkeypatch.setattr("karmma_training.train.Pretraining", lambda *args: pytest.fail("pre-trained twice"))
     again = make_trainer(tiny_run, tmp_path / "cut")
     again.resume()
     again.fit()
@@ -113,18 +121,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_weights
     def spoil(epoch: int, loss: float, rate: float) -> None:
         end_epoch(epoch, loss, rate)
         with torch.no_grad():
-            trainer.student.fusion.block.cls.fill_(float("nan"))
+            trainer.model.fusion.block.cls.fill_(float("nan"))
 
     trainer._end_epoch = spoil  # type: ignore[method-assign]
     with pytest.raises(KarmmaError, match="loss is nan at step"):
         trainer.fit()
-    student, *_ = load_student(tmp_path)
+    student, *_ = load_model(tmp_path)
     assert all(torch.isfinite(p).all() for p in student.parameters())
 
 
 def test_a_loss_that_is_not_finite_stops_pre_training(tiny_run: TinyRun, tmp_path: Path) -> None:
     trainer = make_trainer(tiny_run, tmp_path, "pretrain.lr=1.0e+30")
-    with pytest.raises(KarmmaError, match=r"of pre-training video: lower pretrain\.lr"):
+    with pytest.raises(KarmmaError, match=r"of stage 0, video: lower pretrain\.lr"):
         trainer.fit()
 
 
@@ -151,7 +159,7 @@ def test_samples_without_a_modality_train_beside_complete_ones(tiny_run: TinyRun
         assert not arrays.present[lost][row].any()
     batch = TensorBatch.of(arrays)
     student = Student(tiny_run.config, tiny_run.labels.sizes())
-    classification_loss(student(batch), batch.targets).backward()
+    classification_loss(student(batch)[0], batch.targets).backward()
     for m in ("video", "flow", "audio"):
         assert sum(p.grad.abs().sum() for p in student.extractors[m].parameters()) > 0
 
@@ -162,27 +170,3 @@ def test_learning_rate_warms_up_and_ends_low() -> None:
     assert rates[9] == rates[10] == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[100] == pytest.approx(0.01)
-
-
-def test_accuracies_against_hand_computed_values() -> None:
-    from karmma_training.data.labels import Labels
-
-    labels = Labels.from_names({"verb": ["a", "b"], "noun": ["x", "y"]}, [("a", "x"), ("b", "y")])
-    verb = np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [np.nan, np.nan]])
-    noun = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 1.0], [np.nan, np.nan]])
-    targets = np.array([[0, 0], [1, 1], [1, 1], [0, 0]])
-    got = accuracies({"verb": verb, "noun": noun}, targets, np.array([True, False, True, True]), labels, {})
-    # row 1: verb alone says a, but a with y is no action: jointly b y wins
-    assert got == pytest.approx(
-        {"action": 0.75, "action_settled": 2 / 3, "action_independent": 0.5, "verb": 0.5, "noun": 0.75}
-    )
-
-
-def test_temperature_softens_an_overconfident_head() -> None:
-    rng = np.random.default_rng(0)
-    truth: Any = rng.integers(0, 4, 4000)
-    logits = rng.standard_normal((4000, 4))
-    logits[np.arange(4000), truth] += 1.0
-    honest = fit_temperatures({"verb": logits}, truth[:, None])["verb"]
-    loud = fit_temperatures({"verb": 2 * logits}, truth[:, None])["verb"]
-    assert loud == pytest.approx(2 * honest, rel=0.06)

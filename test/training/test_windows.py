@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from karmma_ros.flow import FlowProducer  # noqa: E402
 from karmma_ros.recognizer import Recognizer  # noqa: E402
 from karmma_ros.tabletop.sequence import make_sequence  # noqa: E402
-from karmma_training.checkpoint import load_student  # noqa: E402
+from karmma_training.checkpoint import load_model  # noqa: E402
 from karmma_training.config import AugmentConfig, Config, DropoutConfig, SensorsConfig  # noqa: E402
 from karmma_training.data.prefetch import prefetch  # noqa: E402
 from karmma_training.data.windows import WindowSampler  # noqa: E402
@@ -40,10 +40,10 @@ def plain(config: Config) -> Config:
 def test_a_training_window_gives_the_logits_the_robot_computes_online(tiny_run: TinyRun) -> None:
     """Frames, flow and sound of a sequence go to the recogniser one by one; a training batch holds the same moments."""
     config = plain(tiny_run.config)
-    batch = WindowSampler(tiny_run.validation[:1], config, batch=6, seed=5).batch(0)
-    student, *_ = load_student(tiny_run.run)
+    batch = WindowSampler(tiny_run.validation[:1], config, batch=6, seed=9).batch(0)
+    student, *_ = load_model(tiny_run.run)
     with torch.no_grad():
-        wanted = student(TensorBatch.of(batch))
+        (wanted,) = student(TensorBatch.of(batch))
 
     data = config.data
     size = (data.render_width, data.render_height)
@@ -98,7 +98,8 @@ def test_no_sample_is_from_the_future_and_places_match_presence(tiny_run: TinyRu
 def test_times_are_uniform_over_the_labelled_time(tiny_run: TinyRun) -> None:
     sampler = WindowSampler(tiny_run.train, plain(tiny_run.config), batch=400, seed=3)
     rng = np.random.default_rng(0)
-    drawn = [sampler._draw_time(rng) for _ in range(4000)]
+    windows = [sampler._draw(rng) for _ in range(4000)]
+    drawn = [(w.number, w.t_ns) for w in windows]
     shares = np.array([t / 1e9 / tiny_run.train[k].labelled_s for k, t in drawn])
     assert np.abs(np.histogram(shares, 10, (0, 1))[0] / 4000 - 0.1).max() < 0.025
     counts = np.bincount([k for k, _ in drawn], minlength=len(tiny_run.train)) / 4000
@@ -123,6 +124,10 @@ def test_a_batch_depends_on_seed_and_step_alone(tiny_run: TinyRun) -> None:
     for step, batch in zip((3, 4), again, strict=True):
         for m, samples in sampler.batch(step).samples.items():
             np.testing.assert_array_equal(samples, batch.samples[m])
+    part = sampler.batch(3, range(1, 8, 2))  # a process's share of the batch
+    np.testing.assert_array_equal(part.origin, again[0].origin[1::2])
+    for m, present in part.present.items():
+        np.testing.assert_array_equal(present, again[0].present[m][1::2])
     other = WindowSampler(tiny_run.train, tiny_run.config, batch=8, seed=8).batch(3)
     assert not np.array_equal(other.origin, again[0].origin)
 

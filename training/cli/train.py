@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`karmma train`: train a student.
+"""`karmma train`: train a student and its teacher, or any of the systems that the paper compares.
 
 karmma train --preset demo --data tabletop --out runs/demo
+karmma train --preset demo --system baseline --out runs/baseline
 karmma train --preset tiny --out runs/tiny --set train.lr=0.001
 karmma train --out runs/demo --resume
 """
@@ -14,19 +15,37 @@ from pathlib import Path
 from rich.console import Console
 
 from karmma_ros.errors import UsageError
-from karmma_training.config import MODALITIES, Config, apply_overrides, load_config, preset
+from karmma_training.config import MODALITIES, Config
+from karmma_training.config_file import apply_overrides, load_config, save_config
 from karmma_training.data.source import open_recordings, open_source
 from karmma_training.data.store import default_store
+from karmma_training.presets import PRESETS, SYSTEM_NAMES, as_system, preset
+from karmma_training.processes import open_accelerator
 from karmma_training.train import Trainer
 
 __all__ = ["HELP", "add_arguments", "run", "train"]
 
-HELP = "Train a KARMMA student on rendered scenes or on your own recordings."
+HELP = "Train a KARMMA student, its teacher or a baseline on rendered scenes or on your own recordings."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `karmma train`."""
-    parser.add_argument("--preset", choices=["tiny", "demo"], help="default: demo")
+    parser.add_argument("--preset", choices=PRESETS, help="default: demo")
+    parser.add_argument(
+        "--system",
+        choices=SYSTEM_NAMES,
+        help="default: student (KARMMA_S). teacher; baseline: cross-entropy alone; baseline-dropout: the student "
+        "without distillation; extractors, student-extractors: stage 0 alone, of the teacher's or the student's size",
+    )
+    parser.add_argument("--teacher", metavar="RUN", help="a student's teacher; default: one is trained first, in --out")
+    parser.add_argument("--extractors", metavar="RUN", help="take the extractors of this run instead of training them")
+    parser.add_argument("--no-distillation", action="store_true", help="cross-entropy without a teacher")
+    parser.add_argument("--no-modality-dropout", action="store_true", help="whole modalities are never hidden")
+    parser.add_argument(
+        "--no-missing-tokens", action="store_true", help="absent tokens are masked instead of learned vectors"
+    )
+    parser.add_argument("--no-token-runs", action="store_true", help="runs of tokens are never hidden (ours)")
+    parser.add_argument("--no-alone-loss", action="store_true", help="no loss of every modality alone (ours)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration instead of a preset")
     parser.add_argument("--data", metavar="NAME|CSV", help="tabletop (rendered; default) or a manifest CSV")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder")
@@ -64,21 +83,34 @@ def train(
     workers: int | None = None,
     console: Console,
 ) -> Trainer:
-    """Prepare the data and train.
+    """Prepare the data and train; a student with a teacher of its own after that teacher.
 
     :raises UsageError: unusable settings or data; nothing is written then.
     """
-    if not resume and (out / "last.pt").exists():
+    started = any((out / name).exists() for name in ("last.pt", "stage0.pt", "teacher"))
+    if not resume and started:
         raise UsageError(f"{out} holds a run already: continue it with --resume or choose another --out")
+    accelerator = open_accelerator(config.train)
     source = open_source(config)
     root = store or default_store()
-    recordings = {
-        split: open_recordings(source, split, root, workers=workers, console=console) for split in ("train", "val")
-    }
-    trainer = Trainer(config, source.labels(), recordings["train"], recordings["val"], out, console)
-    if resume:
+    if not accelerator.is_main_process:
+        console = Console(quiet=True)
+    with accelerator.main_process_first():
+        recordings, validation = (
+            open_recordings(source, split, root, workers=workers, console=console) for split in ("train", "val")
+        )
+    jobs = [(config, out)]
+    if config.distillation.teacher == "own":
+        jobs.insert(0, (as_system(config, "teacher"), out / "teacher"))
+    if accelerator.is_main_process:
+        out.mkdir(parents=True, exist_ok=True)
+        save_config(config, out / "config.yaml")  # a run interrupted in its teacher can be resumed
+    for part, folder in jobs:
+        trainer = Trainer(
+            part, source.labels(), recordings, validation, folder, console, store=root, accelerator=accelerator
+        )
         trainer.resume()
-    trainer.fit()
+        trainer.fit()
     return trainer
 
 
@@ -86,17 +118,20 @@ def _config(args: argparse.Namespace) -> Config:
     if args.resume:
         given = [
             k
-            for k in ("preset", "config", "data", "modalities", "batch", "minutes_of_data", "seed")
+            for k in ("preset", "config", "system", "teacher", "extractors", "data", "modalities", "batch")
             if getattr(args, k)
         ]
-        if given or args.set or args.epochs:
+        if given or args.set or args.epochs or args.minutes_of_data or args.seed is not None:
             raise UsageError("--resume continues a run as it was started: leave out the other settings")
-        if not (args.out / "last.pt").exists():
+        if not (args.out / "config.yaml").exists():
             raise UsageError(f"{args.out} holds no run to resume")
         return load_config(args.out / "config.yaml")
     if args.config and args.preset:
         raise UsageError("give --preset or --config, not both")
-    config = load_config(args.config) if args.config else preset(args.preset or "demo")
+    if args.config and args.system:
+        raise UsageError("give --system with a preset; a --config says what its run is")
+    config = load_config(args.config) if args.config else preset(args.preset or "demo", args.system or "student")
+    _switch(config, args)
     if args.data:
         config.data.source = args.data
     if args.modalities:
@@ -116,3 +151,23 @@ def _config(args: argparse.Namespace) -> Config:
     config = apply_overrides(config, args.set)
     config.check()
     return config
+
+
+def _switch(config: Config, args: argparse.Namespace) -> None:
+    """The enhancements, each on its own."""
+    if args.teacher:
+        if config.system != "student" or args.no_distillation:
+            raise UsageError("--teacher is for a student with distillation")
+        config.distillation.teacher = args.teacher
+    if args.extractors:
+        config.pretrain.extractors = args.extractors
+    if args.no_distillation:
+        config.distillation.teacher = ""
+    if args.no_modality_dropout:
+        config.dropout.modality_p = 0.0
+    if args.no_missing_tokens:
+        config.fusion.missing = "masked"
+    if args.no_token_runs:
+        config.dropout.runs_p = 0.0
+    if args.no_alone_loss:
+        config.train.alone_weight = 0.0

@@ -14,7 +14,9 @@ from karmma_ros.window import SlotSpec, to_ns
 from karmma_training.config import Config
 from karmma_training.data.store import Recording
 
-__all__ = ["audio_stamps", "slot_specs"]
+__all__ = ["AUDIO_PHASES", "audio_stamps", "phases_ns", "slot_specs"]
+
+AUDIO_PHASES = 8  # phases of the audio grid that training draws from: few enough to cache the tokens of each
 
 
 def slot_specs(config: Config) -> dict[str, SlotSpec]:
@@ -52,3 +54,8 @@ def audio_stamps(
     if horizon:
         low = max(low, high - horizon + 1)
     return np.arange(low, high + 1, dtype=np.int64) * step + phase_ns
+
+
+def phases_ns(spec: SlotSpec) -> npt.NDArray[np.int64]:
+    """The phases of the audio grid that training draws from.  -> (AUDIO_PHASES,)"""
+    return np.arange(AUDIO_PHASES, dtype=np.int64) * (spec.spacing_ns // AUDIO_PHASES)

@@ -14,6 +14,7 @@ import csv
 import hashlib
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ _JOIN_NS = 20_000_000  # chunks of sound this close to their expected time follo
 
 @dataclass(frozen=True)
 class _Row:
+    line: int  # of the CSV
     clip_id: str
     split: str
     files: tuple[str, str, str]  # video, flow, audio as written, "" where absent
@@ -89,7 +91,9 @@ class ManifestSource:
         key = self._form.key(source="manifest", files=facts, intervals=intervals)
         digest = hashlib.sha256(str(self._folder.resolve()).encode()).hexdigest()[:8]
         name = f"{self.name}/{split}/{rows[0].clip_id}"
-        return RecordingJob(f"manifest-{digest}/{key}", _decode, (*paths, self._form, name, intervals))
+        where = ", ".join(str(r.line) for r in rows[:3]) + (", ..." if len(rows) > 3 else "")
+        where = f"row{'s' if len(rows) > 1 else ''} {where}"
+        return RecordingJob(f"manifest-{digest}/{key}", _decode, (*paths, self._form, name, where, intervals))
 
 
 def _read(path: Path) -> tuple[list[str], list[_Row]]:
@@ -150,7 +154,7 @@ def _row(folder: Path, number: int, line: dict[str, Any], heads: list[str], faul
         return None
     files = (cells["video"], cells["flow"], cells["audio"])
     names = tuple(cells[head] for head in heads)
-    return _Row(cells["clip_id"], SPLITS[cells["split"]], files, times["start_s"], times["stop_s"], names)
+    return _Row(number, cells["clip_id"], SPLITS[cells["split"]], files, times["start_s"], times["stop_s"], names)
 
 
 def _labels(heads: list[str], rows: list[_Row]) -> tuple[Labels, list[str]]:
@@ -177,29 +181,57 @@ def _decode(
     audio: Path | None,
     form: StoreFormat,
     name: str,
+    where: str,
     intervals: list[list[float | str]],
 ) -> None:
-    """Decode one recording into the store; runs in a worker process."""
+    """Decode one recording into the store; runs in a worker process.
+
+    :param where: the rows of the manifest that need it.
+    :raises MediaError: a file that cannot be read, with rows and column.
+    """
     cv2.setNumThreads(1)
-    sound, start_ns = _sound(audio, form.rate) if audio else (None, 0)
+    sound, start_ns = None, 0
+    if audio:
+        with _blame(f"{where}, audio"):
+            sound, start_ns = _sound(audio, form.rate)
     write_recording(
         folder,
         form,
-        frames=_frames(video) if video else None,
-        flows=_flows(flow) if flow else None if video else (),
+        frames=_frames(video, f"{where}, video") if video else None,
+        flows=_flows(flow, f"{where}, flow") if flow else None if video else (),
         sound=None if sound is None else [sound],
         sound_start_ns=start_ns,
         meta={"name": name, "intervals": intervals},
     )
 
 
-def _frames(path: Path) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-    with read_video(path) as reader:
+@contextmanager
+def _blame(where: str) -> Iterator[None]:
+    """Say which rows and column a fault belongs to."""
+    try:
+        yield
+    except MediaError as error:
+        raise MediaError(f"{where}: {error}") from error
+
+
+def _frames(path: Path, where: str) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+    with _blame(where), read_video(path) as reader:
         for frame in reader:
             yield frame.stamp_ns, frame.rgb
 
 
-def _flows(path: Path) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+def _flows(path: Path, where: str) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    with _blame(where):
+        stamps, fields = _flow_file(path)
+    for stamp_ns, values in zip(stamps, fields, strict=True):
+        yield int(stamp_ns), values.astype(np.float32)
+
+
+def _flow_file(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+    """(n,) stamps and (n, h, w, 2) flow.
+
+    :raises MediaError: not such a file.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             stamps, fields = file["stamps_ns"], file["flow"]
@@ -207,15 +239,17 @@ def _flows(path: Path) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         raise MediaError(f"{path}: not a flow file with stamps_ns and flow ({error})") from error
     if fields.ndim != 4 or fields.shape[3] != 2 or stamps.shape != fields.shape[:1]:
         raise MediaError(f"{path}: flow is {fields.shape} and stamps_ns {stamps.shape}, expected (n, h, w, 2) and (n,)")
-    for stamp_ns, values in zip(stamps, fields, strict=True):
-        yield int(stamp_ns), values.astype(np.float32)
+    return stamps, fields
 
 
-def _sound(path: Path, rate: int) -> tuple[npt.NDArray[np.float32] | None, int]:
-    """The file's sound, mono at `rate`, gaps filled with silence, and the stamp of its first sample."""
+def _sound(path: Path, rate: int) -> tuple[npt.NDArray[np.float32], int]:
+    """The file's sound, mono at `rate`, gaps filled with silence, and the stamp of its first sample.
+
+    :raises MediaError: unreadable, or without sound.
+    """
     reader = read_audio(path)
     if reader is None:
-        return None, 0
+        raise MediaError(f"{path} has no sound: leave the cell empty where there is none")
     with reader:
         parts: list[npt.NDArray[np.float32]] = []
         start_ns = held = 0
@@ -232,6 +266,6 @@ def _sound(path: Path, rate: int) -> tuple[npt.NDArray[np.float32] | None, int]:
             parts.append(samples)
             held += len(samples)
     if not parts:
-        return None, 0
+        raise MediaError(f"{path}: its sound is empty: leave the cell empty where there is none")
     resampler = Resampler(reader.rate, rate)
     return np.concatenate([resampler.process(np.concatenate(parts)), resampler.flush()]), start_ns

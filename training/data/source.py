@@ -13,13 +13,15 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from karmma_ros.errors import UsageError
+from karmma_ros.errors import KarmmaError, UsageError
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
 from karmma_training.data.store import Recording, StoreFormat
 from karmma_training.progress import progress_bar
 
 __all__ = ["RecordingJob", "Source", "open_recordings", "open_source"]
+
+SHOWN = 20  # faults listed before "and n more"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def open_recordings(
 ) -> list[Recording]:
     """The recordings of a split, memory-mapped; those the store lacks are made first, in worker processes.
 
-    :raises UsageError: the split is empty.
+    :raises UsageError: the split is empty, or some recordings cannot be read: all of them are named.
     """
     jobs = source.jobs(split, minutes)
     for note in source.notes if split == "train" else ():
@@ -98,8 +100,15 @@ def _make(jobs: list[RecordingJob], store: Path, workers: int, title: str, conso
         task = bar.add_task(f"preparing {title}", total=len(jobs), note="")
         pool = ProcessPoolExecutor(workers, mp_context=context)
         try:
+            faults = []
             for future in as_completed([pool.submit(job.make, store / job.path, *job.arguments) for job in jobs]):
-                future.result()
+                try:
+                    future.result()
+                except KarmmaError as error:
+                    faults.append(str(error))
                 bar.advance(task)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+    if faults:
+        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise UsageError(f"{title}: {'; '.join(sorted(faults)[:SHOWN])}{more}")

@@ -181,6 +181,7 @@ class Recording:
     """
 
     def __init__(self, folder: Path, labels: Labels) -> None:
+        self.folder = folder
         try:
             meta = json.loads((folder / "meta.json").read_text())
         except (OSError, ValueError) as error:
@@ -243,3 +244,12 @@ class Recording:
         """The n PCM samples that end at `end_ns`; the caller keeps within the recording.  -> (n,)"""
         last = round((end_ns - self.sound_start_ns) * self.rate / 1e9)
         return np.asarray(self.arrays["audio"][last - n : last])
+
+    def samples(self, modality: str, which: npt.NDArray[np.int64], context: int = 0) -> npt.NDArray[Any]:
+        """Samples in the shape of the extractor's graph input, copied.
+
+        :param which: (n,) indexes; of sound the stamps at which chunks of `context` PCM samples end.
+        """
+        if modality == "audio":
+            return np.stack([self.sound(int(stamp), context) for stamp in which])
+        return np.array(self.arrays[modality][which][:, None], np.uint8 if modality == "video" else np.float32)

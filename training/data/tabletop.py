@@ -45,10 +45,10 @@ class TabletopSource:
             source="tabletop", code=code, size=[d.render_width, d.render_height], fps=d.fps, recording_s=d.recording_s
         )
         count = max(1, math.ceil(minutes * 60 / d.recording_s - 1e-9))
-        takes = max(1, d.takes) if split == "train" else 1
+        takes, first = (max(1, d.takes), d.first_scene) if split == "train" else (1, 0)
         return [
             RecordingJob(f"{key}/{split}-{scene:05d}-{take}", _render, (split, scene, take, d, self._form))
-            for scene, take in (divmod(i, takes) for i in range(count))
+            for scene, take in ((first + i // takes, i % takes) for i in range(count))
         ]
 
 

@@ -4,11 +4,13 @@
 t is uniform over the labelled time of continuous recordings (idle included), or the stamp of a frame near it; the label
 is the truth at t. The samples that fill the slots are chosen by `karmma_ros.window.assign_slots`, the same function as
 online, after the sensors of the window have been drawn: frame rate and phase, jitter of the stamps, lost frames, phase
-of the audio grid. Batch number `step` of a seed is always the same batch, which is what makes resuming exact.
+of the audio grid. Row `row` of batch `step` of a seed is always the same window, which is what makes resuming exact and
+lets processes share a batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +20,27 @@ import numpy.typing as npt
 from karmma_ros.window import SlotSpec, assign_slots, to_ns
 from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
-from karmma_training.data.grid import audio_stamps, slot_specs
+from karmma_training.data.features import FeatureCache
+from karmma_training.data.grid import audio_stamps, phases_ns, slot_specs
 from karmma_training.data.store import Recording
 from karmma_training.dropout import ModalityDropout, SlotSubset, TokenRunDropout
 
-__all__ = ["WindowBatch", "WindowSampler"]
+__all__ = ["Window", "WindowBatch", "WindowSampler"]
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Window:
+    """One drawn window.
+
+    number: of the recording; t_ns: the time asked about; slots: {m: (S,)} what fills each slot, the index of the
+    sample (of sound: the stamp of the chunk), -1 where it stays empty.
+    """
+
+    number: int
+    t_ns: int
+    slots: dict[str, Ints]
 
 
 @dataclass(frozen=True)
@@ -30,6 +48,7 @@ class WindowBatch:
     """B windows; only the samples that are present, in one flat array per modality.
 
     samples: video (n, 1, h, w, 3) uint8, flow (n, 1, h, w, 2) float32, audio (n, context) float32
+    features: (n, N, D) float16, the tokens that frozen extractors made of the same samples
     places: (n,) row * slots + slot of each sample
     present: (B, slots) which slots hold a sample
     targets: (B, heads) class indexes
@@ -37,20 +56,36 @@ class WindowBatch:
     """
 
     samples: dict[str, npt.NDArray[Any]]
-    places: dict[str, npt.NDArray[np.int64]]
+    features: dict[str, npt.NDArray[np.float16]]
+    places: dict[str, Ints]
     present: dict[str, npt.NDArray[np.bool_]]
-    targets: npt.NDArray[np.int64]
-    origin: npt.NDArray[np.int64]
+    targets: Ints
+    origin: Ints
 
 
 class WindowSampler:
-    """Draws batches of windows from recordings."""
+    """Draws batches of windows from recordings.
 
-    def __init__(self, recordings: list[Recording], config: Config, *, batch: int, seed: int) -> None:
+    :param samples: whether batches carry samples, which are augmented.
+    :param features: tokens of frozen extractors that batches carry too, of the samples as they are. Whatever a batch
+        carries, what its windows lack is the same.
+    """
+
+    def __init__(
+        self,
+        recordings: list[Recording],
+        config: Config,
+        *,
+        batch: int,
+        seed: int,
+        samples: bool = True,
+        features: FeatureCache | None = None,
+    ) -> None:
         self._recordings = recordings
         self._config = config
         self._batch = batch
         self._seed = seed
+        self._samples, self._features = samples, features
         self._specs = slot_specs(config)
         self._share = np.cumsum([r.labelled_s for r in recordings])
         self._modality_dropout = ModalityDropout(config.dropout.modality_p)
@@ -58,57 +93,68 @@ class WindowSampler:
         d = config.dropout
         self._subset = SlotSubset(d.full_share, d.encode_min, d.encode_max)
 
-    def batch(self, step: int) -> WindowBatch:
-        """Batch number `step`; depends on nothing but the seed and the step."""
-        rng = np.random.default_rng([self._seed, step])
-        count, modalities = self._batch, list(self._specs)
-        drawn = [self._draw_time(rng) for _ in range(count)]
-        recorded = np.array([[m in self._recordings[k].arrays for m in modalities] for k, _ in drawn])
-        kept = self._modality_dropout.draw(recorded, rng)
-        samples: dict[str, list[npt.NDArray[Any]]] = {m: [] for m in modalities}
-        places: dict[str, list[int]] = {m: [] for m in modalities}
-        present = {m: np.zeros((count, s.slots), bool) for m, s in self._specs.items()}
-        targets = np.zeros((count, self._recordings[0].targets.shape[1]), np.int64)
-        origin = np.zeros((count, 2), np.int64)
-        for row, (number, t_ns) in enumerate(drawn):
-            recording = self._recordings[number]
-            t_ns, chosen = self._draw_samples(recording, t_ns, kept[row], rng)
-            targets[row] = recording.targets[recording.interval_at(np.array([t_ns / 1e9]))[0]]
-            origin[row] = number, t_ns
-            look = draw_look(self._config.augment, rng)
-            for m, stamps in chosen.items():
-                slots = np.flatnonzero(stamps >= 0)
-                present[m][row, slots] = True
-                places[m].extend((row * len(stamps) + slots).tolist())
-                for value in stamps[slots]:
-                    if m == "audio":
-                        sound = recording.sound(int(value), self._config.audio.context)
-                        samples[m].append(look.sound(sound, rng))
-                    elif m == "flow":
-                        samples[m].append(look.flow(recording.arrays[m][value])[None])
-                    else:
-                        samples[m].append(look.video(recording.arrays[m][value])[None])
+    def batch(self, step: int, rows: Iterable[int] | None = None) -> WindowBatch:
+        """Batch number `step`, or some of its rows; depends on nothing but the seed and the numbers."""
+        windows: list[Window] = []
+        samples: dict[str, list[npt.NDArray[Any]]] = {m: [] for m in self._specs}
+        features: dict[str, list[npt.NDArray[np.float16]]] = {m: [] for m in self._specs}
+        for row in range(self._batch) if rows is None else rows:
+            rng = np.random.default_rng([self._seed, step, row])
+            window = self._draw(rng)
+            windows.append(window)
+            for m, slots in window.slots.items():
+                if self._features is not None and (slots >= 0).any():
+                    features[m].append(self._features.tokens(window.number, m, slots[slots >= 0]))
+            if self._samples:
+                self._augmented(window, rng, samples)
+        present = {m: np.stack([w.slots[m] >= 0 for w in windows]) for m in self._specs}
+        places = {m: np.flatnonzero(here).astype(np.int64) for m, here in present.items()}
         return WindowBatch(
             {m: np.stack(v) for m, v in samples.items() if v},
-            {m: np.asarray(v, np.int64) for m, v in places.items() if v},
+            {m: np.concatenate(v) for m, v in features.items() if v},
+            {m: where for m, where in places.items() if len(where)},
             present,
-            targets,
-            origin,
+            np.stack([self._target(w) for w in windows]),
+            np.asarray([(w.number, w.t_ns) for w in windows], np.int64),
         )
 
-    def _draw_time(self, rng: np.random.Generator) -> tuple[int, int]:
-        """Number of a recording and t, uniform over all labelled time."""
+    def _target(self, window: Window) -> Ints:
+        recording = self._recordings[window.number]
+        target: Ints = recording.targets[recording.interval_at(np.array([window.t_ns / 1e9]))[0]]
+        return target
+
+    def _augmented(self, window: Window, rng: np.random.Generator, samples: dict[str, list[npt.NDArray[Any]]]) -> None:
+        """Append the window's samples, all seen with one look."""
+        recording = self._recordings[window.number]
+        look = draw_look(self._config.augment, rng)
+        for m, slots in window.slots.items():
+            for value in slots[slots >= 0]:
+                if m == "audio":
+                    samples[m].append(look.sound(recording.sound(int(value), self._config.audio.context), rng))
+                elif m == "flow":
+                    samples[m].append(look.flow(recording.arrays[m][value])[None])
+                else:
+                    samples[m].append(look.video(recording.arrays[m][value])[None])
+
+    def _draw(self, rng: np.random.Generator) -> Window:
+        """A window with at least one token: t uniform over all labelled time."""
         at = rng.random() * self._share[-1]
-        k = min(int(np.searchsorted(self._share, at, side="right")), len(self._recordings) - 1)
-        return k, to_ns(self._recordings[k].time_at(rng.random()))
+        number = min(int(np.searchsorted(self._share, at, side="right")), len(self._recordings) - 1)
+        recording = self._recordings[number]
+        recorded = np.array([[m in recording.arrays for m in self._specs]])
+        kept = self._modality_dropout.draw(recorded, rng)[0]
+        while True:
+            t_ns, slots = self._draw_samples(recording, to_ns(recording.time_at(rng.random())), kept, rng)
+            if any((v >= 0).any() for v in slots.values()):
+                return Window(number, t_ns, slots)
+            kept |= True  # nothing left: a window without token teaches nothing
 
     def _draw_samples(
         self, recording: Recording, t_ns: int, kept: npt.NDArray[np.bool_], rng: np.random.Generator
-    ) -> tuple[int, dict[str, npt.NDArray[np.int64]]]:
+    ) -> tuple[int, dict[str, Ints]]:
         """Draw the sensors and fill the slots.
 
-        :return: t (moved to a frame's stamp where the draw says so), and per modality (slots,) sample index
-            (audio: stamp) or -1.
+        :return: t (moved to a frame's stamp where the draw says so), and what fills the slots.
         """
         keep = dict(zip(self._specs, kept, strict=True))
         frames = self._camera(recording, t_ns, rng)
@@ -117,10 +163,10 @@ class WindowSampler:
             stamp = int(recording.stamps["video"][frames[-1]])
             if recording.interval_at(np.array([stamp / 1e9]))[0] >= 0:
                 t_ns = stamp
-        chosen: dict[str, npt.NDArray[np.int64]] = {}
+        chosen: dict[str, Ints] = {}
         for m, spec in self._specs.items():
             if m == "audio":
-                phase = int(rng.integers(spec.spacing_ns)) if s.audio_phase else 0
+                phase = int(rng.choice(phases_ns(spec))) if s.audio_phase else 0
                 until = t_ns - int(1e9 * s.audio_lag_s * rng.random())
                 stamps = audio_stamps(
                     recording, spec, self._config.audio.context, phase_ns=phase, until_ns=until, horizon=spec.slots + 2
@@ -134,14 +180,11 @@ class WindowSampler:
                 stamps = self._jitter(stamps, t_ns, rng)
             where = assign_slots(stamps, t_ns, spec)
             slots = np.where(where >= 0, index[where] if len(index) else -1, -1)
-            chosen[m] = np.where(keep[m] & self._runs.draw(spec.slots, rng), slots, -1)
-        if not any((v >= 0).any() for v in chosen.values()):  # nothing left: a window without token teaches nothing
-            return self._draw_samples(recording, to_ns(recording.time_at(rng.random())), kept | True, rng)
-        for m, slots in chosen.items():
+            slots = np.where(keep[m] & self._runs.draw(spec.slots, rng), slots, -1)
             chosen[m] = np.where(self._subset.draw(slots >= 0, rng), slots, -1)
         return t_ns, chosen
 
-    def _camera(self, recording: Recording, t_ns: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    def _camera(self, recording: Recording, t_ns: int, rng: np.random.Generator) -> Ints:
         """Indexes of the frames that the window's camera delivered up to t."""
         if "video" not in recording.stamps:
             return np.zeros(0, np.int64)
@@ -155,8 +198,8 @@ class WindowSampler:
         return frames
 
     def _flow(
-        self, recording: Recording, frames: npt.NDArray[np.int64], t_ns: int, spec: SlotSpec, rng: np.random.Generator
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        self, recording: Recording, frames: Ints, t_ns: int, spec: SlotSpec, rng: np.random.Generator
+    ) -> tuple[Ints, Ints]:
         """Indexes and stamps of the flow fields: those of the delivered frames, or, one time in five, all."""
         if "flow" not in recording.stamps:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -167,7 +210,7 @@ class WindowSampler:
             index = index[np.isin(stamps[low:high], recording.stamps["video"][frames])]
         return index, stamps[index]
 
-    def _jitter(self, stamps: npt.NDArray[np.int64], t_ns: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    def _jitter(self, stamps: Ints, t_ns: int, rng: np.random.Generator) -> Ints:
         """The stamps with errors, in order and not beyond t (the newest frame may be the one that says t)."""
         sigma = self._config.sensors.jitter_s
         noise = np.clip(rng.normal(0, sigma, len(stamps)), -2 * sigma, 2 * sigma) * 1e9

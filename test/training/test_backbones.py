@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pre-trained backbones by name: what is loaded is told, inputs are adapted, the result exports. No hub is reached."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch")
+for library in ("timm", "torchvision"):
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"named backbones need {library}", allow_module_level=True)
+
+from karmma_ros.errors import UsageError  # noqa: E402
+from karmma_training.backbones import NamedBackbone, load_backbone_weights  # noqa: E402
+from karmma_training.config import Config  # noqa: E402
+from karmma_training.data.labels import Labels  # noqa: E402
+from karmma_training.export import MAX_ERROR, export_bundle, sample_inputs  # noqa: E402
+from karmma_training.extractors import build_extractor  # noqa: E402
+from karmma_training.model import build_model  # noqa: E402
+from karmma_training.presets import preset  # noqa: E402
+from karmma_training.torchvision_import import import_torchvision  # noqa: E402
+
+import_torchvision()
+import timm  # noqa: E402
+
+NAME = "timm:test_resnet"
+
+
+def with_backbones(name: str = NAME) -> Config:
+    config = preset("tiny", "baseline-dropout")
+    for m in config.modalities:
+        config.slots(m).backbone = name
+    return config
+
+
+@pytest.mark.parametrize("name", [NAME, "torchvision:resnet18", "torchvision:swin_t", "timm:test_mambaout"])
+@pytest.mark.parametrize("modality", ["video", "flow", "audio"])
+def test_any_modality_goes_through_a_named_backbone(modality: str, name: str) -> None:
+    config = with_backbones(name)
+    extractor = build_extractor(modality, config)
+    c = config.slots(modality)
+    samples = torch.from_numpy(sample_inputs(config, modality, 3, np.random.default_rng(0)))
+    tokens = extractor(samples)
+    assert tokens.shape == (3, c.tokens, c.dim)
+    tokens.square().sum().backward()
+    first = next(m for m in extractor.backbone.modules() if isinstance(m, torch.nn.Conv2d))
+    assert first.weight.grad.abs().sum() > 0
+
+
+def test_a_checkpoint_is_loaded_and_what_does_not_fit_is_told(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    source = timm.create_model("test_resnet", num_classes=7).state_dict()
+    lost = next(k for k in source if k.startswith("layer1") and k.endswith("weight"))
+    del source[lost]
+    wrong = next(k for k in source if k.startswith("layer2") and k.endswith("weight"))
+    source[wrong] = torch.zeros(2, 2)
+    path = tmp_path / "weights.pth"
+    torch.save({"state_dict": {f"module.{k}": v for k, v in source.items()}}, path)
+    backbone = NamedBackbone(NAME, 3, 36, 48, str(path))
+    loaded = load_backbone_weights(NamedBackbone(NAME, 3, 36, 48, "").network, path)
+    assert any(lost in name for name in loaded.missing)
+    assert {k.removeprefix("module.") for k in loaded.left_over} == {"fc.weight", "fc.bias"}
+    assert any(wrong in name for name in loaded.reshaped)
+    assert loaded.loaded == len(source) - 3
+    assert lost in backbone.report
+    assert "2 left over" in backbone.report
+    own = backbone.state_dict()
+    right = next(k for k in source if k.startswith("layer3") and k.endswith("weight"))
+    assert torch.equal(next(v for k, v in own.items() if k.endswith(right)), source[right])
+
+
+def test_weights_of_three_channels_serve_flow_and_sound(tmp_path: Path) -> None:
+    """A grey picture, split over fewer channels, gives what it gave: the sum of the first weights is kept."""
+    torch.manual_seed(1)
+    path = tmp_path / "weights.pth"
+    torch.save(timm.create_model("test_resnet").state_dict(), path)
+    rgb, two = (NamedBackbone(NAME, n, 36, 48, str(path)).eval() for n in (3, 2))
+    grey = torch.rand(1, 1, 36, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(rgb(grey.expand(1, 3, 36, 48)), two(grey.expand(1, 2, 36, 48)), atol=1e-4, rtol=1e-3)
+
+
+def test_a_local_transformers_model(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="named backbones of Hugging Face need transformers")
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    transformers.ResNetForImageClassification(config).save_pretrained(tmp_path / "net")
+    backbone = NamedBackbone(f"transformers:{tmp_path / 'net'}", 3, 36, 48, "hub").eval()
+    assert "0 missing" in backbone.report
+    assert "classifier" in backbone.report, "its classifier is left over"
+    with torch.no_grad():
+        assert backbone(torch.zeros(2, 3, 36, 48)).shape[:2] == (2, 16)
+        flow = NamedBackbone(f"transformers:{tmp_path / 'net'}", 2, 30, 40, "hub")
+        assert flow(torch.zeros(2, 2, 30, 40)).shape[:2] == (2, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("resnet18", "", "expected one of timm:NAME"),
+        ("timm:resnet1800", "", "timm has no model resnet1800; close: "),
+        ("torchvision:gone", "", "torchvision has no image model gone"),
+        ("timm:test_vit", "", "backbone timm:test_vit, input 48x36: Input height"),
+        (NAME, "/nowhere/w.pth", "cannot read weights"),
+        ("transformers:/nowhere", "", "backbone transformers:/nowhere"),
+    ],
+)
+def test_mistakes_are_one_line(name: str, weights: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        NamedBackbone(name, 3, 36, 48, weights)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_student_with_named_backbones_exports(tmp_path: Path) -> None:
+    config = with_backbones()
+    labels = Labels.from_names({"action": ["a", "b"]}, [("a",), ("b",)])
+    torch.manual_seed(0)
+    model = build_model(config, labels.sizes())
+    assert export_bundle(tmp_path, "named", model, config, labels, {"action": 1.0}) <= MAX_ERROR

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Power cuts and several processes, with real processes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch")
+
+from karmma_training.checkpoint import load_tensors  # noqa: E402
+from karmma_training.config_file import save_config  # noqa: E402
+from karmma_training.presets import as_system  # noqa: E402
+
+if TYPE_CHECKING:
+    from fixtures.training import TinyRun
+
+TIMEOUT_S = 120
+KARMMA = [sys.executable, "-m", "karmma_ros.cli.main"]
+
+
+def write_config(tiny_run: TinyRun, path: Path, system: str) -> list[str]:
+    """A short run of some system; returns the options that every call of it needs."""
+    config = as_system(tiny_run.config, system)
+    config.data.minutes = config.data.validation_minutes = 0.3
+    config.train.epochs = 2
+    config.train.batch = 16
+    config.train.validate_every = 2
+    config.train.windows_per_second = 10
+    config.train.checkpoint_s = 0.0  # after every step
+    config.train.precision = "fp32"
+    config.pretrain.video = config.pretrain.flow = config.pretrain.audio = 0.5
+    config.pretrain.batch = 32
+    save_config(config, path)
+    return ["--store", str(tiny_run.store)]
+
+
+# karmma, but it dies by kill -9 inside the optimiser step of the given number, counted from its start
+DYING = """
+import os, signal, sys
+import torch
+left = [int(sys.argv.pop(1))]
+step = torch.optim.AdamW.step
+def counted(self, *args, **kwargs):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *args, **kwargs)
+torch.optim.AdamW.step = counted
+from karmma_ros.cli.main import main
+sys.exit(main())
+"""
+
+
+def die_in_step(count: int, command: list[str]) -> None:
+    """Run `karmma ...` until it dies in its optimiser step number `count`."""
+    dying = [sys.executable, "-c", DYING, str(count), *command]
+    ended = subprocess.run(dying, timeout=TIMEOUT_S, stderr=subprocess.DEVNULL, check=False)
+    assert ended.returncode == -signal.SIGKILL
+
+
+def test_a_run_killed_at_any_time_ends_with_the_weights_of_one_that_was_not(tiny_run: TinyRun, tmp_path: Path) -> None:
+    options = write_config(tiny_run, tmp_path / "run.yaml", "student")
+    start = ["train", "--config", str(tmp_path / "run.yaml"), *options, "--out"]
+    resume = ["train", "--resume", *options, "--out"]
+    whole_run = [*KARMMA, *start, str(tmp_path / "whole")]
+    subprocess.run(whole_run, check=True, timeout=TIMEOUT_S, stderr=subprocess.DEVNULL)
+
+    cut = tmp_path / "cut"
+    die_in_step(5, [*start, str(cut)])  # in the teacher's stage 0
+    assert (cut / "teacher" / "stage0.pt").exists()
+    die_in_step(25, [*resume, str(cut)])  # in its stage 1
+    taught = load_tensors(cut / "teacher" / "last.pt")["step"]
+    assert 0 < taught < load_tensors(tmp_path / "whole" / "teacher" / "last.pt")["step"]
+    die_in_step(60, [*resume, str(cut)])  # in the student's stage 2
+    assert 0 < load_tensors(cut / "last.pt")["step"] < load_tensors(tmp_path / "whole" / "last.pt")["step"]
+    subprocess.run([*KARMMA, *resume, str(cut)], check=True, timeout=TIMEOUT_S, stderr=subprocess.DEVNULL)
+    for part in ("teacher/last.pt", "last.pt"):
+        whole, again = load_tensors(tmp_path / "whole" / part), load_tensors(cut / part)
+        assert whole["step"] == again["step"]
+        for group in ("weights", "average"):
+            for name, value in whole[group].items():
+                assert torch.equal(value, again[group][name]), f"{part} {group} {name}"
+    with (cut / "metrics.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    assert not (cut / "stage0.pt").exists()
+
+
+def test_two_processes_train_like_one(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """A teacher's fusion has no batch norm: the halves of a batch add up to the gradient of the whole."""
+    options = write_config(tiny_run, tmp_path / "run.yaml", "teacher")
+    options += ["--extractors", str(tiny_run.run / "teacher"), "--set", "fusion.dropout=0"]
+    options += ["--set", "train.alone_weight=0", "--set", "train.checkpoint_s=100"]
+    command = ["train", "--config", str(tmp_path / "run.yaml"), *options, "--out"]
+    subprocess.run([*KARMMA, *command, str(tmp_path / "one")], check=True, timeout=TIMEOUT_S, stderr=subprocess.DEVNULL)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [*torchrun, "-m", "karmma_ros.cli.main", *command, str(tmp_path / "two")],
+        check=True,
+        timeout=TIMEOUT_S,
+        env=environment,
+        stderr=subprocess.DEVNULL,
+    )
+    one, two = (load_tensors(tmp_path / name / "last.pt") for name in ("one", "two"))
+    assert one["step"] == two["step"] > 5
+    for name, value in one["weights"].items():
+        other = two["weights"][name]
+        if name.endswith("qkv.bias"):  # no key bias changes a softmax over keys: its gradient is rounding alone
+            value, other = (torch.cat([t.chunk(3)[0], t.chunk(3)[2]]) for t in (value, other))
+        torch.testing.assert_close(value, other, atol=5e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+    log = (tmp_path / "two" / "log.txt").read_text()
+    assert log.count("epoch   1 ") == 1, "one process writes"

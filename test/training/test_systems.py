@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which system is trained how: every enhancement is one switch, and a comparison differs in nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs torch")
+
+import argparse
+
+from karmma_ros.errors import UsageError
+from karmma_training.ablation import CONTRASTS, RUNS, comparison, run_config, run_folder
+from karmma_training.cli import train as cli
+from karmma_training.config import Config
+from karmma_training.presets import preset
+
+
+def config_of(*arguments: str) -> Config:
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    return cli._config(parser.parse_args(["--out", "/nowhere", "--preset", "tiny", *arguments]))
+
+
+def differences(a: Config, b: Config) -> dict[str, Any]:
+    """{"section.key": b's value} where two configurations differ."""
+    left, right = dataclasses.asdict(a), dataclasses.asdict(b)
+    out: dict[str, Any] = {}
+    for section, value in left.items():
+        if isinstance(value, dict):
+            out |= {f"{section}.{k}": right[section][k] for k, v in value.items() if v != right[section][k]}
+        elif value != right[section]:
+            out[section] = right[section]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("switch", "changes"),
+    [
+        ("--no-distillation", {"distillation.teacher": ""}),
+        ("--no-modality-dropout", {"dropout.modality_p": 0.0}),
+        ("--no-missing-tokens", {"fusion.missing": "masked"}),
+        ("--no-token-runs", {"dropout.runs_p": 0.0}),
+        ("--no-alone-loss", {"train.alone_weight": 0.0}),
+    ],
+)
+def test_every_enhancement_is_switched_off_alone(switch: str, changes: dict[str, Any]) -> None:
+    assert differences(config_of(), config_of(switch)) == changes
+
+
+def test_the_baselines_are_the_student_with_enhancements_off() -> None:
+    student = config_of()
+    assert student.distillation.teacher == "own"
+    assert differences(student, config_of("--system", "baseline-dropout")) == {"distillation.teacher": ""}
+    off = ["--no-distillation", "--no-modality-dropout", "--no-missing-tokens", "--no-token-runs", "--no-alone-loss"]
+    assert differences(config_of("--system", "baseline"), config_of(*off)) == {}
+
+
+def test_a_teacher_is_larger_and_sees_the_same_slots() -> None:
+    student, teacher = config_of(), config_of("--system", "teacher")
+    assert teacher.system == "teacher"
+    for m in student.modalities:
+        ours, theirs = student.slots(m), teacher.slots(m)
+        assert theirs.dim > 2 * ours.dim
+        assert (ours.slots, ours.spacing_s, ours.delay_s) == (theirs.slots, theirs.spacing_s, theirs.delay_s)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--system", "baseline", "--teacher", "runs/t"], None),
+        (["--system", "teacher", "--teacher", "runs/t"], "--teacher is for a student"),
+        (["--teacher", "runs/t", "--no-distillation"], "--teacher is for a student"),
+        (["--set", "distillation.alpha=1.5"], "distillation.alpha must be in"),
+        (["--set", "train.device=gpu"], "train.device must be auto or cpu"),
+    ],
+)
+def test_contradictions_are_refused(arguments: list[str], message: str | None) -> None:
+    if message is None:  # a baseline with a teacher is a student without the other enhancements
+        assert config_of(*arguments).distillation.teacher == "runs/t"
+        return
+    with pytest.raises(UsageError, match=message):
+        config_of(*arguments)
+
+
+def test_every_run_of_a_comparison_finds_what_it_needs() -> None:
+    names = [run.name for run in RUNS]
+    assert len(set(names)) == len(names)
+    for number, run in enumerate(RUNS):
+        assert {run.extractors, run.teacher} - {""} <= set(names[:number]), f"{run.name} comes after what it needs"
+    assert {name for _, more, less in CONTRASTS for name in (more, less)} <= set(names)
+
+
+def test_seeds_train_on_scenes_of_their_own_and_the_larger_set_shares_none(tmp_path: Path) -> None:
+    student = comparison("demo")
+    by_name = {run.name: run for run in RUNS}
+
+    def scenes(config: Config) -> set[int]:
+        d = config.data
+        count = -(-round(d.minutes * 60 / d.recording_s) // d.takes)
+        return set(range(d.first_scene, d.first_scene + count))
+
+    sets = [scenes(run_config(student, by_name["student"], seed, tmp_path)) for seed in range(3)]
+    larger = scenes(run_config(student, by_name["extractors-larger"], 0, tmp_path))
+    assert not sets[0] & sets[1]
+    assert not sets[1] & sets[2]
+    assert not larger & (sets[0] | sets[1] | sets[2])
+    assert len(larger) > 5 * len(sets[0])
+
+
+def test_systems_of_a_comparison_differ_in_their_ingredient_alone(tmp_path: Path) -> None:
+    student = comparison("demo")
+    configs = {run.name: run_config(student, run, 1, tmp_path) for run in RUNS}
+    teacher = str(run_folder(tmp_path, next(r for r in RUNS if r.name == "teacher"), 1))
+    assert differences(configs["baseline-dropout"], configs["student"]) == {"distillation.teacher": teacher}
+    assert differences(configs["baseline-dropout"], configs["baseline"]) == {
+        "fusion.missing": "masked",
+        "dropout.modality_p": 0.0,
+    }
+    assert differences(configs["baseline-dropout"], configs["baseline-masked"]) == {"fusion.missing": "masked"}
+    assert set(differences(configs["student"], configs["student-same"])) == {"distillation.teacher"}
+    assert set(differences(configs["student"], configs["student-larger"])) == {"pretrain.extractors"}
+
+
+def test_presets_are_valid() -> None:
+    for system in ("student", "teacher", "baseline", "baseline-dropout", "extractors", "student-extractors"):
+        for name in ("tiny", "demo"):
+            preset(name, system).check()

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which runs a comparison is made of: the paper's systems, ours on top, and controls that give the claim a meaning.
+
+Every system gets the same data, epochs and settings; what differs is in its row here. Students of one seed start from
+the same extractors, trained alone on the student's data (stage 0), unless the row says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from karmma_training.config import MODALITIES, Config
+from karmma_training.config_file import apply_overrides
+from karmma_training.presets import as_system, preset
+
+__all__ = ["CONTRASTS", "LARGER_FACTOR", "RUNS", "Run", "comparison", "run_config", "run_folder"]
+
+LARGER_SCENE = 10_000  # first scene of the larger set
+LARGER_FACTOR = 6  # times the student's minutes
+PAPER_ONLY = ("dropout.runs_p=0", "train.alone_weight=0")  # none of ours
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row.
+
+    system: as on the command line; extractors, teacher: the runs it needs; overrides: settings; larger: trained on the
+    larger set, which shares no scene with the student's, once for all seeds; group: which table it is in.
+    """
+
+    name: str
+    title: str
+    system: str
+    group: str
+    extractors: str = ""
+    teacher: str = ""
+    overrides: tuple[str, ...] = ()
+    larger: bool = False
+
+
+RUNS = (
+    Run("extractors-larger", "extractors of the teacher, larger set", "extractors", "stage 0", larger=True),
+    Run("extractors-own", "extractors of the student", "student-extractors", "stage 0"),
+    Run("teacher", "KARMMA_T", "teacher", "paper", "extractors-larger", overrides=PAPER_ONLY),
+    Run("student", "KARMMA_S", "student", "paper", "extractors-own", "teacher", PAPER_ONLY),
+    Run("baseline-dropout", "Baseline w/ delta", "baseline-dropout", "paper", "extractors-own", overrides=PAPER_ONLY),
+    Run("baseline", "Baseline", "baseline", "paper", "extractors-own"),
+    Run(
+        "student-runs",
+        "KARMMA_S, token runs",
+        "student",
+        "ours",
+        "extractors-own",
+        "teacher",
+        ("train.alone_weight=0",),
+    ),
+    Run("student-alone", "KARMMA_S, alone loss", "student", "ours", "extractors-own", "teacher", ("dropout.runs_p=0",)),
+    Run("student-both", "KARMMA_S, token runs and alone loss", "student", "ours", "extractors-own", "teacher"),
+    Run("baseline-both", "Baseline w/ delta, token runs and alone loss", "baseline-dropout", "ours", "extractors-own"),
+    Run("extractors-same", "extractors of the teacher, the student's data", "extractors", "stage 0"),
+    Run(
+        "teacher-same",
+        "KARMMA_T that saw only the student's data",
+        "teacher",
+        "control",
+        "extractors-same",
+        overrides=PAPER_ONLY,
+    ),
+    Run(
+        "student-same",
+        "KARMMA_S of the teacher that saw only the student's data",
+        "student",
+        "control",
+        "extractors-own",
+        "teacher-same",
+        PAPER_ONLY,
+    ),
+    Run(
+        "student-extractors-larger",
+        "extractors of the student's size, larger set",
+        "student-extractors",
+        "stage 0",
+        larger=True,
+    ),
+    Run(
+        "baseline-dropout-larger",
+        "Baseline w/ delta from extractors of the larger set",
+        "baseline-dropout",
+        "control",
+        "student-extractors-larger",
+        overrides=PAPER_ONLY,
+    ),
+    Run(
+        "student-larger",
+        "KARMMA_S from extractors of the larger set",
+        "student",
+        "control",
+        "student-extractors-larger",
+        "teacher",
+        PAPER_ONLY,
+    ),
+    Run(
+        "student-undropped",
+        "KARMMA_S without modality dropout",
+        "student",
+        "control",
+        "extractors-own",
+        "teacher",
+        (*PAPER_ONLY, "dropout.modality_p=0"),
+    ),
+    Run(
+        "baseline-masked",
+        "Baseline w/ delta, absent tokens masked instead of learned",
+        "baseline-dropout",
+        "control",
+        "extractors-own",
+        overrides=(*PAPER_ONLY, "fusion.missing=masked"),
+    ),
+    Run(
+        "baseline-votes",
+        "Baseline w/ delta, absent modalities vote",
+        "baseline-dropout",
+        "control",
+        "extractors-own",
+        overrides=(*PAPER_ONLY, "fusion.absent_votes=true"),
+    ),
+    Run(
+        "baseline-zeroed",
+        "Baseline, absent tokens zeroed, absent modalities vote",
+        "baseline",
+        "control",
+        "extractors-own",
+        overrides=("fusion.missing=zeroed", "fusion.absent_votes=true"),
+    ),
+)
+
+
+# question, run, and the run without the ingredient asked about
+CONTRASTS = (
+    ("distillation", "student", "baseline-dropout"),
+    ("modality dropout and missing tokens", "baseline-dropout", "baseline"),
+    ("all three", "student", "baseline"),
+    ("a teacher that saw more data", "student", "student-same"),
+    ("distillation from a teacher that saw the same data", "student-same", "baseline-dropout"),
+    ("the larger set, without a teacher", "baseline-dropout-larger", "baseline-dropout"),
+    ("distillation, both from extractors of the larger set", "student-larger", "baseline-dropout-larger"),
+    ("modality dropout, with a teacher", "student", "student-undropped"),
+    ("learned tokens instead of masking", "baseline-dropout", "baseline-masked"),
+    ("absent modalities vote", "baseline-votes", "baseline-dropout"),
+    ("zeroing and voting instead of masking, in the Baseline", "baseline-zeroed", "baseline"),
+    ("token runs (ours)", "student-runs", "student"),
+    ("alone loss (ours)", "student-alone", "student"),
+    ("both of ours, with a teacher", "student-both", "student"),
+    ("both of ours, without a teacher", "baseline-both", "baseline-dropout"),
+    ("distillation, both with ours", "student-both", "baseline-both"),
+)
+
+
+def run_folder(root: Path, run: Run, seed: int) -> Path:
+    """Where a run's folder is."""
+    return root / run.name / ("larger" if run.larger else f"seed{seed}")
+
+
+def comparison(name: str) -> Config:
+    """The student's configuration in a comparison: less data than the teacher's extractors have seen, more epochs."""
+    config = preset(name)
+    config.data.minutes /= LARGER_FACTOR
+    config.train.epochs *= 3
+    for m in MODALITIES:
+        setattr(config.pretrain, m, 4 * getattr(config.pretrain, m))
+    return config
+
+
+def run_config(student: Config, run: Run, seed: int, root: Path) -> Config:
+    """The configuration of a run.
+
+    :param student: see `comparison`; its data are those of seed 0, other seeds train on other scenes.
+    """
+    by_name = {r.name: r for r in RUNS}
+    config = as_system(student, run.system)
+    config.seed = 0 if run.larger else seed
+    if config.data.source == "tabletop":
+        d = config.data
+        if run.larger:
+            d.first_scene, d.minutes = LARGER_SCENE, LARGER_FACTOR * d.minutes
+            config.pretrain = preset(student.preset).pretrain
+        else:
+            d.first_scene = seed * math.ceil(d.minutes * 60 / d.recording_s / d.takes)
+    if run.extractors:
+        config.pretrain.extractors = str(run_folder(root, by_name[run.extractors], seed))
+    if run.teacher:
+        config.distillation.teacher = str(run_folder(root, by_name[run.teacher], seed))
+    else:
+        config.distillation.teacher = ""
+    return apply_overrides(config, list(run.overrides))

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backbones by name, with their weights: `timm:NAME`, `torchvision:NAME`, `transformers:ID-OR-FOLDER`.
+
+Each becomes a module (n, inputs, h, w) -> (n, c, h', w'). A first convolution made for three channels is adapted to
+two (flow) or one (spectrogram). What was loaded, what was missing and what was left over is told, never guessed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from karmma_ros.errors import UsageError
+
+__all__ = ["FAMILIES", "Loaded", "NamedBackbone", "load_backbone_weights"]
+
+FAMILIES = ("timm", "torchvision", "transformers")
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of RGB in [0, 1]
+
+SHOWN = 4  # names of tensors listed before "and n more"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of a checkpoint: names of tensors."""
+
+    loaded: int
+    missing: tuple[str, ...]  # the network has them, the checkpoint not: they keep their random values
+    left_over: tuple[str, ...]  # the checkpoint has them, the network not
+    reshaped: tuple[str, ...]  # of another shape: not loaded
+
+    def __str__(self) -> str:
+        parts = [f"{self.loaded} tensors loaded"]
+        for what, names in (
+            ("missing", self.missing),
+            ("left over", self.left_over),
+            ("of another shape", self.reshaped),
+        ):
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            parts.append(f"{len(names)} {what}" + (f" ({', '.join(names[:SHOWN])}{more})" if names else ""))
+        return ", ".join(parts)
+
+
+class NamedBackbone(nn.Module):
+    """A library's network without its classifier.
+
+    :param name: FAMILY:NAME.
+    :param inputs: channels of the input.
+    :param weights: empty (random), `hub` (the library's own, downloaded or cached), or a file of tensors.
+    :raises UsageError: unknown name, missing library, or weights that cannot be had.
+    """
+
+    def __init__(self, name: str, inputs: int, height: int, width: int, weights: str) -> None:
+        super().__init__()
+        family, _, model = name.partition(":")
+        makers: dict[str, Callable[[str, bool], tuple[nn.Module, str]]] = {
+            "timm": _timm,
+            "torchvision": _torchvision,
+            "transformers": _transformers,
+        }
+        if family not in makers or not model:
+            raise UsageError(f"backbone {name!r}: expected one of {', '.join(f'{f}:NAME' for f in FAMILIES)}")
+        try:
+            self.network, self.report = makers[family](model, weights == "hub")
+            if weights and weights != "hub":
+                self.report = f"{weights}: {load_backbone_weights(self.network, Path(weights))}"
+            if inputs != 3:
+                _adapt_first_convolution(self.network, inputs)
+            with torch.no_grad():
+                shape = self.eval()(torch.zeros(1, inputs, height, width)).shape
+        except ImportError as error:
+            raise UsageError(f"backbone {name}: {error}; pip install karmma_ros[backbones]") from error
+        except UsageError:
+            raise
+        except Exception as error:  # each library has its own kinds, and its own for hubs out of reach
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            hint = "; download the weights and name the file" if weights == "hub" else ""
+            raise UsageError(f"backbone {name}, input {width}x{height}: {reason}{hint}") from error
+        self.channels, self.height, self.width = int(shape[1]), int(shape[2]), int(shape[3])
+        mean, std = _statistics(self.network)
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1) * 255, persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+        self.train()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, h, w) -> (n, c, h', w'); of a transformer's sequence, h' is its length and w' 1"""
+        y: Tensor = self.network(x)
+        if y.ndim == 3:
+            y = y.transpose(1, 2).unsqueeze(-1)
+        return y
+
+
+class _Last(nn.Module):
+    """The last of a list of feature maps."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.network(x)[-1]
+        return y
+
+
+class _Hidden(nn.Module):
+    """The last hidden state of a transformers model."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.network(pixel_values=x).last_hidden_state
+        return y
+
+
+def _timm(name: str, pretrained: bool) -> tuple[nn.Module, str]:
+    from karmma_training.torchvision_import import import_torchvision
+
+    import_torchvision()  # timm imports it
+    import timm
+
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=4)
+        raise UsageError(f"timm has no model {name}" + (f"; close: {', '.join(close)}" if close else ""))
+    network = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=(-1,))
+    made = _Last(network)
+    config = getattr(network, "pretrained_cfg", None) or getattr(network, "default_cfg", {})
+    made.statistics = (config.get("mean", IMAGENET[0]), config.get("std", IMAGENET[1]))  # type: ignore[assignment]
+    return made, f"all tensors by timm ({config.get('license') or 'licence not stated'})" if pretrained else "random"
+
+
+def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, str]:
+    from karmma_training.torchvision_import import import_torchvision
+
+    models = import_torchvision().models
+    if name not in models.list_models(module=models):
+        raise UsageError(f"torchvision has no image model {name}")
+    network = models.get_model(name, weights="DEFAULT" if pretrained else None)
+    if hasattr(network, "layer4"):  # ResNets: everything before pooling and classifier
+        made = nn.Sequential(*list(network.children())[:-2])
+    elif isinstance(getattr(network, "features", None), nn.Module):
+        made = nn.Sequential(network.features)
+        if name.startswith("swin"):  # channels last inside
+            made.append(network.norm).append(network.permute)
+    else:
+        raise UsageError(f"torchvision:{name} has no feature map that can be taken; timm has most networks")
+    return made, "all tensors by torchvision" if pretrained else "random"
+
+
+def _transformers(name: str, pretrained: bool) -> tuple[nn.Module, str]:
+    from karmma_training.torchvision_import import import_torchvision
+
+    with suppress(ImportError):
+        import_torchvision()  # transformers imports it where it is installed
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    if not pretrained:
+        return _Hidden(transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(name))), "random"
+    network, info = transformers.AutoModel.from_pretrained(name, output_loading_info=True)
+    loaded = Loaded(
+        len(network.state_dict()) - len(info["missing_keys"]) - len(info["mismatched_keys"]),
+        tuple(sorted(info["missing_keys"])),
+        tuple(sorted(info["unexpected_keys"])),
+        tuple(sorted(str(key[0]) for key in info["mismatched_keys"])),
+    )
+    return _Hidden(network), f"{name}: {loaded}"
+
+
+def load_backbone_weights(network: nn.Module, path: Path) -> Loaded:
+    """Load a file of tensors into a network, whatever prefix either gives its names.
+
+    :param path: .safetensors, or what torch.save wrote: tensors by name, or a dictionary that holds them under
+        state_dict, model or weights.
+    :raises UsageError: unreadable, or not one tensor fits.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            tensors: Any = load_file(str(path))
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds
+        raise UsageError(f"cannot read weights {path}: {str(error).strip().splitlines()[0]}") from error
+    for name in ("state_dict", "model", "weights"):
+        if isinstance(tensors, Mapping) and isinstance(tensors.get(name), Mapping):
+            tensors = tensors[name]
+    given = {k: v for k, v in tensors.items() if isinstance(v, Tensor)} if isinstance(tensors, Mapping) else {}
+    own = network.state_dict()
+    names = _aligned(given, own)
+    fits = {ours: given[theirs] for ours, theirs in names.items() if given[theirs].shape == own[ours].shape}
+    if not fits:
+        raise UsageError(f"{path}: none of its {len(given)} tensors belongs to this network")
+    network.load_state_dict(fits, strict=False)
+    used = set(names.values())
+    return Loaded(
+        len(fits),
+        tuple(k for k in own if k not in names),
+        tuple(k for k in given if k not in used),
+        tuple(k for k in names if k not in fits),
+    )
+
+
+def _aligned(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, str]:
+    """Our name -> the checkpoint's: equal after their commonest prefixes are taken off (`module.`, `network.` ...)."""
+    best: dict[str, str] = {}
+    for ours in _prefixes(own):
+        for theirs in _prefixes(given):
+            found = {
+                name: theirs + name.removeprefix(ours)
+                for name in own
+                if name.startswith(ours) and theirs + name.removeprefix(ours) in given
+            }
+            if len(found) > len(best):
+                best = found
+    return best
+
+
+def _prefixes(names: Mapping[str, Tensor]) -> list[str]:
+    """The empty prefix, and those that some names share, up to three parts long."""
+    found = {""}
+    for name in names:
+        parts = name.split(".")
+        found |= {".".join(parts[:i]) + "." for i in range(1, min(4, len(parts)))}
+    return sorted(found, key=len)
+
+
+def _adapt_first_convolution(network: nn.Module, inputs: int) -> None:
+    """Let the first convolution take `inputs` channels: each gets the mean of its weights, the sum kept."""
+    for module in network.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.Conv2d):
+                new = nn.Conv2d(
+                    inputs,
+                    child.out_channels,
+                    child.kernel_size,  # type: ignore[arg-type]
+                    child.stride,  # type: ignore[arg-type]
+                    child.padding,  # type: ignore[arg-type]
+                    bias=child.bias is not None,
+                )
+                with torch.no_grad():
+                    new.weight.copy_(child.weight.sum(1, keepdim=True).expand_as(new.weight) / inputs)
+                    if child.bias is not None and new.bias is not None:
+                        new.bias.copy_(child.bias)
+                setattr(module, name, new)
+                for owner in network.modules():  # transformers check the count themselves
+                    if hasattr(owner, "num_channels"):
+                        owner.num_channels = inputs
+                return
+    raise UsageError("this backbone does not begin with a convolution, so it takes RGB images only")
+
+
+def _statistics(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean, std = getattr(network, "statistics", IMAGENET)
+    return tuple(mean), tuple(std)

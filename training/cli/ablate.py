@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`karmma ablate`: train teacher, student, baselines and controls over several seeds, and write the comparison.
+
+karmma ablate --preset demo --seeds 3 --out runs/ablation --report docs/results.md
+karmma ablate --preset demo --seeds 3 --out runs/ablation --only teacher,student,baseline
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from karmma_ros.errors import UsageError
+from karmma_ros.files import write_json
+from karmma_training.ablation import RUNS, Run, comparison, run_config, run_folder
+from karmma_training.checkpoint import load_model
+from karmma_training.cli.train import train
+from karmma_training.config import Config
+from karmma_training.config_file import apply_overrides
+from karmma_training.data.source import open_recordings, open_source
+from karmma_training.data.store import default_store
+from karmma_training.plots import plot_evaluation
+from karmma_training.predictor import ModelPredictor
+from karmma_training.presets import PRESETS
+from karmma_training.report import evaluate, machine
+from karmma_training.results import write_results
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "Compare teacher, student, baselines and controls over several seeds, as the paper does."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `karmma ablate`."""
+    parser.add_argument("--preset", choices=PRESETS, default="demo", help="default: demo")
+    parser.add_argument("--data", metavar="NAME|CSV", default="tabletop", help="tabletop (default) or a manifest CSV")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default 3")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder of run folders; goes on there")
+    parser.add_argument("--only", metavar="LIST", help=f"some of {', '.join(r.name for r in RUNS)}, and what they need")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the comparison there; default: into --out")
+    parser.add_argument(
+        "--test-minutes", type=float, default=20.0, metavar="M", help="rendered to test on (default 20)"
+    )
+    parser.add_argument("--store", type=Path, metavar="DIR", help="sample store; default in the user's cache folder")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that prepare data; default one per core")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, for all runs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    console = Console(stderr=True)
+    if args.seeds < 1 or args.test_minutes <= 0:
+        raise UsageError("--seeds and --test-minutes must be positive")
+    student = comparison(args.preset)
+    student.data.source = args.data
+    student = apply_overrides(student, args.set)
+    student.check()
+    chosen = _chosen(args.only)
+    store = args.store or default_store()
+    for seed in range(args.seeds):
+        for one in chosen:
+            folder = run_folder(args.out, one, seed)
+            if (folder / "done.json").exists():
+                continue
+            console.rule(f"{one.title}, seed {seed}")
+            started = time.monotonic()
+            config = run_config(student, one, seed, args.out)
+            train(config, folder, resume=True, store=store, workers=args.workers, console=console)
+            minutes = (time.monotonic() - started) / 60
+            if config.system != "extractors":
+                _test(folder, config, args.test_minutes, store, console)
+            write_json(folder / "done.json", {"minutes": round(minutes, 1), "machine": machine()})
+    report = args.report or args.out / "results.md"
+    command = f"karmma ablate --preset {args.preset} --data {args.data} --seeds {args.seeds}"
+    command += "".join(f" --set {item}" for item in args.set)
+    write_results(report, args.out, args.seeds, student, command)
+    console.print(f"written: {report}", highlight=False)
+    return 0
+
+
+def _test(folder: Path, config: Config, minutes: float, store: Path, console: Console) -> None:
+    """Read the test split, once, with the weights that were best in validation."""
+    model, _, labels, about = load_model(folder)
+    config.data.recording_s = 30.0
+    source = open_source(config)
+    recordings = open_recordings(source, "test", store, minutes=minutes, console=console)
+    predictor = ModelPredictor(model, labels, config.audio.context, about["temperature"])
+    report = {
+        "target": folder.parent.name,
+        "data": source.name,
+        "split": "test",
+        **evaluate(predictor, recordings, every=7, seed=0, console=console),
+    }
+    write_json(folder / "evaluation.json", report)
+    plot_evaluation(report, folder / "evaluation.png")
+
+
+def _chosen(only: str | None) -> list[Run]:
+    """The runs asked for and those they need, in order."""
+    if only is None:
+        return list(RUNS)
+    by_name = {r.name: r for r in RUNS}
+    wanted = [name.strip() for name in only.split(",")]
+    unknown = [name for name in wanted if name not in by_name]
+    if unknown:
+        raise UsageError(f"--only: no run {unknown[0]!r}; choose from {', '.join(by_name)}")
+    while needs := [n for w in wanted for n in (by_name[w].extractors, by_name[w].teacher) if n and n not in wanted]:
+        wanted += needs
+    return [r for r in RUNS if r.name in wanted]

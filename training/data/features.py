@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokens of frozen extractors, kept on disk: what a teacher's extractors make of a recording never changes.
+
+Beside the sample store there is one folder per set of weights, `features-<digest>/<recording>/<modality>.npy`
+(n, N, D) float16, memory-mapped. The digest covers the weights, the code of the extractors and the slot layout; the
+recording's own folder name covers how its samples were prepared. Sound is encoded at every phase of the audio grid
+that training draws from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+
+from karmma_ros.errors import KarmmaError
+from karmma_ros.files import whole_folder
+from karmma_ros.window import SlotSpec
+from karmma_training.data.grid import audio_stamps, phases_ns
+from karmma_training.data.store import Recording
+from karmma_training.progress import progress_bar
+
+__all__ = ["Encode", "FeatureCache", "make_features"]
+
+Ints = npt.NDArray[np.int64]
+Encode = Callable[[str, npt.NDArray[Any]], npt.NDArray[np.float32]]  # (modality, graph input) -> tokens (n, N, D)
+
+BATCH = 256
+
+
+class FeatureCache:
+    """The cached tokens of some recordings.
+
+    :param root: the folder that `make_features` filled.
+    """
+
+    def __init__(self, root: Path, recordings: Sequence[Recording], specs: Mapping[str, SlotSpec], context: int):
+        self._arrays = [_open(_folder(root, r), r, specs) for r in recordings]
+        self._sound = [_sound_stamps(r, specs["audio"], context) if "audio" in specs else None for r in recordings]
+
+    def tokens(self, number: int, modality: str, which: Ints) -> npt.NDArray[np.float16]:
+        """Tokens of some samples of recording `number`.
+
+        :param which: (n,) index of each sample; of sound: the stamp of each chunk.
+        :return: (n, N, D)
+        """
+        index = which
+        if modality == "audio":
+            stamps = self._sound[number]
+            assert stamps is not None
+            index = np.searchsorted(stamps, which)
+            if not (stamps[np.minimum(index, len(stamps) - 1)] == which).all():
+                raise ValueError("a chunk of sound off the cached phases of the grid")
+        return np.asarray(self._arrays[number][modality][index])
+
+
+def make_features(
+    root: Path,
+    recordings: Sequence[Recording],
+    encode: Encode,
+    specs: Mapping[str, SlotSpec],
+    context: int,
+    console: Console,
+) -> None:
+    """Encode every recording that `root` lacks; an interrupted call goes on where it stopped."""
+    missing = [r for r in recordings if not _folder(root, r).is_dir()]
+    if not missing:
+        return
+    with progress_bar(console) as bar:
+        task = bar.add_task("encoding with the frozen extractors", total=len(missing), note="")
+        for recording in missing:
+            with whole_folder(_folder(root, recording)) as folder:
+                for m, spec in specs.items():
+                    if m not in recording.arrays:
+                        continue
+                    count = len(recording.stamps[m]) if m != "audio" else 0
+                    which = _sound_stamps(recording, spec, context) if m == "audio" else np.arange(count)
+                    parts = [
+                        encode(m, recording.samples(m, which[low : low + BATCH], context)).astype(np.float16)
+                        for low in range(0, len(which), BATCH)
+                    ]
+                    empty = np.zeros((0, spec.tokens, spec.dim), np.float16)
+                    np.save(folder / f"{m}.npy", np.concatenate([empty, *parts]))
+            bar.advance(task)
+
+
+def _folder(root: Path, recording: Recording) -> Path:
+    return root / recording.folder.parent.name / recording.folder.name
+
+
+def _open(folder: Path, recording: Recording, specs: Mapping[str, SlotSpec]) -> dict[str, npt.NDArray[np.float16]]:
+    try:
+        return {m: np.load(folder / f"{m}.npy", mmap_mode="r") for m in specs if m in recording.arrays}
+    except (OSError, ValueError) as error:
+        raise KarmmaError(f"feature cache damaged at {folder}: delete that folder ({error})") from error
+
+
+def _sound_stamps(recording: Recording, spec: SlotSpec, context: int) -> Ints:
+    """Stamps of all chunks of sound that training may draw, ascending.  -> (n,)"""
+    stamps = [audio_stamps(recording, spec, context, phase_ns=int(phase)) for phase in phases_ns(spec)]
+    return np.unique(np.concatenate(stamps))

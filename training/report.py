@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An evaluation as the paper does it: every modality subset, the dropout curve, calibration, confusion."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from karmma_training.data.labels import Labels
+from karmma_training.data.store import Recording
+from karmma_training.dropout_curve import dropout_curve
+from karmma_training.evaluate import Logits, demo_patterns, encode_recording, predict, subsets
+from karmma_training.metrics import accuracies, calibration, confusion, score
+from karmma_training.predictor import Predictor
+from karmma_training.progress import progress_bar
+
+__all__ = ["evaluate", "machine", "print_report"]
+
+
+def evaluate(
+    predictor: Predictor,
+    recordings: list[Recording],
+    *,
+    every: int,
+    seed: int,
+    console: Console,
+) -> dict[str, Any]:
+    """Measure a model; plain values, for JSON.
+
+    :param every: predict at every so many frames.
+    """
+    modalities = list(predictor.specs)
+    patterns = subsets(modalities)
+    failures = demo_patterns(seed) if len(modalities) == 3 else {}
+    results = {name: Logits() for name in (*patterns, *failures)}
+    with progress_bar(console) as bar:
+        task = bar.add_task("evaluating", total=len(recordings), note="")
+        for number, recording in enumerate(recordings):
+            encoded = encode_recording(predictor, recording, every=every)
+            for name, pattern in (patterns | failures).items():
+                results[name].add(predict(predictor, encoded, pattern(encoded, number)), encoded)
+            bar.advance(task)
+    labels = predictor.labels
+    scored = {name: score(*result.arrays(), labels, predictor.temperature) for name, result in results.items()}
+    full = scored["+".join(modalities)]
+    numbers, recorded = results["+".join(modalities)].recordings()
+    shares = np.bincount(full.truth[full.truth >= 0], minlength=len(labels.actions)) / max(1, (full.truth >= 0).sum())
+    return {
+        "minutes": round(sum(r.labelled_s for r in recordings) / 60, 3),
+        "recordings": len(recordings),
+        "windows": len(full.truth),
+        "temperature": dict(predictor.temperature),
+        "subsets": {name: accuracies(scored[name]) for name in patterns},
+        "patterns": {name: accuracies(scored[name]) for name in failures},
+        "dropout_curve": dropout_curve(
+            {name: scored[name].right for name in patterns}, recorded, numbers, modalities, seed
+        ),
+        "calibration": {name: calibration(scored[name]) for name in patterns},
+        "confusion": {head: matrix.tolist() for head, matrix in confusion(full).items()},
+        "majority_share": float(shares.max()),
+        "classes": {labels.action_name(i): round(float(s), 5) for i, s in enumerate(shares)},
+        "heads": {head: list(names) for head, names in labels.heads.items()},
+    }
+
+
+def machine() -> str:
+    """Processor, cores and Python version."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = names[0] if names else name
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def print_report(report: Mapping[str, Any], labels: Labels) -> None:
+    """The report as tables on stdout."""
+    both = list(dict.fromkeys(["action", *labels.heads]))
+    table = Table(title=f"{report['data']} {report['split']}, {report['minutes']:.1f} min: % right, top-1 / top-5")
+    table.add_column("sensors")
+    for column in [*both, "settled", "independent", "ECE"]:
+        table.add_column(column, justify="right")
+    for section in ("subsets", "patterns"):
+        for name, s in report[section].items():
+            cells = [f"{100 * s[c]:.1f} / {100 * s[f'{c}_top5']:.0f}" for c in both]
+            cells += [f"{100 * s[c]:.1f}" for c in ("action_settled", "action_independent", "ece")]
+            table.add_row(_initials(name) if section == "subsets" else name, *cells)
+        table.add_section()
+    console = Console()
+    console.print(table)
+    curve = report["dropout_curve"]
+    table = Table(title="action accuracy in % when every modality fails with probability p")
+    for column in ("p", "accuracy", "95 % band"):
+        table.add_column(column, justify="right")
+    for p, middle, low, high in zip(*(curve[c] for c in ("p", "mean", "low", "high")), strict=True):
+        table.add_row(f"{p:.1f}", f"{100 * middle:.1f}", f"{100 * low:.1f} to {100 * high:.1f}")
+    console.print(table)
+    console.print(
+        f"area under the curve: {100 * curve['area']:.1f} %; majority class: {100 * report['majority_share']:.1f} %",
+        highlight=False,
+    )
+
+
+def _initials(name: str) -> str:
+    """video+flow -> V+F"""
+    return "+".join(part[0].upper() for part in name.split("+"))

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The comparison as a document: the paper's two tables and its curve, what each ingredient is worth, what it costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from karmma_ros.files import whole_file
+from karmma_training.ablation import CONTRASTS, LARGER_FACTOR, RUNS, Run, run_folder
+from karmma_training.config import Config
+from karmma_training.cost import costs
+from karmma_training.plots import plot_comparison
+from karmma_training.presets import as_system
+
+__all__ = ["Measured", "write_results"]
+
+Reports = list[dict[str, Any]]  # one evaluation per seed
+
+
+class Measured:
+    """The evaluations of a comparison.
+
+    :param root: folder of run folders; seeds: how many there should be.
+    """
+
+    def __init__(self, root: Path, seeds: int) -> None:
+        self.reports: dict[str, Reports] = {}
+        self.minutes: dict[str, list[float]] = {}
+        self.machines: set[str] = set()
+        for run in RUNS:
+            folders = [run_folder(root, run, seed) for seed in range(1 if run.larger else seeds)]
+            finished = [folder for folder in folders if (folder / "done.json").exists()]
+            if not finished:
+                continue
+            done = [json.loads((folder / "done.json").read_text()) for folder in finished]
+            self.minutes[run.name] = [d["minutes"] for d in done]
+            self.machines |= {d["machine"] for d in done}
+            if run.group != "stage 0":
+                self.reports[run.name] = [json.loads((f / "evaluation.json").read_text()) for f in finished]
+
+    def areas(self, name: str) -> list[float]:
+        """Area under the dropout curve in %, per seed."""
+        return [100 * report["dropout_curve"]["area"] for report in self.reports[name]]
+
+
+def write_results(path: Path, root: Path, seeds: int, student: Config, command: str) -> None:
+    """Write the document and, beside it, the figure."""
+    measured = Measured(root, seeds)
+    paper = [r for r in RUNS if r.group == "paper" and r.name in measured.reports]
+    figure = path.with_name(f"{path.stem}-dropout.png")
+    if paper:
+        curves = {r.title: [report["dropout_curve"] for report in measured.reports[r.name]] for r in paper}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plot_comparison(curves, f"{student.data.source}, test split, {seeds} seeds", figure)
+    sections = [
+        _introduction(measured, seeds, student, command),
+        _paper_tables(measured, paper, figure.name),
+        _contrasts(measured),
+        _all_rows(measured),
+        _costs(measured, student),
+        _time(measured),
+    ]
+    with whole_file(path) as temporary:
+        temporary.write_text("\n\n".join(section for section in sections if section) + "\n")
+
+
+def _introduction(measured: Measured, seeds: int, student: Config, command: str) -> str:
+    any_report = next(iter(measured.reports.values()), [{}])[0]
+    d, t = student.data, student.train
+    rendered = d.source == "tabletop"
+    data = (
+        f"{d.minutes:g} minutes of rendered scenes to train on, other scenes for every seed; the larger set, "
+        f"{LARGER_FACTOR} times as long, shares no scene with any of them"
+        if rendered
+        else f"`{Path(d.source).name}`; there is no larger set: the teacher's extractors see the same data"
+    )
+    return f"""# Results
+
+Written by `{command}`, on {"; ".join(sorted(measured.machines)) or "no machine yet"}.
+
+Data: {data}. {t.epochs} epochs of {t.windows_per_second:g} windows a second (a teacher twice as many, on cached
+features). The epoch is the one with the best mean over the modality subsets on the validation split; the test split
+({any_report.get("minutes", 0):g} minutes, {any_report.get("windows", 0)} windows) was read once. All systems have the
+same data, epochs and settings; students of one seed start from the same extractors. {seeds} seeds: mean +- standard
+deviation. Action accuracy in %, top-1, verb and noun both right. Area: mean over the curve's ten probabilities.
+
+EPIC-KITCHENS-100 and Something-Something v2, on which the paper reports, were not run: what follows says nothing about
+accuracy on them."""
+
+
+def _paper_tables(measured: Measured, paper: Sequence[Run], figure: str) -> str:
+    if not paper:
+        return ""
+    first = measured.reports[paper[0].name][0]
+    titles = [run.title for run in paper]
+
+    def row(label: str, value: Callable[[Mapping[str, Any]], float]) -> list[str]:
+        return [label, *(_spread([100 * value(r) for r in measured.reports[run.name]]) for run in paper)]
+
+    subsets = [
+        row(_initials(name), lambda r, name=name: r["subsets"][name]["action"])  # type: ignore[misc]
+        for name in first["subsets"]
+    ]
+    counted = [
+        row(_initials(name), lambda r, name=name: r["subsets"][name]["action_independent"])  # type: ignore[misc]
+        for name in first["subsets"]
+    ]
+    levels = [
+        row(f"{100 * p:.0f} %", lambda r, i=i: r["dropout_curve"]["mean"][i])  # type: ignore[misc]
+        for i, p in enumerate(first["dropout_curve"]["p"])
+    ]
+    levels.append(row("**area**", lambda r: r["dropout_curve"]["area"]))
+    commonest = _spread([100 * r["majority_share"] for r in measured.reports[paper[0].name]][:1])
+    return f"""## The paper's tables
+
+Sensors that work, arg-max over the valid pairs of verb and noun (naming the commonest action: {commonest}):
+
+{_table(["modalities", *titles], subsets)}
+
+The same as the paper counts, verb and noun each by their own arg-max:
+
+{_table(["modalities", *titles], counted)}
+
+Every modality fails with a probability, at least one stays:
+
+{_table(["probability", *titles], levels)}
+
+![Accuracy against the probability that a modality fails]({figure})"""
+
+
+def _contrasts(measured: Measured) -> str:
+    rows = []
+    for question, more, less in CONTRASTS:
+        if more not in measured.reports or less not in measured.reports:
+            continue
+        pairs = list(zip(measured.areas(more), measured.areas(less), strict=False))
+        gaps = [a - b for a, b in pairs]
+        full = next(iter(measured.reports[more][0]["subsets"]))
+        at_full = [
+            100 * (a["subsets"][full]["action"] - b["subsets"][full]["action"])
+            for a, b in zip(measured.reports[more], measured.reports[less], strict=False)
+        ]
+        clear = "one seed" if len(gaps) < 2 else "yes" if abs(mean(gaps)) > stdev(gaps) else "no"
+        titles = {r.name: r.title for r in RUNS}
+        rows.append(
+            [
+                question,
+                f"{titles[more]} - {titles[less]}",
+                _spread(gaps, sign=True),
+                ", ".join(f"{g:+.1f}" for g in gaps),
+                _spread(at_full, sign=True),
+                clear,
+            ]
+        )
+    if not rows:
+        return ""
+    head = ["what it is worth", "compared", "area, points", "per seed", "all sensors, points", "beyond deviation"]
+    return f"""## What each ingredient is worth
+
+Differences between runs of the same seed, on the same training and test scenes.
+
+{_table(head, rows)}"""
+
+
+def _all_rows(measured: Measured) -> str:
+    rows = []
+    for run in RUNS:
+        reports = measured.reports.get(run.name)
+        if reports:
+            values = [[100 * r["subsets"][name]["action"] for r in reports] for name in reports[0]["subsets"]]
+            rows.append([run.title, _spread(measured.areas(run.name)), *(f"{mean(v):.1f}" for v in values)])
+    if not rows:
+        return ""
+    subsets = next(iter(measured.reports.values()))[0]["subsets"]
+    return f"""## All runs
+
+{_table(["system", "area", *(_initials(name) for name in subsets)], rows)}
+
+Baselines without learned tokens mask what is absent: it is not attended to, and a modality without any token casts no
+vote, unless the row says otherwise."""
+
+
+def _costs(measured: Measured, student: Config) -> str:
+    report = next(iter(measured.reports.values()), [{}])[0]
+    if not report:
+        return ""
+    heads = {head: len(names) for head, names in report["heads"].items()}
+    ours, theirs = costs(as_system(student, "baseline-dropout"), heads), costs(as_system(student, "teacher"), heads)
+    rows = [
+        [
+            _initials(name),
+            f"{theirs[name]['gflops']:.2f} / {ours[name]['gflops']:.2f}",
+            f"{theirs[name]['gflops'] / ours[name]['gflops']:.1f}",
+            f"{theirs[name]['megabytes']:.1f} / {ours[name]['megabytes']:.1f}",
+            f"{theirs[name]['megabytes'] / ours[name]['megabytes']:.1f}",
+            f"{theirs[name]['parameters'] / 1e3:.0f} k / {ours[name]['parameters'] / 1e3:.0f} k",
+        ]
+        for name in ours
+    ]
+    return f"""## Cost, teacher / student
+
+One window from its samples, every slot encoded, float32; GFLOPs are 2 x MAC of convolutions and matrix products, an
+absent modality contributes nothing; memory is weights and the most activations alive at once. On a robot the student
+encodes one sample per frame instead of the window.
+
+{_table(["modalities", "GFLOPs", "ratio", "MB", "ratio", "parameters"], rows)}"""
+
+
+def _time(measured: Measured) -> str:
+    titles = {r.name: r.title for r in RUNS}
+    rows = [[titles[name], ", ".join(f"{m:.1f}" for m in minutes)] for name, minutes in measured.minutes.items()]
+    return f"""## Minutes per run
+
+Training and the validation in it; the first run that needs some data also prepares it.
+
+{_table(["run", "minutes, per seed"], rows)}"""
+
+
+def _spread(values: Sequence[float], *, sign: bool = False) -> str:
+    plus = "+" if sign else ""
+    if len(values) < 2:
+        return f"{values[0]:{plus}.1f}"
+    return f"{mean(values):{plus}.1f} +- {stdev(values):.1f}"
+
+
+def _initials(name: str) -> str:
+    """video+flow -> V+F"""
+    return "+".join(part[0].upper() for part in name.split("+"))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
