@@ -256,7 +256,7 @@ def _adapt_first_convolution(network: nn.Module, inputs: int) -> None:
                 setattr(module, name, new)
                 for owner in network.modules():  # transformers check the count themselves
                     if hasattr(owner, "num_channels"):
-                        owner.num_channels = inputs
+                        vars(owner)["num_channels"] = inputs
                 return
     raise UsageError("this backbone does not begin with a convolution, so it takes RGB images only")
 
