@@ -82,10 +82,11 @@ def _introduction(measured: Measured, seeds: int, student: Config, command: str)
 
 Written by `{command}`, on {"; ".join(sorted(measured.machines)) or "no machine yet"}.
 
-Data: {data}. {t.epochs} epochs of {t.windows_per_second:g} windows a second of recording. The epoch is the one with the best mean over the modality subsets on the validation split; the test split
-({any_report.get("minutes", 0):g} minutes, {any_report.get("windows", 0)} windows) was read once. All systems have the
-same data, epochs and settings; students of one seed start from the same extractors. {seeds} seeds: mean +- standard
-deviation. Action accuracy in %, top-1, verb and noun both right. Area: mean over the curve's ten probabilities.
+Data: {data}. {t.epochs} epochs of {t.windows_per_second:g} windows a second of recording. The epoch is the one with
+the best mean over the modality subsets on the validation split; the test split ({any_report.get("minutes", 0):g}
+minutes, {any_report.get("windows", 0)} windows) was read once. All systems have the same data, epochs and settings;
+students of one seed start from the same extractors. {seeds} seeds: mean +- standard deviation. Action accuracy in %,
+top-1, verb and noun both right. Area: mean over the curve's ten probabilities.
 
 EPIC-KITCHENS-100 and Something-Something v2, on which the paper reports, were not run: what follows says nothing about
 accuracy on them."""
