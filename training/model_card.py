@@ -48,8 +48,7 @@ def model_card(
 
 A KARMMA student (`{config.preset}` preset, {size_mb:.1f} MB) that names actions from
 {", ".join(config.modalities)}, and from any part of them, over a window of {config.window_s:g} s.
-Trained with cross-entropy, modality dropout and learned missing-modality tokens; an independent
-implementation of arXiv 2504.08578. Licence: Apache-2.0.
+{_how(config)} An independent implementation of arXiv 2504.08578. Licence: Apache-2.0.
 
 ## What it is not
 {_TABLETOP_LIMITS if rendered else _OWN_LIMITS}
@@ -81,9 +80,27 @@ Not evaluated on the test split yet (`karmma evaluate`).
 """
 
 
+def _how(config: Config) -> str:
+    """One sentence on the training."""
+    parts = []
+    if config.distillation.teacher:
+        d = config.distillation
+        parts.append(f"distilled from a larger teacher (alpha {d.alpha:g}, temperature {d.temperature:g})")
+    if config.dropout.modality_p:
+        parts.append(f"modality dropout {config.dropout.modality_p:g}")
+    if config.fusion.missing == "learned":
+        parts.append("learned missing-modality tokens")
+    if config.dropout.runs_p:
+        parts.append("hidden runs of tokens")
+    if config.train.alone_weight:
+        parts.append("a loss of every modality alone")
+    return f"Trained with cross-entropy{''.join(f', {part}' for part in parts)}; seed {config.seed}."
+
+
 def accuracy_table(scores: dict[str, dict[str, float]]) -> str:
     """Markdown table of accuracies, one row per sensor pattern."""
-    columns = list(next(iter(scores.values())))
+    first = next(iter(scores.values()))
+    columns = [c for c in first if not c.endswith("_top5") or c == "action_top5"]
     head = f"| sensors | {' | '.join(c.replace('_', ' ') for c in columns)} |"
     rows = [f"| {name} | {' | '.join(f'{100 * s[c]:.1f}' for c in columns)} |" for name, s in scores.items()]
     return "\n".join([head, "|---" * (len(columns) + 1) + "|", *rows])
@@ -94,12 +111,27 @@ def update_evaluation(card: Path, evaluation: dict[str, Any]) -> None:
     if not card.is_file():
         return
     text = card.read_text()
+    curve = evaluation.get("dropout_curve")
     section = (
-        f"{_START}\nTop-1 in % on the {evaluation['split']} split, {evaluation['minutes']:.1f} minutes, "
+        f"{_START}\nIn % on the {evaluation['split']} split, {evaluation['minutes']:.1f} minutes, "
         f"{evaluation['windows']} windows (`{evaluation['command']}`; majority class "
         f"{100 * evaluation['majority_share']:.1f}):\n\n"
-        f"{accuracy_table({**evaluation['subsets'], **evaluation.get('patterns', {})})}\n{_END}"
+        f"{accuracy_table({**evaluation['subsets'], **evaluation.get('patterns', {})})}\n"
     )
+    if curve:
+        head = " | ".join(f"{100 * p:.0f} %" for p in curve["p"])
+        values = " | ".join(f"{100 * v:.1f}" for v in curve["mean"])
+        section += (
+            f"\nAction accuracy when every modality fails with a probability, at least one staying; area "
+            f"{100 * curve['area']:.1f}:\n\n| {head} |\n{'|---' * len(curve['p'])}|\n| {values} |\n"
+        )
+    for picture, text in (
+        ("evaluation.png", "Accuracy, dropout curve and calibration"),
+        ("evaluation-confusion.png", "Confusions"),
+    ):
+        if (card.parent / picture).is_file():
+            section += f"\n![{text}]({picture})\n"
+    section += _END
     pattern = re.compile(re.escape(_START) + ".*?" + re.escape(_END), re.DOTALL)
     if pattern.search(text):
         card.write_text(pattern.sub(lambda _: section, text))

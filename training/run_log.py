@@ -17,6 +17,26 @@ from karmma_ros.files import whole_file
 __all__ = ["RunLog"]
 
 
+ABOUT = """\
+# A run of `karmma train`
+
+{headline}
+
+| file | what it is |
+|---|---|
+| `config.yaml` | every setting, resolved |
+| `log.txt`, `metrics.csv`, `tensorboard/` | what happened, a line an epoch, curves (`tensorboard --logdir {folder}`) |
+| `best.pt`, `best.json` | averaged weights of the best epoch on the validation split; its figures, temperatures and classes |
+| `last.pt`, `last.json` | where the run stands; `stage0.pt` while stage 0 lasts |
+| `teacher/` | the teacher's own run, where it was trained with this one |
+| `evaluation.json` and pictures | what `karmma evaluate` measured |
+
+    karmma train --out {folder} --resume
+    karmma evaluate {folder}
+    karmma export {folder} --out models/NAME
+"""
+
+
 class RunLog:
     """The readable files of a run folder; they appear with the first line.
 
@@ -26,6 +46,11 @@ class RunLog:
     def __init__(self, folder: Path, console: Console, *, silent: bool = False) -> None:
         self.folder, self.console, self.silent = folder, console, silent
         self._board: SummaryWriter | None = None
+
+    def explain(self, headline: str) -> None:
+        """Write the README.md that says what is in the folder."""
+        if not self.silent:
+            (self.folder / "README.md").write_text(ABOUT.format(headline=headline, folder=self.folder))
 
     def line(self, text: str) -> None:
         """To the terminal and into log.txt."""

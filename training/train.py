@@ -106,6 +106,7 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.accelerator.is_main_process:
             save_config(self.config, self.folder / "config.yaml")
+        self.log.explain(self._headline())
         self.log.line(self._headline())
         try:
             self._stage0()
