@@ -26,7 +26,7 @@ ABOUT = """\
 |---|---|
 | `config.yaml` | every setting, resolved |
 | `log.txt`, `metrics.csv`, `tensorboard/` | what happened, a line an epoch, curves (`tensorboard --logdir {folder}`) |
-| `best.pt`, `best.json` | averaged weights of the best epoch on the validation split; its figures, temperatures and classes |
+| `best.pt`, `best.json` | averaged weights of the best epoch in validation; its figures, temperatures and classes |
 | `last.pt`, `last.json` | where the run stands; `stage0.pt` while stage 0 lasts |
 | `teacher/` | the teacher's own run, where it was trained with this one |
 | `evaluation.json` and pictures | what `karmma evaluate` measured |
