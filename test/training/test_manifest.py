@@ -103,6 +103,16 @@ def test_overlapping_intervals_become_recordings_of_their_own(folder: Path) -> N
     )
     first, second = recordings(config, folder)
     assert (len(first.starts), len(second.starts)) == (2, 1)
+    assert first.folder == second.folder, "decoded once"
+
+
+def test_a_corrected_label_does_not_decode_the_file_again(folder: Path) -> None:
+    (before,) = recordings(config_for(folder, "c1,train,a.avi,,,0,1,pour,mug"), folder)
+    stamp = (before.folder / "meta.json").stat().st_mtime_ns
+    (after,) = recordings(config_for(folder, "c1,train,a.avi,,,0.2,1,stir,mug"), folder)
+    assert after.folder == before.folder
+    assert (after.folder / "meta.json").stat().st_mtime_ns == stamp
+    assert after.starts[0] == 0.2
 
 
 def test_every_fault_is_told_with_row_and_column(folder: Path) -> None:

@@ -29,7 +29,7 @@ from karmma_ros.resample import Resampler
 from karmma_ros.samples import to_mono
 from karmma_training.data.labels import Labels
 from karmma_training.data.source import RecordingJob
-from karmma_training.data.store import StoreFormat, write_recording
+from karmma_training.data.store import Interval, StoreFormat, write_recording
 
 __all__ = ["ManifestSource"]
 
@@ -76,7 +76,7 @@ class ManifestSource:
             if row.split != split or not all(n in k for n, k in zip(row.names, known, strict=True)):
                 continue
             layers = groups.setdefault(row.files, [])
-            # overlapping intervals have two truths at one time: they go into separate recordings
+            # overlapping intervals have two truths at one time: they go into separate recordings of the same samples
             layer = next((rows for rows in layers if rows[-1].stop_s <= row.start_s), None)
             if layer is None:
                 layers.append([row])
@@ -87,13 +87,13 @@ class ManifestSource:
     def _job(self, split: str, files: tuple[str, str, str], rows: list[_Row]) -> RecordingJob:
         paths = [self._folder / file if file else None for file in files]
         facts = [[str(p), p.stat().st_size, p.stat().st_mtime_ns] if p else None for p in paths]
-        intervals = [[r.start_s, r.stop_s, *r.names] for r in rows]
-        key = self._form.key(source="manifest", files=facts, intervals=intervals)
+        intervals: tuple[Interval, ...] = tuple((r.start_s, r.stop_s, *r.names) for r in rows)
+        key = self._form.key(source="manifest", files=facts)
         digest = hashlib.sha256(str(self._folder.resolve()).encode()).hexdigest()[:8]
         name = f"{self.name}/{split}/{rows[0].clip_id}"
         where = ", ".join(str(r.line) for r in rows[:3]) + (", ..." if len(rows) > 3 else "")
         where = f"row{'s' if len(rows) > 1 else ''} {where}"
-        return RecordingJob(f"manifest-{digest}/{key}", _decode, (*paths, self._form, name, where, intervals))
+        return RecordingJob(f"manifest-{digest}/{key}", _decode, (*paths, self._form, name, where), intervals)
 
 
 def _read(path: Path) -> tuple[list[str], list[_Row]]:
@@ -182,7 +182,6 @@ def _decode(
     form: StoreFormat,
     name: str,
     where: str,
-    intervals: list[list[float | str]],
 ) -> None:
     """Decode one recording into the store; runs in a worker process.
 
@@ -201,7 +200,7 @@ def _decode(
         flows=_flows(flow, f"{where}, flow") if flow else None if video else (),
         sound=None if sound is None else [sound],
         sound_start_ns=start_ns,
-        meta={"name": name, "intervals": intervals},
+        meta={"name": name, "intervals": []},
     )
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from karmma_ros.errors import KarmmaError, UsageError
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
-from karmma_training.data.store import Recording, StoreFormat
+from karmma_training.data.store import Interval, Recording, StoreFormat
 from karmma_training.progress import progress_bar
 
 __all__ = ["RecordingJob", "Source", "open_recordings", "open_source"]
@@ -28,12 +28,14 @@ SHOWN = 20  # faults listed before "and n more"
 class RecordingJob:
     """One recording that the store should hold.
 
-    path: folder, relative to the store's root; make: module-level function (folder, *arguments) that writes it.
+    path: folder, relative to the store's root; make: module-level function (folder, *arguments) that writes it;
+    intervals: (start_s, stop_s, label, ...) where they are not in the folder: samples do not change with a label.
     """
 
     path: str
     make: Callable[..., None]
     arguments: tuple[Any, ...]
+    intervals: tuple[Interval, ...] | None = None
 
 
 class Source(Protocol):
@@ -86,11 +88,11 @@ def open_recordings(
         console.print(f"note: {note}", highlight=False)
     if not jobs:
         raise UsageError(f"{source.name} has no recordings in split {split!r}")
-    missing = [job for job in jobs if not (store / job.path / "meta.json").exists()]
+    missing = list({job.path: job for job in jobs if not (store / job.path / "meta.json").exists()}.values())
     if missing:
         _make(missing, store, workers or min(len(missing), os.cpu_count() or 1), f"{source.name} {split}", console)
     labels = source.labels()
-    return [Recording(store / job.path, labels) for job in jobs]
+    return [Recording(store / job.path, labels, job.intervals) for job in jobs]
 
 
 def _make(jobs: list[RecordingJob], store: Path, workers: int, title: str, console: Console) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,9 +30,10 @@ from karmma_ros.samples import prepare_flow, prepare_image
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
 
-__all__ = ["Recording", "StoreFormat", "default_store", "source_digest", "write_recording"]
+__all__ = ["Interval", "Recording", "StoreFormat", "default_store", "source_digest", "write_recording"]
 
 Stamps = npt.NDArray[np.int64]
+Interval = tuple[float | str, ...]  # start_s, stop_s, one class name per label head
 
 
 def default_store() -> Path:
@@ -178,9 +179,11 @@ class Recording:
     video: (n, h, w, 3) uint8 or None; flow: (n, h, w, 2) float16 or None; audio: (n,) float32 or None.
     stamps: per modality the stamps of the samples; audio has none (see `sound_start_ns` and `rate`).
     starts, stops: (k,) s, labelled intervals in order, disjoint; targets: (k, heads) class indexes.
+
+    :param intervals: instead of those in the folder.
     """
 
-    def __init__(self, folder: Path, labels: Labels) -> None:
+    def __init__(self, folder: Path, labels: Labels, intervals: Sequence[Interval] | None = None) -> None:
         self.folder = folder
         try:
             meta = json.loads((folder / "meta.json").read_text())
@@ -197,7 +200,7 @@ class Recording:
         self.stamps: dict[str, Stamps] = {
             m: np.load(folder / f"{m}_ns.npy") for m in ("video", "flow") if m in self.arrays
         }
-        rows = sorted(meta["intervals"])
+        rows = sorted(meta["intervals"] if intervals is None else intervals)
         self.starts = np.asarray([r[0] for r in rows], np.float64)
         self.stops = np.asarray([r[1] for r in rows], np.float64)
         names = list(labels.heads.values())
