@@ -15,12 +15,12 @@ import torch
 
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_file, write_json
-from karmma_training import extractors
 from karmma_training.config import Config
 from karmma_training.config_file import load_config
 from karmma_training.data.labels import Labels
 from karmma_training.data.store import source_digest
-from karmma_training.model import MultimodalModel, build_model
+from karmma_training.networks import extractors
+from karmma_training.networks.model import MultimodalModel, build_model
 
 __all__ = ["extractors_digest", "load_extractors", "load_model", "load_tensors", "save_tensors"]
 

@@ -15,14 +15,14 @@ for library in ("timm", "torchvision"):
         pytest.skip(f"named backbones need {library}", allow_module_level=True)
 
 from karmma_ros.errors import UsageError  # noqa: E402
-from karmma_training.backbones import NamedBackbone, load_backbone_weights  # noqa: E402
+from karmma_training.bundle.export import MAX_ERROR, export_bundle, sample_inputs  # noqa: E402
 from karmma_training.config import Config  # noqa: E402
 from karmma_training.data.labels import Labels  # noqa: E402
-from karmma_training.export import MAX_ERROR, export_bundle, sample_inputs  # noqa: E402
-from karmma_training.extractors import build_extractor  # noqa: E402
-from karmma_training.model import build_model  # noqa: E402
+from karmma_training.networks.backbones import NamedBackbone, load_backbone_weights  # noqa: E402
+from karmma_training.networks.extractors import build_extractor  # noqa: E402
+from karmma_training.networks.model import build_model  # noqa: E402
+from karmma_training.networks.torchvision_import import import_torchvision  # noqa: E402
 from karmma_training.presets import preset  # noqa: E402
-from karmma_training.torchvision_import import import_torchvision  # noqa: E402
 
 import_torchvision()
 import timm  # noqa: E402

@@ -20,12 +20,12 @@ from karmma_training.checkpoint import load_model  # noqa: E402
 from karmma_training.config_file import apply_overrides  # noqa: E402
 from karmma_training.data.features import FeatureCache, make_features  # noqa: E402
 from karmma_training.data.windows import WindowSampler  # noqa: E402
-from karmma_training.losses import alone_view, classification_loss, distillation_loss, student_loss  # noqa: E402
-from karmma_training.model import Student, Teacher, TensorBatch  # noqa: E402
-from karmma_training.objective import Objective  # noqa: E402
-from karmma_training.predictor import ModelPredictor  # noqa: E402
+from karmma_training.evaluation.predictor import ModelPredictor  # noqa: E402
+from karmma_training.learning.losses import alone_view, classification_loss, distillation_loss, student_loss  # noqa: E402
+from karmma_training.learning.objective import Objective  # noqa: E402
+from karmma_training.learning.train import Trainer  # noqa: E402
+from karmma_training.networks.model import Student, Teacher, TensorBatch  # noqa: E402
 from karmma_training.presets import as_system  # noqa: E402
-from karmma_training.train import Trainer  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,12 +20,12 @@ from rich.console import Console  # noqa: E402
 from karmma_ros.bundle import load_bundle  # noqa: E402
 from karmma_ros.errors import KarmmaError, UsageError  # noqa: E402
 from karmma_ros.runtime import Engine  # noqa: E402
-from karmma_training.bundle_predictor import BundlePredictor  # noqa: E402
+from karmma_training.bundle.export import MAX_ERROR, compare  # noqa: E402
 from karmma_training.checkpoint import load_model  # noqa: E402
 from karmma_training.cli.export import export  # noqa: E402
-from karmma_training.export import MAX_ERROR, compare  # noqa: E402
-from karmma_training.predictor import ModelPredictor  # noqa: E402
-from karmma_training.report import evaluate  # noqa: E402
+from karmma_training.evaluation.bundle_predictor import BundlePredictor  # noqa: E402
+from karmma_training.evaluation.predictor import ModelPredictor  # noqa: E402
+from karmma_training.evaluation.report import evaluate  # noqa: E402
 
 if TYPE_CHECKING:
     from fixtures.training import TinyRun
@@ -73,7 +73,7 @@ def test_a_taken_folder_is_left_alone_unless_it_is_to_be_replaced(tiny_run: Tiny
 def test_a_refused_export_leaves_nothing_behind(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("karmma_training.export.MAX_ERROR", 0.0)
+    monkeypatch.setattr("karmma_training.bundle.export.MAX_ERROR", 0.0)
     with pytest.raises(KarmmaError, match="export refused"):
         export(tiny_run.run, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
@@ -99,7 +99,7 @@ def test_bundle_and_run_are_evaluated_alike(tiny_run: TinyRun) -> None:
 
 
 def test_the_model_card_says_what_the_bundle_is(tiny_run: TinyRun, tmp_path: Path) -> None:
-    from karmma_training.model_card import update_evaluation
+    from karmma_training.bundle.model_card import update_evaluation
 
     card = tmp_path / "README.md"
     shutil.copy(tiny_run.bundle / "README.md", card)

@@ -8,9 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
+from karmma_training.bundle.export import sample_inputs  # noqa: E402
 from karmma_training.config_file import apply_overrides  # noqa: E402
-from karmma_training.export import sample_inputs  # noqa: E402
-from karmma_training.extractors import LogMel, build_extractor  # noqa: E402
+from karmma_training.networks.extractors import LogMel, build_extractor  # noqa: E402
 from karmma_training.presets import preset  # noqa: E402
 
 

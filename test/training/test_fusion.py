@@ -8,9 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
-from karmma_training.dropout import ModalityDropout, SlotSubset, TokenRunDropout  # noqa: E402
-from karmma_training.fusion import mean_present  # noqa: E402
-from karmma_training.model import Fusion  # noqa: E402
+from karmma_training.data.dropout import ModalityDropout, SlotSubset, TokenRunDropout  # noqa: E402
+from karmma_training.networks.fusion import mean_present  # noqa: E402
+from karmma_training.networks.model import Fusion  # noqa: E402
 from karmma_training.presets import preset  # noqa: E402
 
 HEADS = {"verb": 5, "noun": 4}

@@ -11,8 +11,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch")
 
 from karmma_training.data.labels import Labels  # noqa: E402
-from karmma_training.dropout_curve import dropout_curve  # noqa: E402
-from karmma_training.metrics import accuracies, calibration, confusion, fit_temperatures, score  # noqa: E402
+from karmma_training.evaluation.dropout_curve import dropout_curve  # noqa: E402
+from karmma_training.evaluation.metrics import accuracies, calibration, confusion, fit_temperatures, score  # noqa: E402
 
 LABELS = Labels.from_names({"verb": ["a", "b"], "noun": ["x", "y"]}, [("a", "x"), ("b", "y")])
 VERB = np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [np.nan, np.nan]])

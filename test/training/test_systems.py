@@ -14,8 +14,8 @@ pytest.importorskip("torch", reason="training needs torch")
 import argparse
 
 from karmma_ros.errors import UsageError
-from karmma_training.ablation import CONTRASTS, RUNS, comparison, run_config, run_folder
 from karmma_training.cli import train as cli
+from karmma_training.comparison.ablation import CONTRASTS, RUNS, comparison, run_config, run_folder
 from karmma_training.config import Config
 from karmma_training.presets import preset
 

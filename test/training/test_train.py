@@ -19,10 +19,10 @@ from karmma_ros.errors import KarmmaError, UsageError  # noqa: E402
 from karmma_training.checkpoint import load_model, load_tensors  # noqa: E402
 from karmma_training.config_file import apply_overrides  # noqa: E402
 from karmma_training.data.windows import WindowSampler  # noqa: E402
-from karmma_training.losses import classification_loss  # noqa: E402
-from karmma_training.model import Student, TensorBatch  # noqa: E402
-from karmma_training.schedule import learning_rate  # noqa: E402
-from karmma_training.train import Trainer  # noqa: E402
+from karmma_training.learning.losses import classification_loss  # noqa: E402
+from karmma_training.learning.schedule import learning_rate  # noqa: E402
+from karmma_training.learning.train import Trainer  # noqa: E402
+from karmma_training.networks.model import Student, TensorBatch  # noqa: E402
 
 if TYPE_CHECKING:
     from fixtures.training import TinyRun
@@ -100,7 +100,7 @@ def test_resuming_ends_with_the_weights_of_an_uninterrupted_run(
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
     assert load_tensors(tmp_path / "cut" / "last.pt")["step"] == cut_at
-    monkeypatch.setattr("karmma_training.train.Pretraining", lambda *args: pytest.fail("pre-trained twice"))
+    monkeypatch.setattr("karmma_training.learning.train.Pretraining", lambda *args: pytest.fail("pre-trained twice"))
     again = make_trainer(tiny_run, tmp_path / "cut")
     again.resume()
     again.fit()

@@ -21,8 +21,8 @@ from karmma_training.config import Config  # noqa: E402
 from karmma_training.config_file import apply_overrides  # noqa: E402
 from karmma_training.data.labels import Labels  # noqa: E402
 from karmma_training.data.store import Recording, StoreFormat, write_recording  # noqa: E402
+from karmma_training.learning.train import Trainer  # noqa: E402
 from karmma_training.presets import as_system, preset  # noqa: E402
-from karmma_training.train import Trainer  # noqa: E402
 
 CLASSES = [f"class{i}" for i in range(8)]
 LABELS = Labels.from_names({"action": CLASSES}, [(name,) for name in CLASSES])

@@ -18,7 +18,7 @@ from karmma_training.checkpoint import load_model  # noqa: E402
 from karmma_training.config import AugmentConfig, Config, DropoutConfig, SensorsConfig  # noqa: E402
 from karmma_training.data.prefetch import prefetch  # noqa: E402
 from karmma_training.data.windows import WindowSampler  # noqa: E402
-from karmma_training.model import TensorBatch  # noqa: E402
+from karmma_training.networks.model import TensorBatch  # noqa: E402
 
 if TYPE_CHECKING:
     from fixtures.training import TinyRun

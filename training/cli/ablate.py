@@ -15,18 +15,18 @@ from rich.console import Console
 
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
-from karmma_training.ablation import RUNS, Run, comparison, run_config, run_folder
 from karmma_training.checkpoint import load_model
 from karmma_training.cli.train import train
+from karmma_training.comparison.ablation import RUNS, Run, comparison, run_config, run_folder
+from karmma_training.comparison.results import write_results
 from karmma_training.config import Config
 from karmma_training.config_file import apply_overrides
 from karmma_training.data.source import open_recordings, open_source
 from karmma_training.data.store import default_store
-from karmma_training.plots import plot_evaluation
-from karmma_training.predictor import ModelPredictor
+from karmma_training.evaluation.plots import plot_evaluation
+from karmma_training.evaluation.predictor import ModelPredictor
+from karmma_training.evaluation.report import evaluate, machine
 from karmma_training.presets import PRESETS
-from karmma_training.report import evaluate, machine
-from karmma_training.results import write_results
 
 __all__ = ["HELP", "add_arguments", "run"]
 

@@ -18,16 +18,16 @@ from rich.console import Console
 from karmma_ros.bundle import Bundle, find_bundle, load_bundle
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
-from karmma_training.bundle_predictor import BundlePredictor
+from karmma_training.bundle.model_card import update_evaluation
 from karmma_training.checkpoint import load_model
 from karmma_training.config import Config, DataConfig
 from karmma_training.data.source import open_recordings, open_source
 from karmma_training.data.store import default_store
-from karmma_training.model_card import update_evaluation
-from karmma_training.plots import plot_confusion, plot_evaluation
-from karmma_training.predictor import ModelPredictor, Predictor
+from karmma_training.evaluation.bundle_predictor import BundlePredictor
+from karmma_training.evaluation.plots import plot_confusion, plot_evaluation
+from karmma_training.evaluation.predictor import ModelPredictor, Predictor
+from karmma_training.evaluation.report import evaluate, machine, print_report
 from karmma_training.presets import PRESETS, preset
-from karmma_training.report import evaluate, machine, print_report
 
 __all__ = ["HELP", "add_arguments", "run"]
 

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_folder
+from karmma_training.bundle.export import export_bundle
+from karmma_training.bundle.model_card import model_card
 from karmma_training.checkpoint import load_model
-from karmma_training.export import export_bundle
-from karmma_training.model_card import model_card
 
 __all__ = ["HELP", "add_arguments", "export", "run"]
 

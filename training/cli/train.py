@@ -19,9 +19,9 @@ from karmma_training.config import MODALITIES, Config
 from karmma_training.config_file import apply_overrides, load_config, save_config
 from karmma_training.data.source import open_recordings, open_source
 from karmma_training.data.store import default_store
+from karmma_training.learning.processes import open_accelerator
+from karmma_training.learning.train import Trainer
 from karmma_training.presets import PRESETS, SYSTEM_NAMES, as_system, preset
-from karmma_training.processes import open_accelerator
-from karmma_training.train import Trainer
 
 __all__ = ["HELP", "add_arguments", "run", "train"]
 

@@ -20,10 +20,10 @@ import numpy.typing as npt
 from karmma_ros.window import SlotSpec, assign_slots, to_ns
 from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
+from karmma_training.data.dropout import ModalityDropout, SlotSubset, TokenRunDropout
 from karmma_training.data.features import FeatureCache
 from karmma_training.data.grid import audio_stamps, phases_ns, slot_specs
 from karmma_training.data.store import Recording
-from karmma_training.dropout import ModalityDropout, SlotSubset, TokenRunDropout
 
 __all__ = ["Window", "WindowBatch", "WindowSampler"]
 

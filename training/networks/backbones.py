@@ -124,7 +124,7 @@ class _Hidden(nn.Module):
 
 
 def _timm(name: str, pretrained: bool) -> tuple[nn.Module, str]:
-    from karmma_training.torchvision_import import import_torchvision
+    from karmma_training.networks.torchvision_import import import_torchvision
 
     import_torchvision()  # timm imports it
     import timm
@@ -140,7 +140,7 @@ def _timm(name: str, pretrained: bool) -> tuple[nn.Module, str]:
 
 
 def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, str]:
-    from karmma_training.torchvision_import import import_torchvision
+    from karmma_training.networks.torchvision_import import import_torchvision
 
     models = import_torchvision().models
     if name not in models.list_models(module=models):
@@ -158,7 +158,7 @@ def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, str]:
 
 
 def _transformers(name: str, pretrained: bool) -> tuple[nn.Module, str]:
-    from karmma_training.torchvision_import import import_torchvision
+    from karmma_training.networks.torchvision_import import import_torchvision
 
     with suppress(ImportError):
         import_torchvision()  # transformers imports it where it is installed

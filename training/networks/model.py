@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from karmma_training.config import Config
 from karmma_training.data.grid import slot_specs
 from karmma_training.data.windows import WindowBatch
-from karmma_training.extractors import Extractor, build_extractor
-from karmma_training.fusion import FusionBlock
-from karmma_training.heads import MultiHeadMLP
+from karmma_training.networks.extractors import Extractor, build_extractor
+from karmma_training.networks.fusion import FusionBlock
+from karmma_training.networks.heads import MultiHeadMLP
 
 __all__ = ["Fusion", "MultimodalModel", "Student", "Teacher", "TensorBatch", "Unimodal", "View", "build_model"]
 

@@ -12,7 +12,7 @@ import torch
 
 from karmma_ros.window import SlotSpec
 from karmma_training.data.labels import Labels
-from karmma_training.model import MultimodalModel
+from karmma_training.networks.model import MultimodalModel
 
 __all__ = ["ModelPredictor", "Predictor"]
 

@@ -10,10 +10,10 @@ from statistics import mean, stdev
 from typing import Any
 
 from karmma_ros.files import whole_file
-from karmma_training.ablation import CONTRASTS, LARGER_FACTOR, RUNS, Run, run_folder
+from karmma_training.comparison.ablation import CONTRASTS, LARGER_FACTOR, RUNS, Run, run_folder
 from karmma_training.config import Config
-from karmma_training.cost import costs
-from karmma_training.plots import plot_comparison
+from karmma_training.evaluation.cost import costs
+from karmma_training.evaluation.plots import plot_comparison
 from karmma_training.presets import as_system
 
 __all__ = ["Measured", "write_results"]

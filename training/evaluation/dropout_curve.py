@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from karmma_training.dropout import ModalityDropout
+from karmma_training.data.dropout import ModalityDropout
 
 __all__ = ["LEVELS", "dropout_curve"]
 

@@ -27,8 +27,8 @@ from karmma_ros.errors import KarmmaError
 from karmma_ros.runtime import Engine, check_inputs
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
-from karmma_training.extractors import Extractor
-from karmma_training.model import Fusion, MultimodalModel
+from karmma_training.networks.extractors import Extractor
+from karmma_training.networks.model import Fusion, MultimodalModel
 
 __all__ = ["MAX_ERROR", "compare", "export_bundle", "sample_inputs"]
 

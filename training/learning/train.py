@@ -24,7 +24,6 @@ from rich.console import Console
 from torch import nn
 
 from karmma_ros.errors import UsageError
-from karmma_training.backbones import NamedBackbone
 from karmma_training.checkpoint import extractors_digest, load_extractors, load_model, load_tensors, save_tensors
 from karmma_training.config import Config
 from karmma_training.config_file import save_config
@@ -33,19 +32,27 @@ from karmma_training.data.labels import Labels
 from karmma_training.data.prefetch import prefetch
 from karmma_training.data.store import Recording
 from karmma_training.data.windows import WindowSampler
-from karmma_training.ema import Ema
-from karmma_training.evaluate import Logits, encode_recording, pooled_temperatures, predict, subsets, summarise
-from karmma_training.losses import finite_loss
-from karmma_training.model import MultimodalModel, Teacher, TensorBatch, build_model
-from karmma_training.objective import Objective
-from karmma_training.precision import reduced_dtype
-from karmma_training.predictor import ModelPredictor
-from karmma_training.pretrain import Pretraining
-from karmma_training.processes import open_accelerator, own_rows
+from karmma_training.evaluation.evaluate import (
+    Logits,
+    encode_recording,
+    pooled_temperatures,
+    predict,
+    subsets,
+    summarise,
+)
+from karmma_training.evaluation.predictor import ModelPredictor
+from karmma_training.learning.ema import Ema
+from karmma_training.learning.losses import finite_loss
+from karmma_training.learning.objective import Objective
+from karmma_training.learning.precision import reduced_dtype
+from karmma_training.learning.pretrain import Pretraining
+from karmma_training.learning.processes import open_accelerator, own_rows
+from karmma_training.learning.run_log import RunLog
+from karmma_training.learning.schedule import learning_rate, seed_step
+from karmma_training.learning.threads import ThreadTuner
+from karmma_training.networks.backbones import NamedBackbone
+from karmma_training.networks.model import MultimodalModel, Teacher, TensorBatch, build_model
 from karmma_training.progress import progress_bar
-from karmma_training.run_log import RunLog
-from karmma_training.schedule import learning_rate, seed_step
-from karmma_training.threads import ThreadTuner
 
 __all__ = ["Trainer"]
 

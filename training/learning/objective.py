@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from karmma_training.config import Config
-from karmma_training.losses import alone_view, student_loss
-from karmma_training.model import Teacher, TensorBatch
+from karmma_training.learning.losses import alone_view, student_loss
+from karmma_training.networks.model import Teacher, TensorBatch
 
 __all__ = ["Objective"]
 

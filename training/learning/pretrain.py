@@ -23,13 +23,13 @@ from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
 from karmma_training.data.prefetch import prefetch
 from karmma_training.data.store import Recording
-from karmma_training.heads import split_heads
-from karmma_training.losses import classification_loss, finite_loss
-from karmma_training.model import MultimodalModel, Unimodal
-from karmma_training.processes import own_rows
+from karmma_training.learning.losses import classification_loss, finite_loss
+from karmma_training.learning.processes import own_rows
+from karmma_training.learning.run_log import RunLog
+from karmma_training.learning.schedule import learning_rate, seed_step
+from karmma_training.networks.heads import split_heads
+from karmma_training.networks.model import MultimodalModel, Unimodal
 from karmma_training.progress import progress_bar
-from karmma_training.run_log import RunLog
-from karmma_training.schedule import learning_rate, seed_step
 
 __all__ = ["Pretraining", "SampleSampler", "unimodal_accuracy"]
 

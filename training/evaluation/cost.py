@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from karmma_training.config import Config
-from karmma_training.model import MultimodalModel, TensorBatch, build_model
+from karmma_training.networks.model import MultimodalModel, TensorBatch, build_model
 
 __all__ = ["costs"]
 

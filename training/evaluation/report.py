@@ -15,10 +15,10 @@ from rich.table import Table
 
 from karmma_training.data.labels import Labels
 from karmma_training.data.store import Recording
-from karmma_training.dropout_curve import dropout_curve
-from karmma_training.evaluate import Logits, demo_patterns, encode_recording, predict, subsets
-from karmma_training.metrics import accuracies, calibration, confusion, score
-from karmma_training.predictor import Predictor
+from karmma_training.evaluation.dropout_curve import dropout_curve
+from karmma_training.evaluation.evaluate import Logits, demo_patterns, encode_recording, predict, subsets
+from karmma_training.evaluation.metrics import accuracies, calibration, confusion, score
+from karmma_training.evaluation.predictor import Predictor
 from karmma_training.progress import progress_bar
 
 __all__ = ["evaluate", "machine", "print_report"]

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from karmma_training.backbones import NamedBackbone
 from karmma_training.config import AudioConfig, Config, FlowConfig, VideoConfig
+from karmma_training.networks.backbones import NamedBackbone
 
 __all__ = ["AudioExtractor", "Extractor", "FlowExtractor", "LogMel", "VideoExtractor", "build_extractor"]
 
