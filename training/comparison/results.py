@@ -13,6 +13,7 @@ from karmma_ros.files import whole_file
 from karmma_training.comparison.ablation import CONTRASTS, LARGER_FACTOR, RUNS, Run, run_folder
 from karmma_training.config import Config
 from karmma_training.evaluation.cost import costs
+from karmma_training.evaluation.evaluate import initials
 from karmma_training.evaluation.plots import plot_comparison
 from karmma_training.presets import as_system
 
@@ -102,11 +103,11 @@ def _paper_tables(measured: Measured, paper: Sequence[Run], figure: str) -> str:
         return [label, *(_spread([100 * value(r) for r in measured.reports[run.name]]) for run in paper)]
 
     subsets = [
-        row(_initials(name), lambda r, name=name: r["subsets"][name]["action"])  # type: ignore[misc]
+        row(initials(name), lambda r, name=name: r["subsets"][name]["action"])  # type: ignore[misc]
         for name in first["subsets"]
     ]
     counted = [
-        row(_initials(name), lambda r, name=name: r["subsets"][name]["action_independent"])  # type: ignore[misc]
+        row(initials(name), lambda r, name=name: r["subsets"][name]["action_independent"])  # type: ignore[misc]
         for name in first["subsets"]
     ]
     levels = [
@@ -178,7 +179,7 @@ def _all_rows(measured: Measured) -> str:
     subsets = next(iter(measured.reports.values()))[0]["subsets"]
     return f"""## All runs
 
-{_table(["system", "area", *(_initials(name) for name in subsets)], rows)}
+{_table(["system", "area", *(initials(name) for name in subsets)], rows)}
 
 Baselines without learned tokens mask what is absent: it is not attended to, and a modality without any token casts no
 vote, unless the row says otherwise."""
@@ -192,7 +193,7 @@ def _costs(measured: Measured, student: Config) -> str:
     ours, theirs = costs(as_system(student, "baseline-dropout"), heads), costs(as_system(student, "teacher"), heads)
     rows = [
         [
-            _initials(name),
+            initials(name),
             f"{theirs[name]['gflops']:.2f} / {ours[name]['gflops']:.2f}",
             f"{theirs[name]['gflops'] / ours[name]['gflops']:.1f}",
             f"{theirs[name]['megabytes']:.1f} / {ours[name]['megabytes']:.1f}",
@@ -225,11 +226,6 @@ def _spread(values: Sequence[float], *, sign: bool = False) -> str:
     if len(values) < 2:
         return f"{values[0]:{plus}.1f}"
     return f"{mean(values):{plus}.1f} +- {stdev(values):.1f}"
-
-
-def _initials(name: str) -> str:
-    """video+flow -> V+F"""
-    return "+".join(part[0].upper() for part in name.split("+"))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

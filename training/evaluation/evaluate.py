@@ -27,6 +27,7 @@ __all__ = [
     "Logits",
     "demo_patterns",
     "encode_recording",
+    "initials",
     "pooled_temperatures",
     "predict",
     "subsets",
@@ -146,6 +147,11 @@ def subsets(modalities: Sequence[str]) -> dict[str, Pattern]:
         for chosen in combinations(modalities, size):
             out["+".join(chosen)] = _only(chosen)
     return out
+
+
+def initials(subset: str) -> str:
+    """video+flow -> V+F"""
+    return "+".join(part[0].upper() for part in subset.split("+"))
 
 
 def _only(chosen: Sequence[str]) -> Pattern:

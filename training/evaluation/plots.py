@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from karmma_ros.files import whole_file
+from karmma_training.evaluation.evaluate import initials
 
 __all__ = ["plot_comparison", "plot_confusion", "plot_evaluation"]
 
@@ -81,7 +82,7 @@ def plot_comparison(curves: Mapping[str, Sequence[Mapping[str, Any]]], title: st
 
 
 def _bars(axis: Axes, subsets: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> None:
-    names = ["+".join(part[0].upper() for part in name.split("+")) for name in subsets]
+    names = [initials(name) for name in subsets]
     width = 0.8 / len(columns)
     for i, (column, colour) in enumerate(zip(columns, COLOURS, strict=False)):
         values = [100 * scores[column] for scores in subsets.values()]

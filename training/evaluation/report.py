@@ -16,7 +16,7 @@ from rich.table import Table
 from karmma_training.data.labels import Labels
 from karmma_training.data.store import Recording
 from karmma_training.evaluation.dropout_curve import dropout_curve
-from karmma_training.evaluation.evaluate import Logits, demo_patterns, encode_recording, predict, subsets
+from karmma_training.evaluation.evaluate import Logits, demo_patterns, encode_recording, initials, predict, subsets
 from karmma_training.evaluation.metrics import accuracies, calibration, confusion, score
 from karmma_training.evaluation.predictor import Predictor
 from karmma_training.progress import progress_bar
@@ -91,7 +91,7 @@ def print_report(report: Mapping[str, Any], labels: Labels) -> None:
         for name, s in report[section].items():
             cells = [f"{100 * s[c]:.1f} / {100 * s[f'{c}_top5']:.0f}" for c in both]
             cells += [f"{100 * s[c]:.1f}" for c in ("action_settled", "action_independent", "ece")]
-            table.add_row(_initials(name) if section == "subsets" else name, *cells)
+            table.add_row(initials(name) if section == "subsets" else name, *cells)
         table.add_section()
     console = Console()
     console.print(table)
@@ -106,8 +106,3 @@ def print_report(report: Mapping[str, Any], labels: Labels) -> None:
         f"area under the curve: {100 * curve['area']:.1f} %; majority class: {100 * report['majority_share']:.1f} %",
         highlight=False,
     )
-
-
-def _initials(name: str) -> str:
-    """video+flow -> V+F"""
-    return "+".join(part[0].upper() for part in name.split("+"))

@@ -35,6 +35,7 @@ from karmma_training.data.windows import WindowSampler
 from karmma_training.evaluation.evaluate import (
     Logits,
     encode_recording,
+    initials,
     pooled_temperatures,
     predict,
     subsets,
@@ -275,7 +276,7 @@ class Trainer:
                 if self.accelerator.is_main_process:
                     weights = {"weights": self.ema.module.state_dict()}
                     save_tensors(self.folder / "best.pt", weights, self._about(scores, temperature))
-            actions = "  ".join(f"{_short(name)} {100 * s['action']:.1f}" for name, s in scores.items())
+            actions = "  ".join(f"{initials(name)} {100 * s['action']:.1f}" for name, s in scores.items())
             heads = "  ".join(f"{h} {100 * full[h]:.1f}" for h in self.labels.heads)
             text += f"  action: {actions}  {heads}"
             board = {f"validation/action {name}": s["action"] for name, s in scores.items()}
@@ -362,11 +363,6 @@ def _check_teacher(model: MultimodalModel, config: Config, labels: Labels, stude
                     f"{folder} has {m}.{name} {getattr(theirs, name)}, this student {getattr(ours, name)}: both must "
                     "see the same samples in the same slots"
                 )
-
-
-def _short(name: str) -> str:
-    """video+flow -> VF"""
-    return "".join(part[0].upper() for part in name.split("+"))
 
 
 def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
