@@ -123,7 +123,8 @@ def test_systems_of_a_comparison_differ_in_their_ingredient_alone(tmp_path: Path
     }
     assert differences(configs["baseline-dropout"], configs["baseline-masked"]) == {"fusion.missing": "masked"}
     assert set(differences(configs["student"], configs["student-same"])) == {"distillation.teacher"}
-    assert set(differences(configs["student"], configs["student-larger"])) == {"pretrain.extractors"}
+    larger = differences(configs["baseline-dropout"], configs["baseline-dropout-larger"])
+    assert set(larger) == {"pretrain.extractors"}
 
 
 def test_presets_are_valid() -> None:

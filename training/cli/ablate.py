@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
     student.check()
     chosen = _chosen(args.only)
     store = args.store or default_store()
-    for seed in range(args.seeds):
-        for one in chosen:
+    for one in chosen:
+        for seed in range(1 if one.larger else args.seeds):
             folder = run_folder(args.out, one, seed)
             if (folder / "done.json").exists():
                 continue

@@ -60,6 +60,7 @@ def write_results(path: Path, root: Path, seeds: int, student: Config, command: 
     sections = [
         _introduction(measured, seeds, student, command),
         _paper_tables(measured, paper, figure.name),
+        _in_words(measured),
         _contrasts(measured),
         _all_rows(measured),
         _costs(measured, student),
@@ -131,6 +132,33 @@ Every modality fails with a probability, at least one stays:
 {_table(["probability", *titles], levels)}
 
 ![Accuracy against the probability that a modality fails]({figure})"""
+
+
+def _in_words(measured: Measured) -> str:
+    """Where the gain comes from, where enough was run to say it."""
+
+    def gap(more: str, less: str) -> str | None:
+        if more not in measured.reports or less not in measured.reports:
+            return None
+        pairs = zip(measured.areas(more), measured.areas(less), strict=False)
+        return _spread([a - b for a, b in pairs], sign=True)
+
+    sentences = [
+        (gap("student", "baseline"), "Area under the curve, KARMMA_S over Baseline: {} points."),
+        (gap("baseline-dropout", "baseline"), "Of these, modality dropout and missing-modality tokens bring {}"),
+        (gap("student", "baseline-dropout"), "and distillation {}."),
+        (
+            gap("student-same", "baseline-dropout"),
+            "A teacher that saw only the student's data brings {} over Baseline w/ delta:",
+        ),
+        (gap("student", "student-same"), "what the teacher's extractors know from elsewhere is worth {}."),
+        (
+            gap("baseline-dropout-larger", "baseline-dropout"),
+            "Without any teacher, starting from extractors of that larger set brings {}.",
+        ),
+    ]
+    known = [text.format(value) for value, text in sentences if value is not None]
+    return "## In words\n\n" + "\n".join(known) if known else ""
 
 
 def _contrasts(measured: Measured) -> str:
