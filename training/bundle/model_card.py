@@ -125,12 +125,12 @@ def update_evaluation(card: Path, evaluation: dict[str, Any]) -> None:
             f"\nAction accuracy when every modality fails with a probability, at least one staying; area "
             f"{100 * curve['area']:.1f}:\n\n| {head} |\n{'|---' * len(curve['p'])}|\n| {values} |\n"
         )
-    for picture, text in (
+    for picture, caption in (
         ("evaluation.png", "Accuracy, dropout curve and calibration"),
         ("evaluation-confusion.png", "Confusions"),
     ):
         if (card.parent / picture).is_file():
-            section += f"\n![{text}]({picture})\n"
+            section += f"\n![{caption}]({picture})\n"
     section += _END
     pattern = re.compile(re.escape(_START) + ".*?" + re.escape(_END), re.DOTALL)
     if pattern.search(text):
