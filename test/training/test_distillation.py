@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 def test_kl_against_a_hand_computed_value() -> None:
     teacher = {"verb": torch.log(torch.tensor([[0.5, 0.25, 0.25]]))}
-    student = {"verb": torch.log(torch.tensor([[0.25, 0.25, 0.5]]))}
-    # sum p log(p / q) = .5 log 2 + 0 + .25 log .5
-    want = 0.5 * math.log(2) - 0.25 * math.log(2)
-    assert distillation_loss(student, teacher, 1.0).item() == pytest.approx(want)
-    # at T = 2 the distributions are proportional to the square roots: (1, s, s) and (s, s, 1) with s = sqrt(1/2)
-    s = math.sqrt(0.5)
-    z = 1 + 2 * s
-    want = 4 * (1 / z * math.log(1 / s) + s / z * math.log(s))
+    student = {"verb": torch.log(torch.tensor([[0.2, 0.4, 0.4]]))}
+    # sum p log(p / q) = .5 log(.5 / .2) + 2 * .25 log(.25 / .4)
+    want = 0.5 * math.log(2.5) + 0.5 * math.log(0.625)
+    assert distillation_loss(student, teacher, 1.0).item() == pytest.approx(want, rel=1e-5)
+    # at T = 2 the distributions are proportional to the square roots: (1, r, r) and (1, s, s)
+    r, s = math.sqrt(0.5), math.sqrt(2)
+    z, y = 1 + 2 * r, 1 + 2 * s
+    want = 4 * (math.log((1 / z) / (1 / y)) / z + 2 * r / z * math.log((r / z) / (s / y)))
     assert distillation_loss(student, teacher, 2.0).item() == pytest.approx(want, rel=1e-5)
 
 
@@ -142,8 +142,10 @@ def test_teacher_and_student_miss_the_same(tiny_run: TinyRun, tmp_path: Path) ->
 def test_stage_2_leaves_the_teacher_as_it_was(tiny_run: TinyRun, tmp_path: Path) -> None:
     teacher, student, sampler = make(tiny_run, tmp_path)
     before = copy.deepcopy(teacher.state_dict())
+    teacher.train()
     objective = Objective(tiny_run.config, teacher)
-    teacher.train()  # even then its extractors' statistics stand still
+    assert not any(module.training for module in teacher.modules()), "no dropout in its opinion"
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
     optimiser = torch.optim.SGD([*student.parameters(), *teacher.parameters()], lr=0.1)
     for step in range(3):
         optimiser.zero_grad()
@@ -152,6 +154,19 @@ def test_stage_2_leaves_the_teacher_as_it_was(tiny_run: TinyRun, tmp_path: Path)
     for name, value in teacher.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in student.extractors["video"].parameters())
+
+
+def test_a_teacher_in_training_keeps_its_extractors_and_their_statistics(tiny_run: TinyRun, tmp_path: Path) -> None:
+    teacher, _, sampler = make(tiny_run, tmp_path)
+    before = copy.deepcopy(teacher.extractors.state_dict())
+    teacher.train()
+    assert teacher.fusion.training
+    batch = TensorBatch.of(sampler.batch(0)).of_samples()
+    sum(values.sum() for values in teacher(batch)[0].values()).backward()  # through extractors and batch norm
+    for name, value in teacher.extractors.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(parameter.grad is None for parameter in teacher.extractors.parameters())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in teacher.fusion.parameters())
 
 
 def test_a_student_learns_what_its_teacher_thinks(tiny_run: TinyRun, tmp_path: Path) -> None:

@@ -9,14 +9,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
+from karmma_ros.errors import UsageError  # noqa: E402
 from karmma_training.checkpoint import load_tensors  # noqa: E402
 from karmma_training.config_file import save_config  # noqa: E402
+from karmma_training.learning.processes import own_rows  # noqa: E402
 from karmma_training.presets import as_system  # noqa: E402
 
 if TYPE_CHECKING:
@@ -118,3 +121,11 @@ def test_two_processes_train_like_one(tiny_run: TinyRun, tmp_path: Path) -> None
         torch.testing.assert_close(value, other, atol=5e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
     log = (tmp_path / "two" / "log.txt").read_text()
     assert log.count("epoch   1 ") == 1, "one process writes"
+
+
+def test_processes_share_out_the_rows_of_a_batch() -> None:
+    shares = [own_rows(SimpleNamespace(process_index=i, num_processes=3), 12) for i in range(3)]  # type: ignore[arg-type]
+    assert sorted(row for share in shares for row in share) == list(range(12))
+    assert {len(share) for share in shares} == {4}, "equal shares: the mean of their gradients is that of the batch"
+    with pytest.raises(UsageError, match="a batch of 13 cannot be shared by 3 processes"):
+        own_rows(SimpleNamespace(process_index=0, num_processes=3), 13)  # type: ignore[arg-type]
