@@ -100,5 +100,5 @@ def _best(run: Path) -> tuple[Config, dict[str, Any], dict[str, Any]]:
         raise UsageError(f"{run} is not a run folder: it has no config.yaml")
     if not (run / "best.pt").is_file():
         raise UsageError(f"{run} has no best.pt yet: train at least until the first validation")
-    about = json.loads((run / "best.json").read_text())
+    about = {"temperature": {}, **json.loads((run / "best.json").read_text())}
     return load_config(run / "config.yaml"), load_tensors(run / "best.pt")["weights"], about

@@ -23,6 +23,7 @@ from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
 from karmma_training.data.prefetch import prefetch
 from karmma_training.data.store import Recording
+from karmma_training.learning.interrupt import interrupts_wait
 from karmma_training.learning.losses import classification_loss, finite_loss
 from karmma_training.learning.processes import own_rows
 from karmma_training.learning.run_log import RunLog
@@ -151,31 +152,35 @@ class Pretraining:
         module = self.accelerator.prepare_model(unimodal)
         extractor.train()
         losses: list[float] = []
+        step = first
         rows = own_rows(self.accelerator, p.batch)
         batches = prefetch(lambda number: sampler.batch(number, rows), first, total - first)
-        with progress_bar(self.log.console) as bar:
+
+        def save() -> None:
+            part = {"unimodal": unimodal.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+            self._save(modality, part)
+
+        with progress_bar(self.log.console) as bar, interrupts_wait() as interrupted:
             task = bar.add_task(f"stage 0, {modality}", total=total, completed=first, note="")
             try:
-                for step, batch in enumerate(batches, first):
+                for batch in batches:
                     losses.append(self._step(module, optimiser, batch, modality, step, total))
+                    step += 1
                     bar.update(task, advance=1, note=f"loss {np.mean(losses[-20:]):.3f}")
-                    if time.monotonic() - self.saved_at > self.config.train.checkpoint_s:
-                        self._save(
-                            modality,
-                            {
-                                "unimodal": unimodal.state_dict(),
-                                "optimiser": optimiser.state_dict(),
-                                "step": step + 1,
-                            },
-                        )
+                    if interrupted() or time.monotonic() - self.saved_at > self.config.train.checkpoint_s:
+                        save()
+                    if interrupted():
+                        where = f"step {step} of {total} of stage 0, {modality}"
+                        self.log.line(f"stopped at {where}; continue with --resume")
+                        raise KeyboardInterrupt
             finally:
                 batches.close()
         extractor.eval().requires_grad_(not frozen)
         accuracy = unimodal_accuracy(unimodal, self.validation, modality, self.config, self.model.heads)
         heads = "  ".join(f"{head} {100 * value:.1f}" for head, value in accuracy.items())
-        final = float(np.mean(losses[-max(1, total // 10) :]))
+        final = f", loss {np.mean(losses[-max(1, total // 10) :]):.3f}" if losses else ""
         self.log.line(
-            f"stage 0, {modality}: {total * p.batch} samples, loss {final:.3f}; "
+            f"stage 0, {modality}: {total * p.batch} samples{final}; "
             f"single samples of the validation split: {heads or 'none'}"
         )
 

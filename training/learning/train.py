@@ -43,6 +43,7 @@ from karmma_training.evaluation.evaluate import (
 )
 from karmma_training.evaluation.predictor import ModelPredictor
 from karmma_training.learning.ema import Ema
+from karmma_training.learning.interrupt import interrupts_wait
 from karmma_training.learning.losses import finite_loss
 from karmma_training.learning.objective import Objective
 from karmma_training.learning.precision import reduced_dtype
@@ -152,7 +153,7 @@ class Trainer:
         batches = prefetch(lambda step: sampler.batch(step, rows), first, self.total - first)
         losses: list[float] = []
         epoch_started, windows = time.monotonic(), 0
-        with progress_bar(self.log.console) as bar:
+        with progress_bar(self.log.console) as bar, interrupts_wait() as interrupted:
             task = bar.add_task(f"training {self.config.system}", total=self.total, completed=first, note="")
             try:
                 for arrays in batches:
@@ -170,13 +171,12 @@ class Trainer:
                     if rest == 0:
                         self._end_epoch(epoch, float(np.mean(losses)), rate)
                         losses, windows, epoch_started = [], 0, time.monotonic()
-                    if rest == 0 or time.monotonic() - saved_at > t.checkpoint_s:
+                    if interrupted() or rest == 0 or time.monotonic() - saved_at > t.checkpoint_s:
                         self.save()
                         saved_at = time.monotonic()
-            except KeyboardInterrupt:
-                self.save()
-                self.log.line(f"stopped at step {self.progress.step} of {self.total}; continue with --resume")
-                raise
+                    if interrupted() and self.progress.step < self.total:
+                        self.log.line(f"stopped at step {self.progress.step} of {self.total}; continue with --resume")
+                        raise KeyboardInterrupt
             finally:
                 batches.close()
         self.log.line(f"done: best validation score {self.progress.best:.3f} in epoch {self.progress.best_epoch}")
