@@ -15,16 +15,15 @@ from rich.console import Console
 
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
-from karmma_training.checkpoint import load_model
 from karmma_training.cli.train import train
-from karmma_training.comparison.ablation import RUNS, Run, comparison, run_config, run_folder
+from karmma_training.comparison.ablation import BY_NAME, RUNS, Run, comparison, run_config, run_folder
 from karmma_training.comparison.results import write_results
 from karmma_training.config import Config
 from karmma_training.config_file import apply_overrides
 from karmma_training.data.source import open_recordings, open_source
 from karmma_training.data.store import default_store
 from karmma_training.evaluation.plots import plot_evaluation
-from karmma_training.evaluation.predictor import ModelPredictor
+from karmma_training.evaluation.predictor import load_predictor
 from karmma_training.evaluation.report import evaluate, machine
 from karmma_training.presets import PRESETS
 
@@ -83,11 +82,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _test(folder: Path, config: Config, minutes: float, store: Path, console: Console) -> None:
     """Read the test split, once, with the weights that were best in validation."""
-    model, _, labels, about = load_model(folder)
+    predictor, _ = load_predictor(folder)
     config.data.recording_s = 30.0
     source = open_source(config)
     recordings = open_recordings(source, "test", store, minutes=minutes, console=console)
-    predictor = ModelPredictor(model, labels, config.audio.context, about["temperature"])
     report = {
         "target": folder.parent.name,
         "data": source.name,
@@ -102,11 +100,10 @@ def _chosen(only: str | None) -> list[Run]:
     """The runs asked for and those they need, in order."""
     if only is None:
         return list(RUNS)
-    by_name = {r.name: r for r in RUNS}
     wanted = [name.strip() for name in only.split(",")]
-    unknown = [name for name in wanted if name not in by_name]
+    unknown = [name for name in wanted if name not in BY_NAME]
     if unknown:
-        raise UsageError(f"--only: no run {unknown[0]!r}; choose from {', '.join(by_name)}")
-    while needs := [n for w in wanted for n in (by_name[w].extractors, by_name[w].teacher) if n and n not in wanted]:
+        raise UsageError(f"--only: no run {unknown[0]!r}; choose from {', '.join(BY_NAME)}")
+    while needs := [n for w in wanted for n in (BY_NAME[w].extractors, BY_NAME[w].teacher) if n and n not in wanted]:
         wanted += needs
     return [r for r in RUNS if r.name in wanted]

@@ -19,13 +19,12 @@ from karmma_ros.bundle import Bundle, find_bundle, load_bundle
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.bundle.model_card import update_evaluation
-from karmma_training.checkpoint import load_model
 from karmma_training.config import Config, DataConfig
 from karmma_training.data.source import open_recordings, open_source
 from karmma_training.data.store import default_store
 from karmma_training.evaluation.bundle_predictor import BundlePredictor
 from karmma_training.evaluation.plots import plot_confusion, plot_evaluation
-from karmma_training.evaluation.predictor import ModelPredictor, Predictor
+from karmma_training.evaluation.predictor import Predictor, load_predictor
 from karmma_training.evaluation.report import evaluate, machine, print_report
 from karmma_training.presets import PRESETS, preset
 
@@ -92,9 +91,7 @@ def _open(target: str, threads: int) -> tuple[Path, Predictor, Config]:
     torch.set_num_threads(threads)
     folder = Path(target)
     if (folder / "config.yaml").is_file():
-        model, config, labels, about = load_model(folder)
-        predictor = ModelPredictor(model, labels, config.audio.context, about["temperature"])
-        return folder, predictor, config
+        return folder, *load_predictor(folder)
     bundle = load_bundle(target)
     return Path(find_bundle(target)), BundlePredictor(bundle, threads), _bundle_config(bundle)
 

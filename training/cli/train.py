@@ -102,9 +102,9 @@ def train(
     jobs = [(config, out)]
     if config.distillation.teacher == "own":
         jobs.insert(0, (as_system(config, "teacher"), out / "teacher"))
-    if accelerator.is_main_process:
-        out.mkdir(parents=True, exist_ok=True)
-        save_config(config, out / "config.yaml")  # a run interrupted in its teacher can be resumed
+        if accelerator.is_main_process:  # a run interrupted in its teacher can be resumed
+            out.mkdir(parents=True, exist_ok=True)
+            save_config(config, out / "config.yaml")
     for part, folder in jobs:
         trainer = Trainer(
             part, source.labels(), recordings, validation, folder, console, store=root, accelerator=accelerator

@@ -15,7 +15,7 @@ from karmma_training.config import MODALITIES, Config
 from karmma_training.config_file import apply_overrides
 from karmma_training.presets import as_system, preset
 
-__all__ = ["CONTRASTS", "LARGER_FACTOR", "RUNS", "Run", "comparison", "run_config", "run_folder"]
+__all__ = ["BY_NAME", "CONTRASTS", "LARGER_FACTOR", "RUNS", "Run", "comparison", "run_config", "run_folder"]
 
 LARGER_SCENE = 10_000  # first scene of the larger set
 LARGER_FACTOR = 6  # times the student's minutes
@@ -118,6 +118,8 @@ RUNS = (
 )
 
 
+BY_NAME = {run.name: run for run in RUNS}
+
 # question, run, and the run without the ingredient asked about
 CONTRASTS = (
     ("distillation", "student", "baseline-dropout"),
@@ -155,7 +157,6 @@ def run_config(student: Config, run: Run, seed: int, root: Path) -> Config:
 
     :param student: see `comparison`; its data are those of seed 0, other seeds train on other scenes.
     """
-    by_name = {r.name: r for r in RUNS}
     config = as_system(student, run.system)
     config.seed = 0 if run.larger else seed
     if config.data.source == "tabletop":
@@ -166,9 +167,7 @@ def run_config(student: Config, run: Run, seed: int, root: Path) -> Config:
         else:
             d.first_scene = seed * math.ceil(d.minutes * 60 / d.recording_s / d.takes)
     if run.extractors:
-        config.pretrain.extractors = str(run_folder(root, by_name[run.extractors], seed))
+        config.pretrain.extractors = str(run_folder(root, BY_NAME[run.extractors], seed))
     if run.teacher:
-        config.distillation.teacher = str(run_folder(root, by_name[run.teacher], seed))
-    else:
-        config.distillation.teacher = ""
+        config.distillation.teacher = str(run_folder(root, BY_NAME[run.teacher], seed))
     return apply_overrides(config, list(run.overrides))

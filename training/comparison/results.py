@@ -10,7 +10,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from karmma_ros.files import whole_file
-from karmma_training.comparison.ablation import CONTRASTS, LARGER_FACTOR, RUNS, Run, run_folder
+from karmma_training.comparison.ablation import BY_NAME, CONTRASTS, LARGER_FACTOR, RUNS, Run, run_folder
 from karmma_training.config import Config
 from karmma_training.evaluation.cost import costs
 from karmma_training.evaluation.evaluate import initials
@@ -46,6 +46,12 @@ class Measured:
     def areas(self, name: str) -> list[float]:
         """Area under the dropout curve in %, per seed."""
         return [100 * report["dropout_curve"]["area"] for report in self.reports[name]]
+
+    def gaps(self, more: str, less: str) -> list[float]:
+        """By how many points the area of one run exceeds that of another, per seed; empty where one was not run."""
+        if more not in self.reports or less not in self.reports:
+            return []
+        return [a - b for a, b in zip(self.areas(more), self.areas(less), strict=False)]
 
 
 def write_results(path: Path, root: Path, seeds: int, student: Config, command: str) -> None:
@@ -103,14 +109,10 @@ def _paper_tables(measured: Measured, paper: Sequence[Run], figure: str) -> str:
     def row(label: str, value: Callable[[Mapping[str, Any]], float]) -> list[str]:
         return [label, *(_spread([100 * value(r) for r in measured.reports[run.name]]) for run in paper)]
 
-    subsets = [
-        row(initials(name), lambda r, name=name: r["subsets"][name]["action"])  # type: ignore[misc]
-        for name in first["subsets"]
-    ]
-    counted = [
-        row(initials(name), lambda r, name=name: r["subsets"][name]["action_independent"])  # type: ignore[misc]
-        for name in first["subsets"]
-    ]
+    subsets, counted = (
+        [row(initials(name), lambda r, n=name, c=column: r["subsets"][n][c]) for name in first["subsets"]]  # type: ignore[misc]
+        for column in ("action", "action_independent")
+    )
     levels = [
         row(f"{100 * p:.0f} %", lambda r, i=i: r["dropout_curve"]["mean"][i])  # type: ignore[misc]
         for i, p in enumerate(first["dropout_curve"]["p"])
@@ -137,48 +139,43 @@ Every modality fails with a probability, at least one stays:
 def _in_words(measured: Measured) -> str:
     """Where the gain comes from, where enough was run to say it."""
 
-    def gap(more: str, less: str) -> str | None:
-        if more not in measured.reports or less not in measured.reports:
-            return None
-        pairs = zip(measured.areas(more), measured.areas(less), strict=False)
-        return _spread([a - b for a, b in pairs], sign=True)
-
     sentences = [
-        (gap("student", "baseline"), "Area under the curve, KARMMA_S over Baseline: {} points."),
-        (gap("baseline-dropout", "baseline"), "Of these, modality dropout and missing-modality tokens bring {}"),
-        (gap("student", "baseline-dropout"), "and distillation {}."),
+        (measured.gaps("student", "baseline"), "Area under the curve, KARMMA_S over Baseline: {} points."),
         (
-            gap("student-same", "baseline-dropout"),
+            measured.gaps("baseline-dropout", "baseline"),
+            "Of these, modality dropout and missing-modality tokens bring {}",
+        ),
+        (measured.gaps("student", "baseline-dropout"), "and distillation {}."),
+        (
+            measured.gaps("student-same", "baseline-dropout"),
             "A teacher that saw only the student's data brings {} over Baseline w/ delta:",
         ),
-        (gap("student", "student-same"), "what the teacher's extractors know from elsewhere is worth {}."),
+        (measured.gaps("student", "student-same"), "what the teacher's extractors know from elsewhere is worth {}."),
         (
-            gap("baseline-dropout-larger", "baseline-dropout"),
+            measured.gaps("baseline-dropout-larger", "baseline-dropout"),
             "Without any teacher, starting from extractors of that larger set brings {}.",
         ),
     ]
-    known = [text.format(value) for value, text in sentences if value is not None]
+    known = [text.format(_spread(gaps, sign=True)) for gaps, text in sentences if gaps]
     return "## In words\n\n" + "\n".join(known) if known else ""
 
 
 def _contrasts(measured: Measured) -> str:
     rows = []
     for question, more, less in CONTRASTS:
-        if more not in measured.reports or less not in measured.reports:
+        gaps = measured.gaps(more, less)
+        if not gaps:
             continue
-        pairs = list(zip(measured.areas(more), measured.areas(less), strict=False))
-        gaps = [a - b for a, b in pairs]
         full = next(iter(measured.reports[more][0]["subsets"]))
         at_full = [
             100 * (a["subsets"][full]["action"] - b["subsets"][full]["action"])
             for a, b in zip(measured.reports[more], measured.reports[less], strict=False)
         ]
         clear = "one seed" if len(gaps) < 2 else "yes" if abs(mean(gaps)) > stdev(gaps) else "no"
-        titles = {r.name: r.title for r in RUNS}
         rows.append(
             [
                 question,
-                f"{titles[more]} - {titles[less]}",
+                f"{BY_NAME[more].title} - {BY_NAME[less].title}",
                 _spread(gaps, sign=True),
                 ", ".join(f"{g:+.1f}" for g in gaps),
                 _spread(at_full, sign=True),
@@ -240,8 +237,7 @@ encodes one sample per frame instead of the window.
 
 
 def _time(measured: Measured) -> str:
-    titles = {r.name: r.title for r in RUNS}
-    rows = [[titles[name], ", ".join(f"{m:.1f}" for m in minutes)] for name, minutes in measured.minutes.items()]
+    rows = [[BY_NAME[name].title, ", ".join(f"{m:.1f}" for m in minutes)] for name, minutes in measured.minutes.items()]
     return f"""## Minutes per run
 
 Training and the validation in it; the first run that needs some data also prepares it.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_training.config import AugmentConfig
+from karmma_training.data.store import Recording
 
 __all__ = ["Look", "draw_look"]
 
@@ -56,6 +57,18 @@ class Look:
         if self.noise:
             out += np.float32(self.noise) * rng.standard_normal(len(out), dtype=np.float32)
         return np.clip(out, -1, 1)
+
+    def sample(
+        self, recording: Recording, modality: str, which: int, context: int, rng: np.random.Generator
+    ) -> npt.NDArray[Any]:
+        """One sample of a recording in the shape of its extractor's graph input, without the batch.
+
+        :param which: its index; of sound the stamp at which a chunk of `context` PCM samples ends.
+        """
+        if modality == "audio":
+            return self.sound(recording.sound(which, context), rng)
+        value = recording.arrays[modality][which]
+        return (self.flow(value) if modality == "flow" else self.video(value))[None]
 
 
 def draw_look(c: AugmentConfig, rng: np.random.Generator) -> Look:

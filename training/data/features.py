@@ -24,12 +24,12 @@ from karmma_training.data.grid import audio_stamps, phases_ns
 from karmma_training.data.store import Recording
 from karmma_training.progress import progress_bar
 
-__all__ = ["Encode", "FeatureCache", "make_features"]
+__all__ = ["Encode", "FeatureCache", "encode_samples", "make_features"]
 
 Ints = npt.NDArray[np.int64]
 Encode = Callable[[str, npt.NDArray[Any]], npt.NDArray[np.float32]]  # (modality, graph input) -> tokens (n, N, D)
 
-BATCH = 256
+BATCH = 128  # samples an extractor run sees
 
 
 class FeatureCache:
@@ -79,13 +79,24 @@ def make_features(
                         continue
                     count = len(recording.stamps[m]) if m != "audio" else 0
                     which = _sound_stamps(recording, spec, context) if m == "audio" else np.arange(count)
-                    parts = [
-                        encode(m, recording.samples(m, which[low : low + BATCH], context)).astype(np.float16)
-                        for low in range(0, len(which), BATCH)
-                    ]
-                    empty = np.zeros((0, spec.tokens, spec.dim), np.float16)
-                    np.save(folder / f"{m}.npy", np.concatenate([empty, *parts]))
+                    tokens = encode_samples(encode, recording, m, which, spec, context)
+                    np.save(folder / f"{m}.npy", tokens.astype(np.float16))
             bar.advance(task)
+
+
+def encode_samples(
+    encode: Encode, recording: Recording, modality: str, which: Ints, spec: SlotSpec, context: int
+) -> npt.NDArray[np.float32]:
+    """Tokens of some samples of a recording, a few at a time.
+
+    :param which: see `Recording.samples`; spec: of the tokens; context: PCM samples of a chunk of sound.
+    :return: (n, N, D)
+    """
+    parts = [
+        encode(modality, recording.samples(modality, which[low : low + BATCH], context))
+        for low in range(0, len(which), BATCH)
+    ]
+    return np.concatenate([np.zeros((0, spec.tokens, spec.dim), np.float32), *parts])
 
 
 def _folder(root: Path, recording: Recording) -> Path:

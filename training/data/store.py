@@ -30,7 +30,7 @@ from karmma_ros.samples import prepare_flow, prepare_image
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
 
-__all__ = ["Interval", "Recording", "StoreFormat", "default_store", "source_digest", "write_recording"]
+__all__ = ["Interval", "LabelledTime", "Recording", "StoreFormat", "default_store", "source_digest", "write_recording"]
 
 Stamps = npt.NDArray[np.int64]
 Interval = tuple[float | str, ...]  # start_s, stop_s, one class name per label head
@@ -256,3 +256,18 @@ class Recording:
         if modality == "audio":
             return np.stack([self.sound(int(stamp), context) for stamp in which])
         return np.array(self.arrays[modality][which][:, None], np.uint8 if modality == "video" else np.float32)
+
+
+class LabelledTime:
+    """The labelled time of some recordings, to draw from uniformly.
+
+    :param recordings: not empty.
+    """
+
+    def __init__(self, recordings: Sequence[Recording]) -> None:
+        self._until_s = np.cumsum([r.labelled_s for r in recordings])
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """Number of the recording that holds a random moment."""
+        at = rng.random() * self._until_s[-1]
+        return min(int(np.searchsorted(self._until_s, at, side="right")), len(self._until_s) - 1)

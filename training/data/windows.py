@@ -23,7 +23,7 @@ from karmma_training.data.augment import draw_look
 from karmma_training.data.dropout import ModalityDropout, SlotSubset, TokenRunDropout
 from karmma_training.data.features import FeatureCache
 from karmma_training.data.grid import audio_stamps, phases_ns, slot_specs
-from karmma_training.data.store import Recording
+from karmma_training.data.store import LabelledTime, Recording
 
 __all__ = ["Window", "WindowBatch", "WindowSampler"]
 
@@ -87,7 +87,7 @@ class WindowSampler:
         self._seed = seed
         self._samples, self._features = samples, features
         self._specs = slot_specs(config)
-        self._share = np.cumsum([r.labelled_s for r in recordings])
+        self._time = LabelledTime(recordings)
         self._modality_dropout = ModalityDropout(config.dropout.modality_p)
         self._runs = TokenRunDropout(config.dropout.runs_p)
         d = config.dropout
@@ -129,17 +129,11 @@ class WindowSampler:
         look = draw_look(self._config.augment, rng)
         for m, slots in window.slots.items():
             for value in slots[slots >= 0]:
-                if m == "audio":
-                    samples[m].append(look.sound(recording.sound(int(value), self._config.audio.context), rng))
-                elif m == "flow":
-                    samples[m].append(look.flow(recording.arrays[m][value])[None])
-                else:
-                    samples[m].append(look.video(recording.arrays[m][value])[None])
+                samples[m].append(look.sample(recording, m, int(value), self._config.audio.context, rng))
 
     def _draw(self, rng: np.random.Generator) -> Window:
         """A window with at least one token: t uniform over all labelled time."""
-        at = rng.random() * self._share[-1]
-        number = min(int(np.searchsorted(self._share, at, side="right")), len(self._recordings) - 1)
+        number = self._time.draw(rng)
         recording = self._recordings[number]
         recorded = np.array([[m in recording.arrays for m in self._specs]])
         kept = self._modality_dropout.draw(recorded, rng)[0]

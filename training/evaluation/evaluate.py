@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_ros.window import assign_slots
+from karmma_training.data.features import encode_samples
 from karmma_training.data.grid import audio_stamps
 from karmma_training.data.labels import Labels
 from karmma_training.data.store import Recording
@@ -38,7 +39,6 @@ Stamps = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Pattern = Callable[["EncodedRecording", int], dict[str, Stamps]]  # (recording, number) -> {modality: sample indexes}
 
-ENCODE_BATCH = 128
 FUSE_BATCH = 256
 
 
@@ -100,11 +100,7 @@ def encode_recording(predictor: Predictor, recording: Recording, *, every: int =
         else:
             stamps[m] = recording.stamps.get(m, np.zeros(0, np.int64))
             which = np.arange(len(stamps[m]))
-        parts = [
-            predictor.encode(m, recording.samples(m, which[low : low + ENCODE_BATCH], predictor.audio_context))
-            for low in range(0, len(which), ENCODE_BATCH)
-        ]
-        tokens[m] = np.concatenate(parts) if parts else np.zeros((0, spec.tokens, spec.dim), np.float32)
+        tokens[m] = encode_samples(predictor.encode, recording, m, which, spec, predictor.audio_context)
     if "video" in recording.stamps:
         times = recording.stamps["video"][every - 1 :: every]
     else:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,10 +12,12 @@ import numpy.typing as npt
 import torch
 
 from karmma_ros.window import SlotSpec
+from karmma_training.checkpoint import load_model
+from karmma_training.config import Config
 from karmma_training.data.labels import Labels
 from karmma_training.networks.model import MultimodalModel
 
-__all__ = ["ModelPredictor", "Predictor"]
+__all__ = ["ModelPredictor", "Predictor", "load_predictor"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -43,6 +46,15 @@ class Predictor(Protocol):
 
     def fuse(self, tokens: dict[str, Floats], present: dict[str, npt.NDArray[np.bool_]]) -> dict[str, Floats]:
         """{m: (B, S*N, D)}, {m: (B, S*N)} -> {head: (B, C)}"""
+
+
+def load_predictor(run: Path) -> tuple[ModelPredictor, Config]:
+    """The best weights of a run with its temperatures, and its configuration.
+
+    :raises UsageError: see `load_model`.
+    """
+    model, config, labels, about = load_model(run)
+    return ModelPredictor(model, labels, config.audio.context, about["temperature"]), config
 
 
 class ModelPredictor:

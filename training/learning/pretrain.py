@@ -22,7 +22,7 @@ from karmma_training.checkpoint import load_tensors, save_tensors
 from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
 from karmma_training.data.prefetch import prefetch
-from karmma_training.data.store import Recording
+from karmma_training.data.store import LabelledTime, Recording
 from karmma_training.learning.interrupt import interrupts_wait
 from karmma_training.learning.losses import classification_loss, finite_loss
 from karmma_training.learning.processes import own_rows
@@ -44,7 +44,7 @@ class SampleSampler:
     def __init__(self, recordings: list[Recording], config: Config, modality: str, *, batch: int, seed: int) -> None:
         self._recordings = [r for r in recordings if modality in r.arrays]
         self._config, self._modality, self._batch, self._seed = config, modality, batch, seed
-        self._share = np.cumsum([r.labelled_s for r in self._recordings])
+        self._time = LabelledTime(self._recordings)
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -63,8 +63,7 @@ class SampleSampler:
 
     def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         while True:
-            k = int(np.searchsorted(self._share, rng.random() * self._share[-1], side="right"))
-            recording = self._recordings[min(k, len(self._recordings) - 1)]
+            recording = self._recordings[self._time.draw(rng)]
             t_s = recording.time_at(rng.random())
             sample = self._sample(recording, t_s, rng)
             if sample is not None:
@@ -73,18 +72,15 @@ class SampleSampler:
     def _sample(self, recording: Recording, t_s: float, rng: np.random.Generator) -> np.ndarray | None:
         """The augmented sample that was the newest at t_s; None where there is none."""
         look = draw_look(self._config.augment, rng)
+        context = self._config.audio.context
         if self._modality == "audio":
-            context = self._config.audio.context
+            which = to_ns(t_s)
             first_ns = recording.sound_start_ns + to_ns(context / recording.rate)
-            end_ns = to_ns(t_s)
-            if not first_ns <= end_ns <= recording.sound_stop_ns:
-                return None
-            return look.sound(recording.sound(end_ns, context), rng)
-        index = int(np.searchsorted(recording.stamps[self._modality], to_ns(t_s), side="right")) - 1
-        if index < 0:
-            return None
-        value = recording.arrays[self._modality][index]
-        return (look.video(value) if self._modality == "video" else look.flow(value))[None]
+            there = first_ns <= which <= recording.sound_stop_ns
+        else:
+            which = int(np.searchsorted(recording.stamps[self._modality], to_ns(t_s), side="right")) - 1
+            there = which >= 0
+        return look.sample(recording, self._modality, which, context, rng) if there else None
 
 
 class Pretraining:

@@ -53,7 +53,7 @@ from karmma_training.learning.run_log import RunLog
 from karmma_training.learning.schedule import learning_rate, seed_step
 from karmma_training.learning.threads import ThreadTuner
 from karmma_training.networks.backbones import NamedBackbone
-from karmma_training.networks.model import MultimodalModel, Teacher, TensorBatch, build_model
+from karmma_training.networks.model import Teacher, TensorBatch, build_model
 from karmma_training.progress import progress_bar
 
 __all__ = ["Trainer"]
@@ -187,10 +187,8 @@ class Trainer:
         teacher: Teacher | None = None
         if c.distillation.teacher:
             own = c.distillation.teacher == "own"
-            model, config, labels, _ = load_model(self.folder / "teacher" if own else Path(c.distillation.teacher))
-            _check_teacher(model, config, labels, c, self.labels)
-            assert isinstance(model, Teacher)
-            teacher = model.to(self.accelerator.device)
+            folder = self.folder / "teacher" if own else Path(c.distillation.teacher)
+            teacher = _load_teacher(folder, c, self.labels).to(self.accelerator.device)
         frozen = self.model if isinstance(self.model, Teacher) else teacher
         sampler = WindowSampler(
             self.recordings,
@@ -346,9 +344,12 @@ class Trainer:
         )
 
 
-def _check_teacher(model: MultimodalModel, config: Config, labels: Labels, student: Config, known: Labels) -> None:
-    """A teacher must name the same classes from the same samples in the same slots."""
-    folder = student.distillation.teacher
+def _load_teacher(folder: Path, student: Config, known: Labels) -> Teacher:
+    """The teacher of a student, which must name the same classes from the same samples in the same slots.
+
+    :raises UsageError: no teacher, or one that does not fit.
+    """
+    model, config, labels, _ = load_model(folder)
     if not isinstance(model, Teacher):
         raise UsageError(f"{folder} is a run of system {config.system}, not of a teacher")
     if labels.to_json() != known.to_json():
@@ -363,6 +364,7 @@ def _check_teacher(model: MultimodalModel, config: Config, labels: Labels, stude
                     f"{folder} has {m}.{name} {getattr(theirs, name)}, this student {getattr(ours, name)}: both must "
                     "see the same samples in the same slots"
                 )
+    return model
 
 
 def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:

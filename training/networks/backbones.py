@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from karmma_ros.errors import UsageError
+from karmma_training.networks.torchvision_import import import_torchvision
 
 __all__ = ["FAMILIES", "Loaded", "NamedBackbone", "load_backbone_weights"]
 
-FAMILIES = ("timm", "torchvision", "transformers")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of RGB in [0, 1]
 
 SHOWN = 4  # names of tensors listed before "and n more"
@@ -60,15 +60,10 @@ class NamedBackbone(nn.Module):
     def __init__(self, name: str, inputs: int, height: int, width: int, weights: str) -> None:
         super().__init__()
         family, _, model = name.partition(":")
-        makers: dict[str, Callable[[str, bool], tuple[nn.Module, str]]] = {
-            "timm": _timm,
-            "torchvision": _torchvision,
-            "transformers": _transformers,
-        }
-        if family not in makers or not model:
+        if family not in FAMILIES or not model:
             raise UsageError(f"backbone {name!r}: expected one of {', '.join(f'{f}:NAME' for f in FAMILIES)}")
         try:
-            self.network, self.report = makers[family](model, weights == "hub")
+            self.network, self.report = FAMILIES[family](model, weights == "hub")
             if weights and weights != "hub":
                 self.report = f"{weights}: {load_backbone_weights(self.network, Path(weights))}"
             if inputs != 3:
@@ -124,8 +119,6 @@ class _Hidden(nn.Module):
 
 
 def _timm(name: str, pretrained: bool) -> tuple[nn.Module, str]:
-    from karmma_training.networks.torchvision_import import import_torchvision
-
     import_torchvision()  # timm imports it
     import timm
 
@@ -140,8 +133,6 @@ def _timm(name: str, pretrained: bool) -> tuple[nn.Module, str]:
 
 
 def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, str]:
-    from karmma_training.networks.torchvision_import import import_torchvision
-
     models = import_torchvision().models
     if name not in models.list_models(module=models):
         raise UsageError(f"torchvision has no image model {name}")
@@ -158,8 +149,6 @@ def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, str]:
 
 
 def _transformers(name: str, pretrained: bool) -> tuple[nn.Module, str]:
-    from karmma_training.networks.torchvision_import import import_torchvision
-
     with suppress(ImportError):
         import_torchvision()  # transformers imports it where it is installed
     import transformers
@@ -175,6 +164,14 @@ def _transformers(name: str, pretrained: bool) -> tuple[nn.Module, str]:
         tuple(sorted(str(key[0]) for key in info["mismatched_keys"])),
     )
     return _Hidden(network), f"{name}: {loaded}"
+
+
+# (name within the family, whether with the library's weights) -> network, what became of the weights
+FAMILIES: dict[str, Callable[[str, bool], tuple[nn.Module, str]]] = {
+    "timm": _timm,
+    "torchvision": _torchvision,
+    "transformers": _transformers,
+}
 
 
 def load_backbone_weights(network: nn.Module, path: Path) -> Loaded:
