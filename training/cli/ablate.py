@@ -17,6 +17,7 @@ from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.cli.train import train
 from karmma_training.comparison.ablation import BY_NAME, RUNS, Run, comparison, run_config, run_folder
+from karmma_training.comparison.measured import Measured, comparison_settings
 from karmma_training.comparison.results import write_results
 from karmma_training.config import Config
 from karmma_training.config_file import apply_overrides
@@ -59,12 +60,20 @@ def run(args: argparse.Namespace) -> int:
     student.check()
     chosen = _chosen(args.only)
     store = args.store or default_store()
-    for one in chosen:
-        for seed in range(1 if one.larger else args.seeds):
-            folder = run_folder(args.out, one, seed)
-            if (folder / "done.json").exists():
-                continue
+    report = args.report or args.out / "results.md"
+    command = f"karmma ablate --preset {args.preset} --data {args.data} --seeds {args.seeds}"
+    command += "".join(f" --set {item}" for item in args.set)
+    measured = Measured(report.with_suffix(".json"), comparison_settings(student, args.test_minutes))
+
+    def publish() -> None:
+        measured.collect(args.out, args.seeds)
+        write_results(report, measured, student, command)
+
+    publish()
+    for seed in range(args.seeds):
+        for one in _due(chosen, measured, seed, args.out):
             console.rule(f"{one.title}, seed {seed}")
+            folder = run_folder(args.out, one, seed)
             started = time.monotonic()
             config = run_config(student, one, seed, args.out)
             train(config, folder, resume=True, store=store, workers=args.workers, console=console)
@@ -72,10 +81,7 @@ def run(args: argparse.Namespace) -> int:
             if config.system != "extractors":
                 _test(folder, config, args.test_minutes, store, console)
             write_json(folder / "done.json", {"minutes": round(minutes, 1), "machine": machine()})
-    report = args.report or args.out / "results.md"
-    command = f"karmma ablate --preset {args.preset} --data {args.data} --seeds {args.seeds}"
-    command += "".join(f" --set {item}" for item in args.set)
-    write_results(report, args.out, args.seeds, student, command)
+            publish()
     console.print(f"written: {report}", highlight=False)
     return 0
 
@@ -97,13 +103,26 @@ def _test(folder: Path, config: Config, minutes: float, store: Path, console: Co
 
 
 def _chosen(only: str | None) -> list[Run]:
-    """The runs asked for and those they need, in order."""
+    """The runs asked for.
+
+    :raises UsageError: there is no such run.
+    """
     if only is None:
         return list(RUNS)
     wanted = [name.strip() for name in only.split(",")]
     unknown = [name for name in wanted if name not in BY_NAME]
     if unknown:
         raise UsageError(f"--only: no run {unknown[0]!r}; choose from {', '.join(BY_NAME)}")
-    while needs := [n for w in wanted for n in (BY_NAME[w].extractors, BY_NAME[w].teacher) if n and n not in wanted]:
-        wanted += needs
-    return [r for r in RUNS if r.name in wanted]
+    return [BY_NAME[name] for name in wanted]
+
+
+def _due(chosen: list[Run], measured: Measured, seed: int, root: Path) -> list[Run]:
+    """Which runs of a seed are still to be trained, in order: those not measured, and those whose weights they need."""
+    due: set[str] = set()
+    ask = [run.name for run in chosen if not measured.has(run, 0 if run.larger else seed)]
+    while ask:
+        run = BY_NAME[ask.pop()]
+        if run.name not in due and not (run_folder(root, run, seed) / "done.json").exists():
+            due.add(run.name)
+            ask += [name for name in (run.extractors, run.teacher) if name]
+    return [run for run in RUNS if run.name in due]

@@ -18,7 +18,8 @@ from karmma_training.presets import as_system, preset
 __all__ = ["BY_NAME", "CONTRASTS", "LARGER_FACTOR", "RUNS", "Run", "comparison", "run_config", "run_folder"]
 
 LARGER_SCENE = 10_000  # first scene of the larger set
-LARGER_FACTOR = 6  # times the student's minutes
+STUDENT_SHARE = 6  # the student sees the preset's minutes divided by this
+LARGER_FACTOR = 4  # times the student's minutes
 PAPER_ONLY = ("dropout.runs_p=0", "train.alone_weight=0")  # none of ours
 
 
@@ -145,7 +146,7 @@ def run_folder(root: Path, run: Run, seed: int) -> Path:
 def comparison(name: str) -> Config:
     """The student's configuration in a comparison: less data than the teacher's extractors have seen, more epochs."""
     config = preset(name)
-    config.data.minutes /= LARGER_FACTOR
+    config.data.minutes /= STUDENT_SHARE
     config.train.epochs += config.train.epochs // 2
     for m in MODALITIES:
         setattr(config.pretrain, m, 4 * getattr(config.pretrain, m))

@@ -3,68 +3,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from karmma_ros.files import whole_file
-from karmma_training.comparison.ablation import BY_NAME, CONTRASTS, LARGER_FACTOR, RUNS, Run, run_folder
+from karmma_training.comparison.ablation import BY_NAME, CONTRASTS, LARGER_FACTOR, RUNS, Run
+from karmma_training.comparison.measured import Measured, area
 from karmma_training.config import Config
 from karmma_training.evaluation.cost import costs
 from karmma_training.evaluation.evaluate import initials
 from karmma_training.evaluation.plots import plot_comparison
 from karmma_training.presets import as_system
 
-__all__ = ["Measured", "write_results"]
-
-Reports = list[dict[str, Any]]  # one evaluation per seed
+__all__ = ["write_results"]
 
 
-class Measured:
-    """The evaluations of a comparison.
-
-    :param root: folder of run folders; seeds: how many there should be.
-    """
-
-    def __init__(self, root: Path, seeds: int) -> None:
-        self.reports: dict[str, Reports] = {}
-        self.minutes: dict[str, list[float]] = {}
-        self.machines: set[str] = set()
-        for run in RUNS:
-            folders = [run_folder(root, run, seed) for seed in range(1 if run.larger else seeds)]
-            finished = [folder for folder in folders if (folder / "done.json").exists()]
-            if not finished:
-                continue
-            done = [json.loads((folder / "done.json").read_text()) for folder in finished]
-            self.minutes[run.name] = [d["minutes"] for d in done]
-            self.machines |= {d["machine"] for d in done}
-            if run.group != "stage 0":
-                self.reports[run.name] = [json.loads((f / "evaluation.json").read_text()) for f in finished]
-
-    def areas(self, name: str) -> list[float]:
-        """Area under the dropout curve in %, per seed."""
-        return [100 * report["dropout_curve"]["area"] for report in self.reports[name]]
-
-    def gaps(self, more: str, less: str) -> list[float]:
-        """By how many points the area of one run exceeds that of another, per seed; empty where one was not run."""
-        if more not in self.reports or less not in self.reports:
-            return []
-        return [a - b for a, b in zip(self.areas(more), self.areas(less), strict=False)]
-
-
-def write_results(path: Path, root: Path, seeds: int, student: Config, command: str) -> None:
+def write_results(path: Path, measured: Measured, student: Config, command: str) -> None:
     """Write the document and, beside it, the figure."""
-    measured = Measured(root, seeds)
-    paper = [r for r in RUNS if r.group == "paper" and r.name in measured.reports]
+    paper = measured.runs("paper")
     figure = path.with_name(f"{path.stem}-dropout.png")
     if paper:
-        curves = {r.title: [report["dropout_curve"] for report in measured.reports[r.name]] for r in paper}
+        curves = {r.title: [e["dropout_curve"] for e in measured.evaluations(r.name).values()] for r in paper}
         path.parent.mkdir(parents=True, exist_ok=True)
-        plot_comparison(curves, f"{student.data.source}, test split, {seeds} seeds", figure)
+        seeds = max(len(curve) for curve in curves.values())
+        plot_comparison(curves, f"{student.data.source}, test split, {seeds} seed{'s' * (seeds > 1)}", figure)
     sections = [
-        _introduction(measured, seeds, student, command),
+        _introduction(measured, student, command),
         _paper_tables(measured, paper, figure.name),
         _in_words(measured),
         _contrasts(measured),
@@ -76,8 +42,12 @@ def write_results(path: Path, root: Path, seeds: int, student: Config, command: 
         temporary.write_text("\n\n".join(section for section in sections if section) + "\n")
 
 
-def _introduction(measured: Measured, seeds: int, student: Config, command: str) -> str:
-    any_report = next(iter(measured.reports.values()), [{}])[0]
+def _introduction(measured: Measured, student: Config, command: str) -> str:
+    evaluations = [e for run in RUNS for e in measured.evaluations(run.name).values()]
+    first = evaluations[0] if evaluations else {}
+    machines = dict.fromkeys(o.machine for run in RUNS for o in measured.outcomes(run.name).values())
+    seeds = [len(measured.evaluations(run.name)) for run in measured.runs()] or [0]
+    several = f"{min(seeds)} to {max(seeds)}" if min(seeds) < max(seeds) else f"{max(seeds)}"
     d, t = student.data, student.train
     rendered = d.source == "tabletop"
     data = (
@@ -88,12 +58,13 @@ def _introduction(measured: Measured, seeds: int, student: Config, command: str)
     )
     return f"""# Results
 
-Written by `{command}`, on {"; ".join(sorted(measured.machines)) or "no machine yet"}.
+Written by `{command}`, on {"; ".join(machines) or "no machine yet"}. The numbers:
+`{measured.path.name}` beside this page.
 
 Data: {data}. {t.epochs} epochs of {t.windows_per_second:g} windows a second of recording. The epoch is the one with
-the best mean over the modality subsets on the validation split; the test split ({any_report.get("minutes", 0):g}
-minutes, {any_report.get("windows", 0)} windows) was read once. All systems have the same data, epochs and settings;
-students of one seed start from the same extractors. {seeds} seeds: mean +- standard deviation. Action accuracy in %,
+the best mean over the modality subsets on the validation split; the test split ({first.get("minutes", 0):g}
+minutes, {first.get("windows", 0)} windows) was read once. All systems have the same data, epochs and settings;
+students of one seed start from the same extractors. {several} seeds: mean +- standard deviation. Action accuracy in %,
 top-1, verb and noun both right. Area: mean over the curve's ten probabilities.
 
 EPIC-KITCHENS-100 and Something-Something v2, on which the paper reports, were not run: what follows says nothing about
@@ -103,22 +74,23 @@ accuracy on them."""
 def _paper_tables(measured: Measured, paper: Sequence[Run], figure: str) -> str:
     if not paper:
         return ""
-    first = measured.reports[paper[0].name][0]
+    values = {run.name: list(measured.evaluations(run.name).values()) for run in paper}
+    first = values[paper[0].name][0]
     titles = [run.title for run in paper]
 
     def row(label: str, value: Callable[[Mapping[str, Any]], float]) -> list[str]:
-        return [label, *(_spread([100 * value(r) for r in measured.reports[run.name]]) for run in paper)]
+        return [label, *(_spread([100 * value(e) for e in values[run.name]]) for run in paper)]
 
     subsets, counted = (
-        [row(initials(name), lambda r, n=name, c=column: r["subsets"][n][c]) for name in first["subsets"]]  # type: ignore[misc]
+        [row(initials(name), lambda e, n=name, c=column: e["subsets"][n][c]) for name in first["subsets"]]  # type: ignore[misc]
         for column in ("action", "action_independent")
     )
     levels = [
-        row(f"{100 * p:.0f} %", lambda r, i=i: r["dropout_curve"]["mean"][i])  # type: ignore[misc]
+        row(f"{100 * p:.0f} %", lambda e, i=i: e["dropout_curve"]["mean"][i])  # type: ignore[misc]
         for i, p in enumerate(first["dropout_curve"]["p"])
     ]
-    levels.append(row("**area**", lambda r: r["dropout_curve"]["area"]))
-    commonest = _spread([100 * r["majority_share"] for r in measured.reports[paper[0].name]][:1])
+    levels.append(row("**area**", lambda e: e["dropout_curve"]["area"]))
+    commonest = _spread([100 * first["majority_share"]])
     return f"""## The paper's tables
 
 Sensors that work, arg-max over the valid pairs of verb and noun (naming the commonest action: {commonest}):
@@ -166,11 +138,9 @@ def _contrasts(measured: Measured) -> str:
         gaps = measured.gaps(more, less)
         if not gaps:
             continue
-        full = next(iter(measured.reports[more][0]["subsets"]))
-        at_full = [
-            100 * (a["subsets"][full]["action"] - b["subsets"][full]["action"])
-            for a, b in zip(measured.reports[more], measured.reports[less], strict=False)
-        ]
+        pairs = measured.pairs(more, less)
+        full = next(iter(pairs[0][0]["subsets"]))
+        at_full = [100 * (a["subsets"][full]["action"] - b["subsets"][full]["action"]) for a, b in pairs]
         clear = "one seed" if len(gaps) < 2 else "yes" if abs(mean(gaps)) > stdev(gaps) else "no"
         rows.append(
             [
@@ -194,27 +164,29 @@ Differences between runs of the same seed, on the same training and test scenes.
 
 def _all_rows(measured: Measured) -> str:
     rows = []
-    for run in RUNS:
-        reports = measured.reports.get(run.name)
-        if reports:
-            values = [[100 * r["subsets"][name]["action"] for r in reports] for name in reports[0]["subsets"]]
-            rows.append([run.title, _spread(measured.areas(run.name)), *(f"{mean(v):.1f}" for v in values)])
+    subsets: Sequence[str] = ()
+    for run in measured.runs():
+        evaluations = list(measured.evaluations(run.name).values())
+        subsets = list(evaluations[0]["subsets"])
+        values = [[100 * e["subsets"][name]["action"] for e in evaluations] for name in subsets]
+        areas = _spread([area(e) for e in evaluations])
+        rows.append([run.title, f"{len(evaluations)}", areas, *(f"{mean(v):.1f}" for v in values)])
     if not rows:
         return ""
-    subsets = next(iter(measured.reports.values()))[0]["subsets"]
     return f"""## All runs
 
-{_table(["system", "area", *(initials(name) for name in subsets)], rows)}
+{_table(["system", "seeds", "area", *(initials(name) for name in subsets)], rows)}
 
 Baselines without learned tokens mask what is absent: it is not attended to, and a modality without any token casts no
 vote, unless the row says otherwise."""
 
 
 def _costs(measured: Measured, student: Config) -> str:
-    report = next(iter(measured.reports.values()), [{}])[0]
-    if not report:
+    runs = measured.runs()
+    if not runs:
         return ""
-    heads = {head: len(names) for head, names in report["heads"].items()}
+    evaluation = next(iter(measured.evaluations(runs[0].name).values()))
+    heads = {head: len(names) for head, names in evaluation["heads"].items()}
     ours, theirs = costs(as_system(student, "baseline-dropout"), heads), costs(as_system(student, "teacher"), heads)
     rows = [
         [
@@ -237,7 +209,11 @@ encodes one sample per frame instead of the window.
 
 
 def _time(measured: Measured) -> str:
-    rows = [[BY_NAME[name].title, ", ".join(f"{m:.1f}" for m in minutes)] for name, minutes in measured.minutes.items()]
+    rows = [
+        [run.title, ", ".join(f"{o.minutes:.1f}" for o in outcomes.values())]
+        for run in RUNS
+        if (outcomes := measured.outcomes(run.name))
+    ]
     return f"""## Minutes per run
 
 Training and the validation in it; the first run that needs some data also prepares it.

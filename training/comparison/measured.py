@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a comparison has measured so far: read from its run folders, kept in one JSON file beside the document.
+
+The file outlives the run folders. A comparison of many hours can so be spread over machines: what is in the file is not
+trained again, unless a run that is still missing needs its weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from karmma_ros.errors import UsageError
+from karmma_ros.files import whole_file
+from karmma_training.comparison.ablation import BY_NAME, RUNS, Run, run_folder
+from karmma_training.config import Config
+
+__all__ = ["Measured", "Outcome", "comparison_settings"]
+
+KEPT = ("minutes", "windows", "majority_share", "heads", "subsets", "dropout_curve")  # of an evaluation
+HARMLESS = ("threads", "checkpoint_s")  # of train: settings that change no result
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run.
+
+    minutes: that training took; machine: on what; evaluation: on the test split, empty for stage 0.
+    """
+
+    minutes: float
+    machine: str
+    evaluation: Mapping[str, Any]
+
+
+def comparison_settings(student: Config, test_minutes: float) -> dict[str, Any]:
+    """What has to be the same for outcomes to be comparable."""
+    settings = asdict(student)
+    for name in HARMLESS:
+        del settings["train"][name]
+    return {**settings, "test_minutes": test_minutes}
+
+
+class Measured:
+    """Outcomes by run and seed.
+
+    :param path: the JSON file; it need not exist.
+    :param settings: see `comparison_settings`.
+    :raises UsageError: the file is unreadable, or of other settings.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path, self._settings = path, settings
+        self._outcomes: dict[str, dict[int, Outcome]] = {}
+        if path.exists():
+            self._load()
+
+    def _load(self) -> None:
+        try:
+            text = json.loads(self.path.read_text(encoding="utf-8"))
+            kept, runs = text["settings"], text["runs"]
+            for name, seeds in runs.items():
+                if name in BY_NAME:
+                    self._outcomes[name] = {int(seed): Outcome(**outcome) for seed, outcome in seeds.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{self.path} is not the record of a comparison: {error!r}") from error
+        if kept != self._settings:
+            raise UsageError(
+                f"{self.path} is of a comparison with another {_difference(kept, self._settings)}: "
+                "move it away, or give --report another name"
+            )
+
+    def collect(self, root: Path, seeds: int) -> None:
+        """Take over what is finished in the run folders, and write the file."""
+        for run in RUNS:
+            for seed in range(1 if run.larger else seeds):
+                folder = run_folder(root, run, seed)
+                if not (folder / "done.json").exists():
+                    continue
+                evaluation = {}
+                if run.group != "stage 0":
+                    whole = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+                    evaluation = {key: whole[key] for key in KEPT}
+                done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+                self._outcomes.setdefault(run.name, {})[seed] = Outcome(**done, evaluation=evaluation)
+        self._save()
+
+    def _save(self) -> None:
+        """One line a run: a difference of the file shows which were added."""
+        lines = []
+        for run in RUNS:
+            for seed, outcome in sorted(self._outcomes.get(run.name, {}).items()):
+                lines.append((run.name, seed, json.dumps(asdict(outcome), separators=(",", ":"))))
+        names = dict.fromkeys(name for name, *_ in lines)
+        runs = ",\n".join(
+            f'"{name}": {{\n' + ",\n".join(f'"{seed}": {text}' for n, seed, text in lines if n == name) + "\n}"
+            for name in names
+        )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(self.path) as temporary:
+            settings = json.dumps(self._settings)
+            temporary.write_text(f'{{"settings": {settings},\n"runs": {{\n{runs}\n}}}}\n', encoding="utf-8")
+
+    def has(self, run: Run, seed: int) -> bool:
+        """Whether a run is finished, here or elsewhere."""
+        return seed in self._outcomes.get(run.name, {})
+
+    def runs(self, group: str = "") -> list[Run]:
+        """The runs with an evaluation, in order; of one group if named."""
+        return [r for r in RUNS if self.evaluations(r.name) and group in ("", r.group)]
+
+    def outcomes(self, name: str) -> dict[int, Outcome]:
+        """Of one run, by seed."""
+        return dict(sorted(self._outcomes.get(name, {}).items()))
+
+    def evaluations(self, name: str) -> dict[int, Mapping[str, Any]]:
+        """Of one run, by seed; empty for stage 0."""
+        return {seed: o.evaluation for seed, o in self.outcomes(name).items() if o.evaluation}
+
+    def pairs(self, more: str, less: str) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """The evaluations of two runs, for every seed that both have."""
+        a, b = self.evaluations(more), self.evaluations(less)
+        return [(a[seed], b[seed]) for seed in a if seed in b]
+
+    def gaps(self, more: str, less: str) -> list[float]:
+        """By how many points the area of one run exceeds that of another, per seed that both have."""
+        return [area(a) - area(b) for a, b in self.pairs(more, less)]
+
+
+def area(evaluation: Mapping[str, Any]) -> float:
+    """Area under the dropout curve in %."""
+    return 100 * float(evaluation["dropout_curve"]["area"])
+
+
+def _difference(a: Any, b: Any, where: str = "") -> str:
+    """Name of the first setting that differs."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in dict.fromkeys([*a, *b]):
+            if a.get(key) != b.get(key):
+                return _difference(a.get(key), b.get(key), f"{where}.{key}" if where else str(key))
+    return f"{where} ({a}, now {b})"
