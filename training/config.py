@@ -7,6 +7,7 @@ never interpreted with settings other than its own. Ready-made ones: presets.py;
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from karmma_ros.errors import UsageError
@@ -25,8 +26,11 @@ class SlotsConfig:
     slots: int = 10  # slots in the window
     spacing_s: float = 0.2  # seconds from one slot to the next
     delay_s: float = 0.0  # slot 0 is centred on t - delay
+    context: int = 1  # samples an extractor run sees, the newest last: frames, flow fields; of sound PCM samples
+    context_step_s: float = 1 / 15  # seconds between the frames, or flow fields, of a longer context
     tokens: int = 1  # tokens an extractor run emits
     dim: int = 128  # width of a token
+    grid: list[int] = field(default_factory=list)  # tokens are averages over this grid of cells; empty: learned pooling
     backbone: str = ""  # timm:NAME, torchvision:NAME, transformers:ID or folder; empty: the small network of our own
     weights: str = ""  # of a named backbone: hub, or a file of tensors; empty: random
 
@@ -63,9 +67,11 @@ class AudioConfig(SlotsConfig):
     delay_s: float = 0.1
     dim: int = 96
     rate: int = 16000  # Hz
-    context: int = 6400  # PCM samples an extractor run sees
+    context: int = 6400
     hop: int = 200  # PCM samples between spectrum frames; a frame is two hops long
     mels: int = 48  # mel bands
+    layout: list[int] = field(default_factory=list)  # pieces of the spectrogram as a video: frames, height, width
+    piece_s: float = 1.116  # length of such a piece in seconds
     channels: list[int] = field(default_factory=lambda: [16, 32, 64])
 
 
@@ -153,6 +159,7 @@ class TrainConfig:
     clip: float = 5.0  # gradient norm
     ema: float = 0.998  # decay of the averaged weights, which are what is evaluated and exported
     label_smoothing: float = 0.1
+    cache_features: bool = True  # a frozen extractor's tokens are made once, from samples without augmentation
     alone_weight: float = 1.0  # of the loss of every modality alone, on the same tokens; 0: off
     precision: str = "auto"  # fp32, bf16, or auto: bf16 where the processor multiplies it natively
     device: str = "auto"  # cpu, or auto: a GPU where there is one
@@ -242,6 +249,12 @@ class Config:
             raise UsageError(f"modalities must be some of {', '.join(MODALITIES)}, not {self.modalities}")
         if not 0 <= self.dropout.modality_p < 1:
             raise UsageError(f"dropout.modality_p must be in [0, 1), not {self.dropout.modality_p}")
+        for m in self.modalities:
+            c = self.slots(m)
+            if c.context < 1 or (m != "audio" and c.context > 1 and not c.backbone):
+                raise UsageError(f"{m}.context {c.context} needs a {m}.backbone for clips, e.g. torchvision:swin3d_t")
+            if c.grid and math.prod(c.grid) != c.tokens:
+                raise UsageError(f"{m}.grid {c.grid} makes {math.prod(c.grid)} tokens, but {m}.tokens is {c.tokens}")
         if self.audio.context % self.audio.hop:
             raise UsageError("audio.context must be a multiple of audio.hop")
         if self.fusion.width % self.fusion.attention_heads:

@@ -19,7 +19,7 @@ from karmma_training.config import (
 
 __all__ = ["PRESETS", "SYSTEM_NAMES", "as_system", "preset"]
 
-PRESETS = ("tiny", "demo")
+PRESETS = ("tiny", "demo", "paper")
 # as on the command line; the two kinds of extractors differ in size alone
 SYSTEM_NAMES = ("student", "teacher", "baseline", "baseline-dropout", "extractors", "student-extractors")
 
@@ -33,7 +33,7 @@ def preset(name: str, system: str = "student") -> Config:
         raise UsageError(f"no preset {name!r}: choose {' or '.join(PRESETS)}")
     if system not in SYSTEM_NAMES:
         raise UsageError(f"no system {system!r}: choose one of {', '.join(SYSTEM_NAMES)}")
-    return as_system(_tiny() if name == "tiny" else Config(), system)
+    return as_system({"tiny": _tiny, "demo": Config, "paper": _paper}[name](), system)
 
 
 def as_system(student: Config, system: str) -> Config:
@@ -74,8 +74,56 @@ def _tiny() -> Config:
     )
 
 
+def _paper() -> Config:
+    """The paper's student: clips of 32 frames through Swin3D-T, 300 tokens each; a compact network of ours for sound.
+
+    From the paper: backbones, clip length, picture size, token counts, widths. Ours, after Radevski et al. (ICCV 2023):
+    optimiser, schedule, batch, pieces of 1.116 s of sound. Needs a GPU.
+    """
+    clip = {"context": 32, "slots": 1, "height": 224, "width": 224, "tokens": 300, "grid": [12, 5, 5], "dim": 768}
+    swin = {"backbone": "torchvision:swin3d_t", "weights": "hub"}
+    c = Config(
+        preset="paper",
+        video=VideoConfig(**clip, **swin),  # type: ignore[arg-type]
+        flow=FlowConfig(
+            **clip,  # type: ignore[arg-type]
+            **swin,  # type: ignore[arg-type]
+            spacing_s=0.2,
+            producer_preset="medium",
+            producer_width=320,
+            producer_height=240,
+        ),
+        audio=AudioConfig(
+            slots=1,
+            context=51200,  # 3.2 s: the clip and half a piece before and after it
+            hop=160,
+            mels=128,
+            channels=[64, 96, 128, 192],
+            tokens=253,
+            grid=[11, 23],
+            dim=192,
+        ),
+        fusion=FusionConfig(width=384, layers=1, attention_heads=6, ffn=384, head_hidden=768),
+        pretrain=PretrainConfig(video=0.0, flow=0.0, audio=0.0),  # trained end to end, from Kinetics weights
+    )
+    c.data.render_width, c.data.render_height, c.data.recording_s = 640, 480, 6.4
+    c.dropout.full_share, c.dropout.runs_p = 1.0, 0.0  # one slot: a clip is there whole or not at all
+    t = c.train
+    t.epochs, t.warmup_epochs, t.batch, t.lr, t.weight_decay = 30, 3.0, 16, 1e-4, 0.02
+    t.label_smoothing, t.alone_weight, t.cache_features = 0.0, 0.0, False
+    return c
+
+
 def _enlarge(config: Config) -> None:
     """The teacher's sizes: 2.25 times the student's channels, which is the paper's ratio of about five in GFLOPs."""
+    if config.preset == "paper":
+        for section in (config.video, config.flow, config.audio):
+            section.backbone, section.weights = "torchvision:swin3d_b", "hub"
+            section.tokens, section.grid, section.dim = 300, [12, 5, 5], 1024
+        config.audio.layout = [32, 224, 224]
+        f = config.fusion
+        f.width, f.layers, f.attention_heads, f.ffn, f.head_hidden = 768, 2, 12, 768, 1536
+        return
     for section in (config.video, config.flow, config.audio):
         section.channels = [round(c * 2.25) for c in section.channels]
         section.dim = round(section.dim * 2.25)

@@ -114,8 +114,12 @@ def sample_inputs(config: Config, modality: str, count: int, rng: np.random.Gene
         loudness = rng.uniform(0, 0.5, (count, 1))
         return (loudness * rng.standard_normal((count, config.audio.context))).clip(-1, 1).astype(np.float32)
     if modality == "flow":
-        return (0.2 * rng.standard_normal((count, 1, config.flow.height, config.flow.width, 2))).astype(np.float32)
-    return rng.integers(0, 256, (count, 1, config.video.height, config.video.width, 3), dtype=np.uint8)
+        return (
+            0.2 * rng.standard_normal((count, config.flow.context, config.flow.height, config.flow.width, 2))
+        ).astype(np.float32)
+    return rng.integers(
+        0, 256, (count, config.video.context, config.video.height, config.video.width, 3), dtype=np.uint8
+    )
 
 
 class _FlatFusion(nn.Module):
@@ -191,14 +195,14 @@ def _manifest(
     image = {"resize": "squash", "interpolation": "area"}
     own: dict[str, dict[str, Any]] = {
         "video": {
-            "input": {"dtype": "uint8", "shape": ["B", 1, v.height, v.width, 3], **image},
+            "input": {"dtype": "uint8", "shape": ["B", v.context, v.height, v.width, 3], **image},
             "rate": 0,
-            "context": 1,
+            "context": v.context,
         },
         "flow": {
-            "input": {"dtype": "float32", "shape": ["B", 1, f.height, f.width, 2], **image},
+            "input": {"dtype": "float32", "shape": ["B", f.context, f.height, f.width, 2], **image},
             "rate": 0,
-            "context": 1,
+            "context": f.context,
             "producer": {
                 "algorithm": "dis",
                 "preset": f.producer_preset,

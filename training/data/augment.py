@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_training.config import AugmentConfig
-from karmma_training.data.store import Recording
+from karmma_training.data.store import Context, Recording
 
 __all__ = ["Look", "draw_look"]
 
@@ -59,16 +59,17 @@ class Look:
         return np.clip(out, -1, 1)
 
     def sample(
-        self, recording: Recording, modality: str, which: int, context: int, rng: np.random.Generator
+        self, recording: Recording, modality: str, which: int, context: Context, rng: np.random.Generator
     ) -> npt.NDArray[Any]:
         """One sample of a recording in the shape of its extractor's graph input, without the batch.
 
-        :param which: its index; of sound the stamp at which a chunk of `context` PCM samples ends.
+        :param which: its index; of sound the stamp at which a chunk ends.
         """
         if modality == "audio":
-            return self.sound(recording.sound(which, context), rng)
-        value = recording.arrays[modality][which]
-        return (self.flow(value) if modality == "flow" else self.video(value))[None]
+            return self.sound(recording.sound(which, context.count), rng)
+        change = self.flow if modality == "flow" else self.video
+        (clip,) = recording.clips(modality, np.array([which]), context)
+        return np.stack([change(recording.arrays[modality][i]) for i in clip])
 
 
 def draw_look(c: AugmentConfig, rng: np.random.Generator) -> Look:

@@ -21,7 +21,7 @@ from karmma_ros.errors import KarmmaError
 from karmma_ros.files import whole_folder
 from karmma_ros.window import SlotSpec
 from karmma_training.data.grid import audio_stamps, phases_ns
-from karmma_training.data.store import Recording
+from karmma_training.data.store import Context, Recording
 from karmma_training.progress import progress_bar
 
 __all__ = ["Encode", "FeatureCache", "encode_samples", "make_features"]
@@ -38,9 +38,13 @@ class FeatureCache:
     :param root: the folder that `make_features` filled.
     """
 
-    def __init__(self, root: Path, recordings: Sequence[Recording], specs: Mapping[str, SlotSpec], context: int):
+    def __init__(
+        self, root: Path, recordings: Sequence[Recording], specs: Mapping[str, SlotSpec], seen: Mapping[str, Context]
+    ):
         self._arrays = [_open(_folder(root, r), r, specs) for r in recordings]
-        self._sound = [_sound_stamps(r, specs["audio"], context) if "audio" in specs else None for r in recordings]
+        self._sound = [
+            _sound_stamps(r, specs["audio"], seen["audio"]) if "audio" in specs else None for r in recordings
+        ]
 
     def tokens(self, number: int, modality: str, which: Ints) -> npt.NDArray[np.float16]:
         """Tokens of some samples of recording `number`.
@@ -63,7 +67,7 @@ def make_features(
     recordings: Sequence[Recording],
     encode: Encode,
     specs: Mapping[str, SlotSpec],
-    context: int,
+    seen: Mapping[str, Context],
     console: Console,
 ) -> None:
     """Encode every recording that `root` lacks; an interrupted call goes on where it stopped."""
@@ -78,18 +82,18 @@ def make_features(
                     if m not in recording.arrays:
                         continue
                     count = len(recording.stamps[m]) if m != "audio" else 0
-                    which = _sound_stamps(recording, spec, context) if m == "audio" else np.arange(count)
-                    tokens = encode_samples(encode, recording, m, which, spec, context)
+                    which = _sound_stamps(recording, spec, seen[m]) if m == "audio" else np.arange(count)
+                    tokens = encode_samples(encode, recording, m, which, spec, seen[m])
                     np.save(folder / f"{m}.npy", tokens.astype(np.float16))
             bar.advance(task)
 
 
 def encode_samples(
-    encode: Encode, recording: Recording, modality: str, which: Ints, spec: SlotSpec, context: int
+    encode: Encode, recording: Recording, modality: str, which: Ints, spec: SlotSpec, context: Context
 ) -> npt.NDArray[np.float32]:
     """Tokens of some samples of a recording, a few at a time.
 
-    :param which: see `Recording.samples`; spec: of the tokens; context: PCM samples of a chunk of sound.
+    :param which: see `Recording.samples`; spec: of the tokens; context: what a run sees.
     :return: (n, N, D)
     """
     parts = [
@@ -110,7 +114,7 @@ def _open(folder: Path, recording: Recording, specs: Mapping[str, SlotSpec]) -> 
         raise KarmmaError(f"feature cache damaged at {folder}: delete that folder ({error})") from error
 
 
-def _sound_stamps(recording: Recording, spec: SlotSpec, context: int) -> Ints:
+def _sound_stamps(recording: Recording, spec: SlotSpec, context: Context) -> Ints:
     """Stamps of all chunks of sound that training may draw, ascending.  -> (n,)"""
     stamps = [audio_stamps(recording, spec, context, phase_ns=int(phase)) for phase in phases_ns(spec)]
     return np.unique(np.concatenate(stamps))

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from karmma_ros.window import SlotSpec, to_ns
 from karmma_training.config import Config
-from karmma_training.data.store import Recording
+from karmma_training.data.store import Context, Recording
 
-__all__ = ["AUDIO_PHASES", "audio_stamps", "phases_ns", "slot_specs"]
+__all__ = ["AUDIO_PHASES", "audio_stamps", "contexts", "phases_ns", "slot_specs"]
 
 AUDIO_PHASES = 8  # phases of the audio grid that training draws from: few enough to cache the tokens of each
 
@@ -28,10 +28,19 @@ def slot_specs(config: Config) -> dict[str, SlotSpec]:
     return specs
 
 
+def contexts(config: Config) -> dict[str, Context]:
+    """What an extractor run of every modality of a run sees."""
+    found = {}
+    for modality in config.modalities:
+        c = config.slots(modality)
+        found[modality] = Context(c.context, 0 if modality == "audio" else to_ns(c.context_step_s))
+    return found
+
+
 def audio_stamps(
     recording: Recording,
     spec: SlotSpec,
-    context: int,
+    context: Context,
     *,
     phase_ns: int = 0,
     until_ns: int | None = None,
@@ -39,14 +48,14 @@ def audio_stamps(
 ) -> npt.NDArray[np.int64]:
     """Stamps (ends) of the audio chunks that the recording's sound allows, ascending.  -> (n,)
 
-    :param context: PCM samples a chunk needs.
+    :param context: what a chunk holds.
     :param phase_ns: the grid is at `phase_ns` plus multiples of the spacing.
     :param until_ns: no chunk ends later than this.
     :param horizon: with `until_ns`, at most so many chunks, the newest (0: all).
     """
     if "audio" not in recording.arrays:
         return np.zeros(0, np.int64)
-    first = recording.sound_start_ns + to_ns(context / recording.rate)
+    first = recording.sound_start_ns + to_ns(context.count / recording.rate)
     last = recording.sound_stop_ns if until_ns is None else min(recording.sound_stop_ns, until_ns)
     step = spec.spacing_ns
     low = -(-(first - phase_ns) // step)

@@ -30,7 +30,16 @@ from karmma_ros.samples import prepare_flow, prepare_image
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
 
-__all__ = ["Interval", "LabelledTime", "Recording", "StoreFormat", "default_store", "source_digest", "write_recording"]
+__all__ = [
+    "Context",
+    "Interval",
+    "LabelledTime",
+    "Recording",
+    "StoreFormat",
+    "default_store",
+    "source_digest",
+    "write_recording",
+]
 
 Stamps = npt.NDArray[np.int64]
 Interval = tuple[float | str, ...]  # start_s, stop_s, one class name per label head
@@ -173,6 +182,14 @@ def write_recording(
         (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
 
 
+@dataclass(frozen=True)
+class Context:
+    """What an extractor run sees: so many samples, the newest last; of sound, PCM samples."""
+
+    count: int = 1
+    step_ns: int = 0  # from one to the next; of sound 0: they are neighbours
+
+
 class Recording:
     """One recording of the store, memory-mapped.
 
@@ -248,14 +265,33 @@ class Recording:
         last = round((end_ns - self.sound_start_ns) * self.rate / 1e9)
         return np.asarray(self.arrays["audio"][last - n : last])
 
-    def samples(self, modality: str, which: npt.NDArray[np.int64], context: int = 0) -> npt.NDArray[Any]:
+    def samples(self, modality: str, which: npt.NDArray[np.int64], context: Context) -> npt.NDArray[Any]:
         """Samples in the shape of the extractor's graph input, copied.
 
-        :param which: (n,) indexes; of sound the stamps at which chunks of `context` PCM samples end.
+        :param which: (n,) indexes; of sound the stamps at which chunks end.
         """
         if modality == "audio":
-            return np.stack([self.sound(int(stamp), context) for stamp in which])
-        return np.array(self.arrays[modality][which][:, None], np.uint8 if modality == "video" else np.float32)
+            return np.stack([self.sound(int(stamp), context.count) for stamp in which])
+        clips = self.clips(modality, which, context)
+        return np.array(self.arrays[modality][clips], np.uint8 if modality == "video" else np.float32)
+
+    def clips(self, modality: str, which: npt.NDArray[np.int64], context: Context) -> npt.NDArray[np.int64]:
+        """Indexes of the samples in the context of each: the nearest to `step_ns` apart, none newer than the last.
+
+        The first sample of the recording stands for what lies before it.
+
+        :param which: (n,) indexes of the newest.
+        :return: (n, context.count)
+        """
+        stamps = self.stamps[modality]
+        back = context.step_ns * np.arange(context.count - 1, -1, -1)
+        wanted = stamps[which][:, None] - back
+        after = np.minimum(np.searchsorted(stamps, wanted), which[:, None])
+        before = np.maximum(after - 1, 0)
+        nearer = wanted - stamps[before] < stamps[after] - wanted
+        clips = np.where(nearer, before, after).astype(np.int64)
+        clips[:, -1] = which  # of several with one stamp, the one asked for
+        return clips
 
 
 class LabelledTime:

@@ -22,7 +22,7 @@ from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
 from karmma_training.data.dropout import ModalityDropout, SlotSubset, TokenRunDropout
 from karmma_training.data.features import FeatureCache
-from karmma_training.data.grid import audio_stamps, phases_ns, slot_specs
+from karmma_training.data.grid import audio_stamps, contexts, phases_ns, slot_specs
 from karmma_training.data.store import LabelledTime, Recording
 
 __all__ = ["Window", "WindowBatch", "WindowSampler"]
@@ -47,7 +47,7 @@ class Window:
 class WindowBatch:
     """B windows; only the samples that are present, in one flat array per modality.
 
-    samples: video (n, 1, h, w, 3) uint8, flow (n, 1, h, w, 2) float32, audio (n, context) float32
+    samples: video (n, context, h, w, 3) uint8, flow (n, context, h, w, 2) float32, audio (n, context) float32
     features: (n, N, D) float16, the tokens that frozen extractors made of the same samples
     places: (n,) row * slots + slot of each sample
     present: (B, slots) which slots hold a sample
@@ -86,7 +86,7 @@ class WindowSampler:
         self._batch = batch
         self._seed = seed
         self._samples, self._features = samples, features
-        self._specs = slot_specs(config)
+        self._specs, self._contexts = slot_specs(config), contexts(config)
         self._time = LabelledTime(recordings)
         self._modality_dropout = ModalityDropout(config.dropout.modality_p)
         self._runs = TokenRunDropout(config.dropout.runs_p)
@@ -129,7 +129,7 @@ class WindowSampler:
         look = draw_look(self._config.augment, rng)
         for m, slots in window.slots.items():
             for value in slots[slots >= 0]:
-                samples[m].append(look.sample(recording, m, int(value), self._config.audio.context, rng))
+                samples[m].append(look.sample(recording, m, int(value), self._contexts[m], rng))
 
     def _draw(self, rng: np.random.Generator) -> Window:
         """A window with at least one token: t uniform over all labelled time."""
@@ -163,7 +163,7 @@ class WindowSampler:
                 phase = int(rng.choice(phases_ns(spec))) if s.audio_phase else 0
                 until = t_ns - int(1e9 * s.audio_lag_s * rng.random())
                 stamps = audio_stamps(
-                    recording, spec, self._config.audio.context, phase_ns=phase, until_ns=until, horizon=spec.slots + 2
+                    recording, spec, self._contexts[m], phase_ns=phase, until_ns=until, horizon=spec.slots + 2
                 )
                 index = stamps
             elif m == "flow":

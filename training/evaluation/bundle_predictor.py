@@ -11,6 +11,7 @@ import numpy.typing as npt
 from karmma_ros.bundle import Bundle
 from karmma_ros.runtime import Engine
 from karmma_training.data.labels import Labels
+from karmma_training.data.store import Context
 
 __all__ = ["BundlePredictor"]
 
@@ -25,8 +26,7 @@ class BundlePredictor:
         self.specs = bundle.slot_specs()
         single = np.arange(len(next(iter(bundle.heads.values()))))[:, None]  # one head: every class is an action
         self.labels = Labels(dict(bundle.heads), np.asarray(bundle.actions, np.int64) if bundle.actions else single)
-        audio = bundle.modalities.get("audio")
-        self.audio_context = audio.context if audio else 0
+        self.contexts = {m: Context(spec.context) for m, spec in bundle.modalities.items()}
         self.temperature = bundle.temperature
 
     def encode(self, modality: str, samples: npt.NDArray[Any]) -> Floats:

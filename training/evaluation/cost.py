@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from karmma_training.config import Config
 from karmma_training.networks.model import MultimodalModel, TensorBatch, build_model
 
-__all__ = ["costs"]
+__all__ = ["costs", "full_window"]
 
 
 def costs(config: Config, heads: Mapping[str, int]) -> dict[str, dict[str, float]]:
@@ -37,7 +37,7 @@ def costs(config: Config, heads: Mapping[str, int]) -> dict[str, dict[str, float
 
 @torch.no_grad()
 def _cost(model: MultimodalModel, config: Config) -> dict[str, float]:
-    batch = _full_window(model, config)
+    batch = full_window(model, config)
     with FlopCounterMode(display=False) as counter:
         model(batch)
     with _PeakMemory() as memory:
@@ -50,15 +50,15 @@ def _cost(model: MultimodalModel, config: Config) -> dict[str, float]:
     }
 
 
-def _full_window(model: MultimodalModel, config: Config) -> TensorBatch:
+def full_window(model: MultimodalModel, config: Config) -> TensorBatch:
     """One window with every slot filled."""
     v, f = config.video, config.flow
     samples, places, present = {}, {}, {}
     for m, spec in model.specs.items():
         if m == "video":
-            samples[m] = torch.zeros(spec.slots, 1, v.height, v.width, 3, dtype=torch.uint8)
+            samples[m] = torch.zeros(spec.slots, v.context, v.height, v.width, 3, dtype=torch.uint8)
         elif m == "flow":
-            samples[m] = torch.zeros(spec.slots, 1, f.height, f.width, 2)
+            samples[m] = torch.zeros(spec.slots, f.context, f.height, f.width, 2)
         else:
             samples[m] = torch.zeros(spec.slots, config.audio.context)
         places[m] = torch.arange(spec.slots)

@@ -96,11 +96,11 @@ def encode_recording(predictor: Predictor, recording: Recording, *, every: int =
     stamps, tokens = {}, {}
     for m, spec in predictor.specs.items():
         if m == "audio":
-            which = stamps[m] = audio_stamps(recording, spec, predictor.audio_context)
+            which = stamps[m] = audio_stamps(recording, spec, predictor.contexts[m])
         else:
             stamps[m] = recording.stamps.get(m, np.zeros(0, np.int64))
             which = np.arange(len(stamps[m]))
-        tokens[m] = encode_samples(predictor.encode, recording, m, which, spec, predictor.audio_context)
+        tokens[m] = encode_samples(predictor.encode, recording, m, which, spec, predictor.contexts[m])
     if "video" in recording.stamps:
         times = recording.stamps["video"][every - 1 :: every]
     else:

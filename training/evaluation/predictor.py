@@ -14,7 +14,9 @@ import torch
 from karmma_ros.window import SlotSpec
 from karmma_training.checkpoint import load_model
 from karmma_training.config import Config
+from karmma_training.data.grid import contexts
 from karmma_training.data.labels import Labels
+from karmma_training.data.store import Context
 from karmma_training.networks.model import MultimodalModel
 
 __all__ = ["ModelPredictor", "Predictor", "load_predictor"]
@@ -34,8 +36,8 @@ class Predictor(Protocol):
         """Class names."""
 
     @property
-    def audio_context(self) -> int:
-        """PCM samples an audio extractor run sees."""
+    def contexts(self) -> Mapping[str, Context]:
+        """What an extractor run sees, per modality."""
 
     @property
     def temperature(self) -> Mapping[str, float]:
@@ -54,7 +56,7 @@ def load_predictor(run: Path) -> tuple[ModelPredictor, Config]:
     :raises UsageError: see `load_model`.
     """
     model, config, labels, about = load_model(run)
-    return ModelPredictor(model, labels, config.audio.context, about["temperature"]), config
+    return ModelPredictor(model, labels, contexts(config), about["temperature"]), config
 
 
 class ModelPredictor:
@@ -67,14 +69,14 @@ class ModelPredictor:
         self,
         model: MultimodalModel,
         labels: Labels,
-        audio_context: int,
+        contexts: Mapping[str, Context],
         temperature: Mapping[str, float] | None = None,
     ) -> None:
         self._model = model
         self._device = next(model.parameters()).device
         self.specs: Mapping[str, SlotSpec] = model.specs
         self.labels = labels
-        self.audio_context = audio_context
+        self.contexts = contexts
         self.temperature: Mapping[str, float] = temperature or {}
 
     @torch.inference_mode()

@@ -21,6 +21,7 @@ from karmma_ros.window import to_ns
 from karmma_training.checkpoint import load_tensors, save_tensors
 from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
+from karmma_training.data.grid import contexts
 from karmma_training.data.prefetch import prefetch
 from karmma_training.data.store import LabelledTime, Recording
 from karmma_training.learning.interrupt import interrupts_wait
@@ -44,6 +45,7 @@ class SampleSampler:
     def __init__(self, recordings: list[Recording], config: Config, modality: str, *, batch: int, seed: int) -> None:
         self._recordings = [r for r in recordings if modality in r.arrays]
         self._config, self._modality, self._batch, self._seed = config, modality, batch, seed
+        self._context = contexts(config)[modality]
         self._time = LabelledTime(self._recordings)
 
     def __len__(self) -> int:
@@ -72,15 +74,14 @@ class SampleSampler:
     def _sample(self, recording: Recording, t_s: float, rng: np.random.Generator) -> np.ndarray | None:
         """The augmented sample that was the newest at t_s; None where there is none."""
         look = draw_look(self._config.augment, rng)
-        context = self._config.audio.context
         if self._modality == "audio":
             which = to_ns(t_s)
-            first_ns = recording.sound_start_ns + to_ns(context / recording.rate)
+            first_ns = recording.sound_start_ns + to_ns(self._context.count / recording.rate)
             there = first_ns <= which <= recording.sound_stop_ns
         else:
             which = int(np.searchsorted(recording.stamps[self._modality], to_ns(t_s), side="right")) - 1
             there = which >= 0
-        return look.sample(recording, self._modality, which, context, rng) if there else None
+        return look.sample(recording, self._modality, which, self._context, rng) if there else None
 
 
 class Pretraining:
@@ -225,14 +226,14 @@ def unimodal_accuracy(
 
     About ten samples a second are tried.
     """
+    context = contexts(config)[modality]
     right: dict[str, list[np.ndarray]] = {head: [] for head in heads}
     device = next(unimodal.parameters()).device
     for recording in recordings:
         if modality not in recording.arrays:
             continue
         if modality == "audio":
-            context = config.audio.context
-            first_ns = recording.sound_start_ns + to_ns(context / recording.rate)
+            first_ns = recording.sound_start_ns + to_ns(context.count / recording.rate)
             which = stamps = np.arange(first_ns, recording.sound_stop_ns, 1_000_000_000 // CHUNKS_PER_S)
         else:
             which = np.arange(0, len(recording.stamps[modality]), 3)
@@ -241,7 +242,7 @@ def unimodal_accuracy(
         which, interval = which[interval >= 0], interval[interval >= 0]
         if not len(which):
             continue
-        samples = torch.from_numpy(recording.samples(modality, which, config.audio.context)).to(device)
+        samples = torch.from_numpy(recording.samples(modality, which, context)).to(device)
         logits = split_heads(unimodal(samples), heads)
         for i, (head, values) in enumerate(logits.items()):
             right[head].append(values.argmax(1).cpu().numpy() == recording.targets[interval, i])

@@ -28,6 +28,7 @@ from karmma_training.checkpoint import extractors_digest, load_extractors, load_
 from karmma_training.config import Config
 from karmma_training.config_file import save_config
 from karmma_training.data.features import FeatureCache, make_features
+from karmma_training.data.grid import contexts
 from karmma_training.data.labels import Labels
 from karmma_training.data.prefetch import prefetch
 from karmma_training.data.store import Recording
@@ -182,7 +183,7 @@ class Trainer:
         self.log.line(f"done: best validation score {self.progress.best:.3f} in epoch {self.progress.best_epoch}")
 
     def _sampler(self) -> tuple[WindowSampler, Objective]:
-        """What the windows carry, and the loss: samples for students, cached features for and from a teacher."""
+        """What the windows carry, and the loss: samples for students, features for and from a teacher where cached."""
         c = self.config
         teacher: Teacher | None = None
         if c.distillation.teacher:
@@ -190,26 +191,27 @@ class Trainer:
             folder = self.folder / "teacher" if own else Path(c.distillation.teacher)
             teacher = _load_teacher(folder, c, self.labels).to(self.accelerator.device)
         frozen = self.model if isinstance(self.model, Teacher) else teacher
+        cached = c.train.cache_features and frozen is not None
         sampler = WindowSampler(
             self.recordings,
             c,
             batch=c.train.batch,
             seed=c.seed,
-            samples=frozen is not self.model,
-            features=None if frozen is None else self._features(frozen),
+            samples=not cached or frozen is not self.model,
+            features=self._features(frozen) if cached and frozen is not None else None,
         )
         return sampler, Objective(c, teacher)
 
     def _features(self, teacher: Teacher) -> FeatureCache:
         """Tokens of the teacher's extractors for all training recordings, made where the cache lacks them."""
-        context = self.config.audio.context
-        predictor = ModelPredictor(teacher, self.labels, context)
+        seen = contexts(self.config)
+        predictor = ModelPredictor(teacher, self.labels, seen)
         root = self.store / f"features-{extractors_digest(teacher)}"
         teacher.eval()
         share = self.recordings[self.accelerator.process_index :: self.accelerator.num_processes]
-        make_features(root, share, predictor.encode, teacher.specs, context, self.log.console)
+        make_features(root, share, predictor.encode, teacher.specs, seen, self.log.console)
         self.accelerator.wait_for_everyone()
-        return FeatureCache(root, self.recordings, teacher.specs, context)
+        return FeatureCache(root, self.recordings, teacher.specs, seen)
 
     def _lr(self, step: int) -> float:
         t = self.config.train
@@ -238,7 +240,7 @@ class Trainer:
 
     def validate(self) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         """The averaged weights on the validation recordings: accuracies of every modality subset, temperatures."""
-        predictor = ModelPredictor(self.ema.module, self.labels, self.config.audio.context)
+        predictor = ModelPredictor(self.ema.module, self.labels, contexts(self.config))
         patterns = subsets(self.config.modalities)
         share = []
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
@@ -358,7 +360,7 @@ def _load_teacher(folder: Path, student: Config, known: Labels) -> Teacher:
         if m not in config.modalities:
             raise UsageError(f"{folder} does not know the modality {m}")
         ours, theirs = student.slots(m), config.slots(m)
-        for name in ("slots", "spacing_s", "delay_s", "height", "width", "rate", "context"):
+        for name in ("slots", "spacing_s", "delay_s", "height", "width", "rate", "context", "context_step_s"):
             if hasattr(ours, name) and getattr(ours, name) != getattr(theirs, name):
                 raise UsageError(
                     f"{folder} has {m}.{name} {getattr(theirs, name)}, this student {getattr(ours, name)}: both must "

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Backbones by name, with their weights: `timm:NAME`, `torchvision:NAME`, `transformers:ID-OR-FOLDER`.
 
-Each becomes a module (n, inputs, h, w) -> (n, c, h', w'). A first convolution made for three channels is adapted to
-two (flow) or one (spectrogram). What was loaded, what was missing and what was left over is told, never guessed.
+Each becomes a module (n, inputs, h, w) -> (n, c, h', w'); of clips (n, inputs, t, h, w) -> (n, c, t', h', w'). A first
+convolution made for three channels is adapted to two (flow) or one (spectrogram). What was loaded, what was missing and
+what was left over is told, never guessed.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ class NamedBackbone(nn.Module):
     """A library's network without its classifier.
 
     :param name: FAMILY:NAME.
-    :param inputs: channels of the input.
+    :param inputs: channels of the input; frames: of a clip, 1 for pictures.
     :param weights: empty (random), `hub` (the library's own, downloaded or cached), or a file of tensors.
     :raises UsageError: unknown name, missing library, or weights that cannot be had.
     """
 
-    def __init__(self, name: str, inputs: int, height: int, width: int, weights: str) -> None:
+    def __init__(self, name: str, inputs: int, frames: int, height: int, width: int, weights: str) -> None:
         super().__init__()
         family, _, model = name.partition(":")
         if family not in FAMILIES or not model:
@@ -69,7 +70,8 @@ class NamedBackbone(nn.Module):
             if inputs != 3:
                 _adapt_first_convolution(self.network, inputs)
             with torch.no_grad():
-                shape = self.eval()(torch.zeros(1, inputs, height, width)).shape
+                clip = torch.zeros(1, inputs, *([frames] if frames > 1 else []), height, width)
+                shape = self.eval()(clip).shape
         except ImportError as error:
             raise UsageError(f"backbone {name}: {error}; pip install karmma_ros[backbones]") from error
         except UsageError:
@@ -77,17 +79,19 @@ class NamedBackbone(nn.Module):
         except Exception as error:  # each library has its own kinds, and its own for hubs out of reach
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             hint = "; download the weights and name the file" if weights == "hub" else ""
-            raise UsageError(f"backbone {name}, input {width}x{height}: {reason}{hint}") from error
-        self.channels, self.height, self.width = int(shape[1]), int(shape[2]), int(shape[3])
-        mean, std = _statistics(self.network)
-        self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1) * 255, persistent=False)
+            size = f"{width}x{height}" + (f"x{frames}" if frames > 1 else "")
+            raise UsageError(f"backbone {name}, input {size}: {reason}{hint}") from error
+        self.channels, self.cells = int(shape[1]), tuple(int(n) for n in shape[2:])
+        mean, std = (torch.tensor(values) * 255 for values in _statistics(self.network))
+        one = [1] * (clip.ndim - 2)
+        self.register_buffer("mean", mean.reshape(1, 3, *one), persistent=False)
+        self.register_buffer("std", std.reshape(1, 3, *one), persistent=False)
         self.mean: Tensor
         self.std: Tensor
         self.train()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, h, w) -> (n, c, h', w'); of a transformer's sequence, h' is its length and w' 1"""
+        """(n, inputs, [t,] h, w) -> (n, c, *cells); of a transformer's sequence, the cells are its length and 1"""
         y: Tensor = self.network(x)
         if y.ndim == 3:
             y = y.transpose(1, 2).unsqueeze(-1)
@@ -104,6 +108,13 @@ class _Last(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.network(x)[-1]
         return y
+
+
+class _ChannelsSecond(nn.Module):
+    """(n, t, h, w, c) -> (n, c, t, h, w)"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.movedim(-1, 1)
 
 
 class _Hidden(nn.Module):
@@ -134,17 +145,21 @@ def _timm(name: str, pretrained: bool) -> tuple[nn.Module, str]:
 
 def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, str]:
     models = import_torchvision().models
-    if name not in models.list_models(module=models):
-        raise UsageError(f"torchvision has no image model {name}")
+    if name not in (*models.list_models(module=models), *models.list_models(module=models.video)):
+        raise UsageError(f"torchvision has no image or video model {name}")
     network = models.get_model(name, weights="DEFAULT" if pretrained else None)
     if hasattr(network, "layer4"):  # ResNets: everything before pooling and classifier
         made = nn.Sequential(*list(network.children())[:-2])
+    elif name.startswith("swin3d"):
+        made = nn.Sequential(network.patch_embed, network.pos_drop, network.features, network.norm, _ChannelsSecond())
     elif isinstance(getattr(network, "features", None), nn.Module):
         made = nn.Sequential(network.features)
         if name.startswith("swin"):  # channels last inside
             made.append(network.norm).append(network.permute)
     else:
         raise UsageError(f"torchvision:{name} has no feature map that can be taken; timm has most networks")
+    transforms = models.get_model_weights(name).DEFAULT.transforms()
+    made.statistics = (transforms.mean, transforms.std)  # type: ignore[assignment]
     return made, "all tensors by torchvision" if pretrained else "random"
 
 
@@ -237,8 +252,8 @@ def _adapt_first_convolution(network: nn.Module, inputs: int) -> None:
     """Let the first convolution take `inputs` channels: each gets the mean of its weights, the sum kept."""
     for module in network.modules():
         for name, child in module.named_children():
-            if isinstance(child, nn.Conv2d):
-                new = nn.Conv2d(
+            if isinstance(child, nn.Conv2d | nn.Conv3d):
+                new = type(child)(
                     inputs,
                     child.out_channels,
                     child.kernel_size,  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unimodal extractors of the `stream` family: one sample (frame, flow field, chunk of sound) -> a few tokens.
+"""Unimodal extractors: one sample (frame, flow field, chunk of sound), or a clip of them -> tokens.
 
 Each takes its graph's input as documented in docs/architecture.md; normalisation, flow scaling and log-mel are inside,
 so the exported graph carries them. Plain 3x3 convolutions: on a CPU they train faster than depthwise ones.
@@ -8,12 +8,14 @@ so the exported graph carries them. Plain 3x3 convolutions: on a CPU they train 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from karmma_ros.errors import UsageError
 from karmma_training.config import AudioConfig, Config, FlowConfig, VideoConfig
 from karmma_training.networks.backbones import NamedBackbone
 
@@ -88,7 +90,9 @@ class TokenPool(nn.Module):
         self.where: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, N, dim)"""
+        """(n, c, [t,] h, w) -> (n, N, dim); of a clip, rows of all times lie below each other"""
+        if x.ndim == 5:
+            x = x.flatten(2, 3)
         weights = self.query(x).flatten(2).softmax(-1)  # (n, N, hw)
         features = x.flatten(2).transpose(1, 2)  # (n, hw, c)
         attended = weights @ features  # (n, N, c)
@@ -98,28 +102,55 @@ class TokenPool(nn.Module):
         return y
 
 
+class GridPool(nn.Module):
+    """Feature map -> tokens: the averages over the cells of a grid, which is how the 784 positions of a Swin3D become
+    the paper's 300 here (12 x 5 x 5; how they do there is not published).
+
+    :param grid: cells per dimension of the map: (height, width), or (time, height, width).
+    """
+
+    def __init__(self, channels: int, grid: Sequence[int]) -> None:
+        super().__init__()
+        self.average = nn.AdaptiveAvgPool3d(grid) if len(grid) == 3 else nn.AdaptiveAvgPool2d(grid)  # type: ignore[arg-type]
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, [t,] h, w) -> (n, cells, c)"""
+        y: Tensor = self.norm(self.average(x).flatten(2).transpose(1, 2))
+        return y
+
+
 class Extractor(nn.Module):
     """Preparation in float32 (never in reduced precision), then the network."""
 
-    def __init__(self, c: VideoConfig | FlowConfig | AudioConfig, inputs: int, height: int, width: int) -> None:
+    def __init__(
+        self, c: VideoConfig | FlowConfig | AudioConfig, inputs: int, frames: int, height: int, width: int
+    ) -> None:
         super().__init__()
         self.backbone: Backbone | NamedBackbone
         if c.backbone:
-            self.backbone = NamedBackbone(c.backbone, inputs, height, width, c.weights)
-            channels, height, width = self.backbone.channels, self.backbone.height, self.backbone.width
+            self.backbone = NamedBackbone(c.backbone, inputs, frames, height, width, c.weights)
+            channels, cells = self.backbone.channels, self.backbone.cells
         else:
             self.backbone = Backbone(inputs, c.channels)
             channels = c.channels[-1]
             for _ in c.channels:
                 height, width = -(-height // 2), -(-width // 2)
-        self.pool = TokenPool(channels, c.tokens, c.dim, height, width)
+            cells = (height, width)
+        self.pool: GridPool | TokenPool
+        if c.grid:
+            if c.dim != channels:
+                raise UsageError(f"tokens on a grid have the {channels} channels of their backbone, but dim is {c.dim}")
+            self.pool = GridPool(channels, c.grid)
+        else:
+            self.pool = TokenPool(channels, c.tokens, c.dim, math.prod(cells[:-1]), cells[-1])
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Graph input -> (n, inputs, h, w) float32."""
+        """Graph input -> (n, inputs, h, w) float32; of clips (n, inputs, t, h, w)."""
         raise NotImplementedError
 
     def encode(self, prepared: Tensor) -> Tensor:
-        """(n, inputs, h, w) -> tokens (n, N, D)"""
+        """What `prepare` gave -> tokens (n, N, D)"""
         y: Tensor = self.pool(self.backbone(prepared))
         return y
 
@@ -135,28 +166,28 @@ class Extractor(nn.Module):
 
 
 class VideoExtractor(Extractor):
-    """One RGB frame: (n, 1, h, w, 3) uint8 -> (n, N, D)."""
+    """RGB frames: (n, context, h, w, 3) uint8 -> (n, N, D)."""
 
     def __init__(self, c: VideoConfig) -> None:
-        super().__init__(c, 3, c.height, c.width)
+        super().__init__(c, 3, c.context, c.height, c.width)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Pixels to about [-2, 2], as a named backbone wants them; the permuted view is already channels-last."""
-        pixels = x.squeeze(1).permute(0, 3, 1, 2).float()
+        pixels = _as_map(x).float()
         if isinstance(self.backbone, NamedBackbone):
             return (pixels - self.backbone.mean) / self.backbone.std
         return (pixels - 127.5) * (1 / 63.75)
 
 
 class FlowExtractor(Extractor):
-    """One flow field: (n, 1, h, w, 2) float32, image widths per second -> (n, N, D)."""
+    """Flow fields: (n, context, h, w, 2) float32, image widths per second -> (n, N, D)."""
 
     def __init__(self, c: FlowConfig) -> None:
-        super().__init__(c, 2, c.height, c.width)
+        super().__init__(c, 2, c.context, c.height, c.width)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Signed logarithm: linear below 0.05 widths/s, so that slow motion shows and fast motion does not drown it."""
-        x = x.squeeze(1).permute(0, 3, 1, 2) * 20.0
+        x = _as_map(x) * 20.0
         return x.sign() * torch.log1p(x.abs())
 
 
@@ -164,14 +195,27 @@ class AudioExtractor(Extractor):
     """A chunk of sound: (n, context) float32 in [-1, 1] -> (n, N, D)."""
 
     def __init__(self, c: AudioConfig) -> None:
-        super().__init__(c, 1, c.mels, c.context // c.hop - 1)
+        frames, height, width = c.layout or (1, c.mels, c.context // c.hop - 1)
+        super().__init__(c, 1, frames, height, width)
+        self.layout = tuple(c.layout)
+        self.piece = round(c.piece_s * c.rate / c.hop)  # spectrum frames
         self.log_mel = LogMel(c.rate, c.hop, c.mels)
         self.level = nn.BatchNorm1d(c.mels)  # each band's own level, learned from the data
 
     def prepare(self, x: Tensor) -> Tensor:
-        """-> (n, 1, mels, frames)"""
+        """-> (n, 1, mels, frames), or, laid out as a video, (n, 1, t, h, w)"""
         y: Tensor = self.level(self.log_mel(x))
-        return y.unsqueeze(1)
+        if not self.layout:
+            return y.unsqueeze(1)
+        count, *size = self.layout
+        first = torch.linspace(0, y.shape[-1] - self.piece, count).round().long()
+        pieces = y.unfold(-1, self.piece, 1)[:, :, first].transpose(1, 2)  # (n, count, mels, piece)
+        return F.interpolate(pieces, size, mode="bilinear", align_corners=False).unsqueeze(1)
+
+
+def _as_map(x: Tensor) -> Tensor:
+    """(n, context, h, w, c) -> (n, c, h, w), or, where the context is longer than 1, (n, c, context, h, w)"""
+    return x.squeeze(1).permute(0, 3, 1, 2) if x.shape[1] == 1 else x.permute(0, 4, 1, 2, 3)
 
 
 class LogMel(nn.Module):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -87,7 +87,9 @@ class MultimodalModel(nn.Module):
         self.extractors = nn.ModuleDict({m: build_extractor(m, config) for m in self.specs})
         self.fusion = Fusion(config, heads)
         self.reduced: torch.dtype | None = None  # dtype of convolutions and matrix products; None: float32
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, modality: str, samples: Tensor) -> Tensor:
         """Graph input -> tokens (n, N, D) float32."""
@@ -177,5 +179,5 @@ def encode(extractor: Extractor, samples: Tensor, reduced: torch.dtype | None) -
 @contextmanager
 def reduced_precision(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
     """Automatic mixed precision in `dtype`; None: float32."""
-    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+    with nullcontext() if dtype is None else torch.autocast(device.type, dtype):
         yield
