@@ -60,8 +60,8 @@ def test_a_checkpoint_is_loaded_and_what_does_not_fit_is_told(tmp_path: Path) ->
     source[wrong] = torch.zeros(2, 2)
     path = tmp_path / "weights.pth"
     torch.save({"state_dict": {f"module.{k}": v for k, v in source.items()}}, path)
-    backbone = NamedBackbone(NAME, 3, 36, 48, str(path))
-    loaded = load_backbone_weights(NamedBackbone(NAME, 3, 36, 48, "").network, path)
+    backbone = NamedBackbone(NAME, 3, (36, 48), str(path))
+    loaded = load_backbone_weights(NamedBackbone(NAME, 3, (36, 48), "").network, path)
     assert any(lost in name for name in loaded.missing)
     assert {k.removeprefix("module.") for k in loaded.left_over} == {"fc.weight", "fc.bias"}
     assert any(wrong in name for name in loaded.reshaped)
@@ -78,7 +78,7 @@ def test_weights_of_three_channels_serve_flow_and_sound(tmp_path: Path) -> None:
     torch.manual_seed(1)
     path = tmp_path / "weights.pth"
     torch.save(timm.create_model("test_resnet").state_dict(), path)
-    rgb, two = (NamedBackbone(NAME, n, 36, 48, str(path)).eval() for n in (3, 2))
+    rgb, two = (NamedBackbone(NAME, n, (36, 48), str(path)).eval() for n in (3, 2))
     grey = torch.rand(1, 1, 36, 48)
     with torch.no_grad():
         torch.testing.assert_close(rgb(grey.expand(1, 3, 36, 48)), two(grey.expand(1, 2, 36, 48)), atol=1e-4, rtol=1e-3)
@@ -88,12 +88,12 @@ def test_a_local_transformers_model(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="named backbones of Hugging Face need transformers")
     config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
     transformers.ResNetForImageClassification(config).save_pretrained(tmp_path / "net")
-    backbone = NamedBackbone(f"transformers:{tmp_path / 'net'}", 3, 36, 48, "hub").eval()
+    backbone = NamedBackbone(f"transformers:{tmp_path / 'net'}", 3, (36, 48), "hub").eval()
     assert "0 missing" in backbone.report
     assert "classifier" in backbone.report, "its classifier is left over"
     with torch.no_grad():
         assert backbone(torch.zeros(2, 3, 36, 48)).shape[:2] == (2, 16)
-        flow = NamedBackbone(f"transformers:{tmp_path / 'net'}", 2, 30, 40, "hub")
+        flow = NamedBackbone(f"transformers:{tmp_path / 'net'}", 2, (30, 40), "hub")
         assert flow(torch.zeros(2, 2, 30, 40)).shape[:2] == (2, 16)
 
 
@@ -102,15 +102,15 @@ def test_a_local_transformers_model(tmp_path: Path) -> None:
     [
         ("resnet18", "", "expected one of timm:NAME"),
         ("timm:resnet1800", "", "timm has no model resnet1800; close: "),
-        ("torchvision:gone", "", "torchvision has no image model gone"),
-        ("timm:test_vit", "", "backbone timm:test_vit, input 48x36: Input height"),
+        ("torchvision:gone", "", "torchvision has no image or video model gone"),
+        ("timm:test_vit", "", "backbone timm:test_vit, input 36x48: Input height"),
         (NAME, "/nowhere/w.pth", "cannot read weights"),
         ("transformers:/nowhere", "", "backbone transformers:/nowhere"),
     ],
 )
 def test_mistakes_are_one_line(name: str, weights: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
-        NamedBackbone(name, 3, 36, 48, weights)
+        NamedBackbone(name, 3, (36, 48), weights)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -9,7 +9,7 @@ what was left over is told, never guessed.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +53,12 @@ class NamedBackbone(nn.Module):
     """A library's network without its classifier.
 
     :param name: FAMILY:NAME.
-    :param inputs: channels of the input; frames: of a clip, 1 for pictures.
+    :param inputs: channels of the input; size: (height, width) of a picture, (frames, height, width) of a clip.
     :param weights: empty (random), `hub` (the library's own, downloaded or cached), or a file of tensors.
     :raises UsageError: unknown name, missing library, or weights that cannot be had.
     """
 
-    def __init__(self, name: str, inputs: int, frames: int, height: int, width: int, weights: str) -> None:
+    def __init__(self, name: str, inputs: int, size: Sequence[int], weights: str) -> None:
         super().__init__()
         family, _, model = name.partition(":")
         if family not in FAMILIES or not model:
@@ -70,8 +70,7 @@ class NamedBackbone(nn.Module):
             if inputs != 3:
                 _adapt_first_convolution(self.network, inputs)
             with torch.no_grad():
-                clip = torch.zeros(1, inputs, *([frames] if frames > 1 else []), height, width)
-                shape = self.eval()(clip).shape
+                shape = self.eval()(torch.zeros(1, inputs, *size)).shape
         except ImportError as error:
             raise UsageError(f"backbone {name}: {error}; pip install karmma_ros[backbones]") from error
         except UsageError:
@@ -79,11 +78,10 @@ class NamedBackbone(nn.Module):
         except Exception as error:  # each library has its own kinds, and its own for hubs out of reach
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             hint = "; download the weights and name the file" if weights == "hub" else ""
-            size = f"{width}x{height}" + (f"x{frames}" if frames > 1 else "")
-            raise UsageError(f"backbone {name}, input {size}: {reason}{hint}") from error
+            raise UsageError(f"backbone {name}, input {'x'.join(map(str, size))}: {reason}{hint}") from error
         self.channels, self.cells = int(shape[1]), tuple(int(n) for n in shape[2:])
         mean, std = (torch.tensor(values) * 255 for values in _statistics(self.network))
-        one = [1] * (clip.ndim - 2)
+        one = [1] * len(size)
         self.register_buffer("mean", mean.reshape(1, 3, *one), persistent=False)
         self.register_buffer("std", std.reshape(1, 3, *one), persistent=False)
         self.mean: Tensor

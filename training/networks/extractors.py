@@ -129,7 +129,7 @@ class Extractor(nn.Module):
         super().__init__()
         self.backbone: Backbone | NamedBackbone
         if c.backbone:
-            self.backbone = NamedBackbone(c.backbone, inputs, frames, height, width, c.weights)
+            self.backbone = NamedBackbone(c.backbone, inputs, (frames, height, width)[frames == 1 :], c.weights)
             channels, cells = self.backbone.channels, self.backbone.cells
         else:
             self.backbone = Backbone(inputs, c.channels)
