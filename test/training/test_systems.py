@@ -15,7 +15,7 @@ import argparse
 
 from karmma_ros.errors import UsageError
 from karmma_training.cli import train as cli
-from karmma_training.comparison.ablation import CONTRASTS, RUNS, comparison, run_config, run_folder
+from karmma_training.comparison.ablation import CONTRASTS, LARGER_FACTOR, RUNS, comparison, run_config, run_folder
 from karmma_training.config import Config
 from karmma_training.presets import preset
 
@@ -109,7 +109,7 @@ def test_seeds_train_on_scenes_of_their_own_and_the_larger_set_shares_none(tmp_p
     assert not sets[0] & sets[1]
     assert not sets[1] & sets[2]
     assert not larger & (sets[0] | sets[1] | sets[2])
-    assert len(larger) > 5 * len(sets[0])
+    assert len(larger) == pytest.approx(LARGER_FACTOR * len(sets[0]), rel=0.01)
 
 
 def test_systems_of_a_comparison_differ_in_their_ingredient_alone(tmp_path: Path) -> None:
