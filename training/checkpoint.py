@@ -85,9 +85,9 @@ def load_extractors(model: MultimodalModel, run: Path) -> str:
 
 
 def extractors_digest(model: MultimodalModel) -> str:
-    """Digest of the extractors: weights, slot layout and code. Equal digests, equal tokens."""
+    """Digest of the extractors: weights, settings and code. Equal digests, equal tokens."""
     digest = hashlib.sha256(source_digest(Path(extractors.__file__)).encode())
-    digest.update(repr(sorted((m, repr(spec)) for m, spec in model.specs.items())).encode())
+    digest.update(repr(sorted(model.settings.items())).encode())
     for name, value in model.extractors.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())

@@ -251,7 +251,9 @@ class Config:
             raise UsageError(f"dropout.modality_p must be in [0, 1), not {self.dropout.modality_p}")
         for m in self.modalities:
             c = self.slots(m)
-            if c.context < 1 or (m != "audio" and c.context > 1 and not c.backbone):
+            if c.context < 1:
+                raise UsageError(f"{m}.context must be at least 1, but is {c.context}")
+            if m != "audio" and c.context > 1 and not c.backbone:
                 raise UsageError(f"{m}.context {c.context} needs a {m}.backbone for clips, e.g. torchvision:swin3d_t")
             if c.grid and math.prod(c.grid) != c.tokens:
                 raise UsageError(f"{m}.grid {c.grid} makes {math.prod(c.grid)} tokens, but {m}.tokens is {c.tokens}")
@@ -261,6 +263,13 @@ class Config:
             raise UsageError("fusion.width must be a multiple of fusion.attention_heads")
         if self.fusion.missing not in ("learned", "zeroed", "masked"):
             raise UsageError(f"fusion.missing must be learned, zeroed or masked, not {self.fusion.missing!r}")
+
+    def sample_shape(self, modality: str) -> tuple[int, ...]:
+        """Shape of one sample: an extractor's graph input without its batch."""
+        if modality == "audio":
+            return (self.audio.context,)
+        c = self.video if modality == "video" else self.flow
+        return (c.context, c.height, c.width, 3 if modality == "video" else 2)
 
     def slots(self, modality: str) -> SlotsConfig:
         """The section of one modality."""

@@ -13,6 +13,7 @@ from karmma_training.config import (
     FlowConfig,
     FusionConfig,
     PretrainConfig,
+    SlotsConfig,
     TrainConfig,
     VideoConfig,
 )
@@ -80,22 +81,12 @@ def _paper() -> Config:
     From the paper: backbones, clip length, picture size, token counts, widths. Ours, after Radevski et al. (ICCV 2023):
     optimiser, schedule, batch, pieces of 1.116 s of sound. Needs a GPU.
     """
-    clip = {"context": 32, "slots": 1, "height": 224, "width": 224, "tokens": 300, "grid": [12, 5, 5], "dim": 768}
-    swin = {"backbone": "torchvision:swin3d_t", "weights": "hub"}
     c = Config(
         preset="paper",
-        video=VideoConfig(**clip, **swin),  # type: ignore[arg-type]
-        flow=FlowConfig(
-            **clip,  # type: ignore[arg-type]
-            **swin,  # type: ignore[arg-type]
-            spacing_s=0.2,
-            producer_preset="medium",
-            producer_width=320,
-            producer_height=240,
-        ),
+        flow=FlowConfig(spacing_s=0.2, producer_preset="medium", producer_width=320, producer_height=240),
         audio=AudioConfig(
             slots=1,
-            context=51200,  # 3.2 s: the clip and half a piece before and after it
+            context=51200,  # 3.2 s: as long as a clip and a piece together
             hop=160,
             mels=128,
             channels=[64, 96, 128, 192],
@@ -106,6 +97,9 @@ def _paper() -> Config:
         fusion=FusionConfig(width=384, layers=1, attention_heads=6, ffn=384, head_hidden=768),
         pretrain=PretrainConfig(video=0.0, flow=0.0, audio=0.0),  # trained end to end, from Kinetics weights
     )
+    for section in (c.video, c.flow):
+        section.context, section.slots, section.height, section.width = 32, 1, 224, 224
+        _swin3d(section, "t", 768)
     c.data.render_width, c.data.render_height, c.data.recording_s = 640, 480, 6.4
     c.dropout.full_share, c.dropout.runs_p = 1.0, 0.0  # one slot: a clip is there whole or not at all
     t = c.train
@@ -114,18 +108,23 @@ def _paper() -> Config:
     return c
 
 
+def _swin3d(section: SlotsConfig, size: str, channels: int) -> None:
+    """A Swin3D with Kinetics weights, whose 16 x 7 x 7 positions become the paper's 300 tokens."""
+    section.backbone, section.weights = f"torchvision:swin3d_{size}", "hub"
+    section.tokens, section.grid, section.dim = 300, [12, 5, 5], channels
+
+
 def _enlarge(config: Config) -> None:
-    """The teacher's sizes: 2.25 times the student's channels, which is the paper's ratio of about five in GFLOPs."""
+    """From the student's sizes to the teacher's: the paper's own, or 2.25 times the student's channels, which is the
+    paper's ratio of about five in GFLOPs."""
+    f = config.fusion
     if config.preset == "paper":
-        for section in (config.video, config.flow, config.audio):
-            section.backbone, section.weights = "torchvision:swin3d_b", "hub"
-            section.tokens, section.grid, section.dim = 300, [12, 5, 5], 1024
+        for part in (config.video, config.flow, config.audio):
+            _swin3d(part, "b", 1024)
         config.audio.layout = [32, 224, 224]
-        f = config.fusion
         f.width, f.layers, f.attention_heads, f.ffn, f.head_hidden = 768, 2, 12, 768, 1536
         return
     for section in (config.video, config.flow, config.audio):
         section.channels = [round(c * 2.25) for c in section.channels]
         section.dim = round(section.dim * 2.25)
-    f = config.fusion
     f.width, f.ffn, f.head_hidden = 2 * f.width, 2 * f.ffn, 2 * f.head_hidden

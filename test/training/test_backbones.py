@@ -103,7 +103,7 @@ def test_a_local_transformers_model(tmp_path: Path) -> None:
         ("resnet18", "", "expected one of timm:NAME"),
         ("timm:resnet1800", "", "timm has no model resnet1800; close: "),
         ("torchvision:gone", "", "torchvision has no image or video model gone"),
-        ("timm:test_vit", "", "backbone timm:test_vit, input 36x48: Input height"),
+        ("timm:test_vit", "", "backbone timm:test_vit, input 48x36: Input height"),
         (NAME, "/nowhere/w.pth", "cannot read weights"),
         ("transformers:/nowhere", "", "backbone transformers:/nowhere"),
     ],
@@ -113,6 +113,16 @@ def test_mistakes_are_one_line(name: str, weights: str, message: str) -> None:
         NamedBackbone(name, 3, (36, 48), weights)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_needs_no_weights_by_name() -> None:
+    """What was trained from a hub's weights is evaluated and exported where there is no hub."""
+    config = with_backbones()
+    config.video.weights = "/nowhere/w.pth"
+    build_model(config, {"action": 2})
+    assert config.video.weights == "/nowhere/w.pth"
+    with pytest.raises(UsageError, match=r"cannot read weights /nowhere"):
+        build_model(config, {"action": 2}, pretrained=True)
 
 
 def test_a_student_with_named_backbones_exports(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from karmma_ros.cli.main import main  # noqa: E402
 from karmma_ros.errors import UsageError  # noqa: E402
+from karmma_training.checkpoint import extractors_digest  # noqa: E402
 from karmma_training.config_file import apply_overrides  # noqa: E402
 from karmma_training.data.augment import Look  # noqa: E402
 from karmma_training.data.labels import Labels  # noqa: E402
@@ -114,7 +115,7 @@ def test_mistakes_with_clips_are_one_line() -> None:
         with pytest.raises(UsageError) as error:
             build_extractor("video", flat)
         assert "\n" not in str(error.value)
-        assert f"backbone torchvision:{name}, input " in str(error.value)
+        assert f"backbone torchvision:{name}, input 48x36" in str(error.value)
 
 
 def test_pieces_of_a_spectrogram_become_the_frames_of_a_video() -> None:
@@ -122,13 +123,28 @@ def test_pieces_of_a_spectrogram_become_the_frames_of_a_video() -> None:
     config = apply_overrides(
         preset("tiny", "baseline"), ["audio.context=32000", "audio.layout=[5,16,24]", "audio.piece_s=0.4"]
     )
-    config.audio.backbone = ""
     extractor = build_extractor("audio", config).eval()
     quiet, click = torch.zeros(1, 32000), torch.zeros(1, 32000)
     click[0, 16000:16080] = 0.5  # after 1 s of 2: pieces begin at 0, 0.4, 0.8, 1.2 and 1.6 s
+    with pytest.raises(UsageError, match=r"audio.piece_s 3.0 is longer than the 2 s of its context"):
+        build_extractor("audio", apply_overrides(config, ["audio.piece_s=3"]))
     heard = (extractor.prepare(click) - extractor.prepare(quiet)).abs()
     assert heard.shape == (1, 1, 5, 16, 24)
     assert (heard.amax((0, 1, 3, 4)) > 0.1).tolist() == [False, False, True, False, False]
+
+
+def test_cached_tokens_are_known_by_all_that_shapes_them() -> None:
+    """The same weights make other tokens of other clips or other pieces of sound."""
+    config = preset("tiny", "baseline")
+    models = [
+        build_model(apply_overrides(config, [change] if change else []), {"action": 2})
+        for change in ("", "", "video.context_step_s=0.5", "audio.piece_s=0.2", "audio.weights=hub")
+    ]
+    for model in models[1:]:
+        model.load_state_dict(models[0].state_dict())
+    first, same, clip, piece, origin = (extractors_digest(model) for model in models)
+    assert first == same == origin
+    assert len({first, clip, piece}) == 3
 
 
 @needs_torchvision
@@ -136,7 +152,7 @@ def test_the_papers_preset_is_the_papers_size() -> None:
     """GFLOPs of the bars for video alone, student and teacher, to the digit they are given with."""
     heads = {"verb": 97, "noun": 300}
     for system, gflops in (("student", 176.4), ("teacher", 568.0)):
-        config = apply_overrides(preset("paper", system), ["modalities=video", "video.weights=''"])
+        config = apply_overrides(preset("paper", system), ["modalities=video"])
         with torch.device("meta"), torch.no_grad():
             model = build_model(config, heads).eval()
             batch = full_window(model, config)

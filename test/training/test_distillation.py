@@ -19,7 +19,6 @@ from karmma_ros.errors import KarmmaError, UsageError  # noqa: E402
 from karmma_training.checkpoint import load_model  # noqa: E402
 from karmma_training.config_file import apply_overrides  # noqa: E402
 from karmma_training.data.features import FeatureCache, make_features  # noqa: E402
-from karmma_training.data.grid import contexts  # noqa: E402
 from karmma_training.data.windows import WindowSampler  # noqa: E402
 from karmma_training.evaluation.predictor import ModelPredictor  # noqa: E402
 from karmma_training.learning.losses import alone_view, classification_loss, distillation_loss, student_loss  # noqa: E402
@@ -85,10 +84,9 @@ def make(tiny_run: TinyRun, tmp_path: Path, batch: int = 12) -> tuple[Teacher, S
     torch.manual_seed(0)
     student = Student(tiny_run.config, tiny_run.labels.sizes())
     recordings = tiny_run.train[:3]
-    seen = contexts(tiny_run.config)
-    encode = ModelPredictor(teacher, tiny_run.labels, seen).encode
-    make_features(tmp_path / "features", recordings, encode, teacher.specs, seen, Console(quiet=True))
-    cache = FeatureCache(tmp_path / "features", recordings, teacher.specs, seen)
+    encode = ModelPredictor(teacher, tiny_run.labels).encode
+    make_features(tmp_path / "features", recordings, encode, teacher.specs, teacher.contexts, Console(quiet=True))
+    cache = FeatureCache(tmp_path / "features", recordings, teacher.specs, teacher.contexts)
     return teacher, student, WindowSampler(recordings, tiny_run.config, batch=batch, seed=0, features=cache)
 
 
@@ -97,8 +95,7 @@ def test_cached_features_are_what_the_extractors_make_of_the_samples(tiny_run: T
     config = copy.deepcopy(tiny_run.config)
     a = config.augment
     a.brightness = a.contrast = a.colour = a.permute_p = a.mirror_p = a.shift = a.scale = a.gain_db = a.noise_p = 0.0
-    seen = contexts(config)
-    cache = FeatureCache(tmp_path / "features", tiny_run.train[:3], teacher.specs, seen)
+    cache = FeatureCache(tmp_path / "features", tiny_run.train[:3], teacher.specs, teacher.contexts)
     sampler = WindowSampler(tiny_run.train[:3], config, batch=24, seed=3, features=cache)
     batch = TensorBatch.of(sampler.batch(0))
     assert set(batch.features) == {"video", "flow", "audio"}
@@ -113,7 +110,7 @@ def test_a_damaged_feature_cache_says_what_to_delete(tiny_run: TinyRun, tmp_path
     broken = next((tmp_path / "features").rglob("flow.npy"))
     broken.write_bytes(b"x")
     with pytest.raises(KarmmaError, match=f"delete that folder.*|{broken.parent}"):
-        FeatureCache(tmp_path / "features", tiny_run.train[:3], teacher.specs, contexts(tiny_run.config))
+        FeatureCache(tmp_path / "features", tiny_run.train[:3], teacher.specs, teacher.contexts)
 
 
 def test_teacher_and_student_miss_the_same(tiny_run: TinyRun, tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from karmma_ros.runtime import Engine  # noqa: E402
 from karmma_training.bundle.export import MAX_ERROR, compare  # noqa: E402
 from karmma_training.checkpoint import load_model  # noqa: E402
 from karmma_training.cli.export import export  # noqa: E402
-from karmma_training.data.grid import contexts  # noqa: E402
 from karmma_training.evaluation.bundle_predictor import BundlePredictor  # noqa: E402
 from karmma_training.evaluation.predictor import ModelPredictor  # noqa: E402
 from karmma_training.evaluation.report import evaluate  # noqa: E402
@@ -81,9 +80,9 @@ def test_a_refused_export_leaves_nothing_behind(
 
 
 def test_bundle_and_run_are_evaluated_alike(tiny_run: TinyRun) -> None:
-    student, config, labels, _ = load_model(tiny_run.run)
+    student, _, labels, _ = load_model(tiny_run.run)
     bundle = load_bundle(tiny_run.bundle)
-    ours = ModelPredictor(student, labels, contexts(config))
+    ours = ModelPredictor(student, labels)
     ours.temperature = bundle.temperature
     models = (ours, BundlePredictor(bundle, 1))
     report, other = (evaluate(p, tiny_run.validation[:3], every=7, seed=0, console=Console(quiet=True)) for p in models)

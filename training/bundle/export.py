@@ -110,16 +110,13 @@ def compare(engine: Engine, model: MultimodalModel, config: Config) -> float:
 
 def sample_inputs(config: Config, modality: str, count: int, rng: np.random.Generator) -> npt.NDArray[Any]:
     """Random valid graph inputs.  -> (count, ...)"""
+    shape = (count, *config.sample_shape(modality))
     if modality == "audio":
         loudness = rng.uniform(0, 0.5, (count, 1))
-        return (loudness * rng.standard_normal((count, config.audio.context))).clip(-1, 1).astype(np.float32)
+        return (loudness * rng.standard_normal(shape)).clip(-1, 1).astype(np.float32)
     if modality == "flow":
-        return (
-            0.2 * rng.standard_normal((count, config.flow.context, config.flow.height, config.flow.width, 2))
-        ).astype(np.float32)
-    return rng.integers(
-        0, 256, (count, config.video.context, config.video.height, config.video.width, 3), dtype=np.uint8
-    )
+        return (0.2 * rng.standard_normal(shape)).astype(np.float32)
+    return rng.integers(0, 256, shape, dtype=np.uint8)
 
 
 class _FlatFusion(nn.Module):
@@ -195,12 +192,12 @@ def _manifest(
     image = {"resize": "squash", "interpolation": "area"}
     own: dict[str, dict[str, Any]] = {
         "video": {
-            "input": {"dtype": "uint8", "shape": ["B", v.context, v.height, v.width, 3], **image},
+            "input": {"dtype": "uint8", "shape": ["B", *config.sample_shape("video")], **image},
             "rate": 0,
             "context": v.context,
         },
         "flow": {
-            "input": {"dtype": "float32", "shape": ["B", f.context, f.height, f.width, 2], **image},
+            "input": {"dtype": "float32", "shape": ["B", *config.sample_shape("flow")], **image},
             "rate": 0,
             "context": f.context,
             "producer": {
@@ -209,7 +206,11 @@ def _manifest(
                 "size": [f.producer_width, f.producer_height],
             },
         },
-        "audio": {"input": {"dtype": "float32", "shape": ["B", a.context]}, "rate": a.rate, "context": a.context},
+        "audio": {
+            "input": {"dtype": "float32", "shape": ["B", *config.sample_shape("audio")]},
+            "rate": a.rate,
+            "context": a.context,
+        },
     }
     slots = {
         m: {"spacing_s": s.spacing_s, "slots": s.slots, "delay_s": s.delay_s, "tokens": s.tokens, "dim": s.dim}

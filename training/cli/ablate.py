@@ -64,12 +64,8 @@ def run(args: argparse.Namespace) -> int:
     command = f"karmma ablate --preset {args.preset} --data {args.data} --seeds {args.seeds}"
     command += "".join(f" --set {item}" for item in args.set)
     measured = Measured(report.with_suffix(".json"), comparison_settings(student, args.test_minutes))
-
-    def publish() -> None:
-        measured.collect(args.out, args.seeds)
-        write_results(report, measured, student, command)
-
-    publish()
+    measured.collect(args.out, args.seeds)
+    write_results(report, measured, student, command)
     for seed in range(args.seeds):
         for one in _due(chosen, measured, seed, args.out):
             console.rule(f"{one.title}, seed {seed}")
@@ -81,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
             if config.system != "extractors":
                 _test(folder, config, args.test_minutes, store, console)
             write_json(folder / "done.json", {"minutes": round(minutes, 1), "machine": machine()})
-            publish()
+            measured.add(args.out, one, seed)
+            write_results(report, measured, student, command)
     console.print(f"written: {report}", highlight=False)
     return 0
 
@@ -119,7 +116,7 @@ def _chosen(only: str | None) -> list[Run]:
 def _due(chosen: list[Run], measured: Measured, seed: int, root: Path) -> list[Run]:
     """Which runs of a seed are still to be trained, in order: those not measured, and those whose weights they need."""
     due: set[str] = set()
-    ask = [run.name for run in chosen if not measured.has(run, 0 if run.larger else seed)]
+    ask = [run.name for run in chosen if not measured.has(run, seed)]
     while ask:
         run = BY_NAME[ask.pop()]
         if run.name not in due and not (run_folder(root, run, seed) / "done.json").exists():

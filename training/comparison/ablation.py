@@ -40,6 +40,10 @@ class Run:
     overrides: tuple[str, ...] = ()
     larger: bool = False
 
+    def own_seed(self, seed: int) -> int:
+        """The seed it is trained with in the comparison's `seed`."""
+        return 0 if self.larger else seed
+
 
 RUNS = (
     Run("extractors-larger", "extractors of the teacher, larger set", "extractors", "stage 0", larger=True),
@@ -159,7 +163,7 @@ def run_config(student: Config, run: Run, seed: int, root: Path) -> Config:
     :param student: see `comparison`; its data are those of seed 0, other seeds train on other scenes.
     """
     config = as_system(student, run.system)
-    config.seed = 0 if run.larger else seed
+    config.seed = run.own_seed(seed)
     if config.data.source == "tabletop":
         d = config.data
         if run.larger:

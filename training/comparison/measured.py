@@ -76,37 +76,43 @@ class Measured:
     def collect(self, root: Path, seeds: int) -> None:
         """Take over what is finished in the run folders, and write the file."""
         for run in RUNS:
-            for seed in range(1 if run.larger else seeds):
-                folder = run_folder(root, run, seed)
-                if not (folder / "done.json").exists():
-                    continue
-                evaluation = {}
-                if run.group != "stage 0":
-                    whole = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-                    evaluation = {key: whole[key] for key in KEPT}
-                done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-                self._outcomes.setdefault(run.name, {})[seed] = Outcome(**done, evaluation=evaluation)
+            for seed in sorted({run.own_seed(seed) for seed in range(seeds)}):
+                if (run_folder(root, run, seed) / "done.json").exists():
+                    self._take(root, run, seed)
         self._save()
+
+    def add(self, root: Path, run: Run, seed: int) -> None:
+        """Take over one run that has just finished, and write the file."""
+        self._take(root, run, run.own_seed(seed))
+        self._save()
+
+    def _take(self, root: Path, run: Run, seed: int) -> None:
+        folder = run_folder(root, run, seed)
+        evaluation = {}
+        if run.group != "stage 0":
+            whole = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+            evaluation = {key: whole[key] for key in KEPT}
+        done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+        self._outcomes.setdefault(run.name, {})[seed] = Outcome(**done, evaluation=evaluation)
 
     def _save(self) -> None:
         """One line a run: a difference of the file shows which were added."""
-        lines = []
+        runs = []
         for run in RUNS:
-            for seed, outcome in sorted(self._outcomes.get(run.name, {}).items()):
-                lines.append((run.name, seed, json.dumps(asdict(outcome), separators=(",", ":"))))
-        names = dict.fromkeys(name for name, *_ in lines)
-        runs = ",\n".join(
-            f'"{name}": {{\n' + ",\n".join(f'"{seed}": {text}' for n, seed, text in lines if n == name) + "\n}"
-            for name in names
-        )
+            lines = [
+                f'"{seed}": {json.dumps(asdict(outcome), separators=(",", ":"))}'
+                for seed, outcome in self.outcomes(run.name).items()
+            ]
+            if lines:
+                runs.append(f'"{run.name}": {{\n' + ",\n".join(lines) + "\n}")
+        text = f'{{"settings": {json.dumps(self._settings)},\n"runs": {{\n' + ",\n".join(runs) + "\n}}\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(self.path) as temporary:
-            settings = json.dumps(self._settings)
-            temporary.write_text(f'{{"settings": {settings},\n"runs": {{\n{runs}\n}}}}\n', encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
 
     def has(self, run: Run, seed: int) -> bool:
-        """Whether a run is finished, here or elsewhere."""
-        return seed in self._outcomes.get(run.name, {})
+        """Whether a run is finished, here or elsewhere; one of the larger set is the same for all seeds."""
+        return run.own_seed(seed) in self._outcomes.get(run.name, {})
 
     def runs(self, group: str = "") -> list[Run]:
         """The runs with an evaluation, in order; of one group if named."""

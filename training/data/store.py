@@ -283,6 +283,8 @@ class Recording:
         :param which: (n,) indexes of the newest.
         :return: (n, context.count)
         """
+        if context.count == 1:
+            return which[:, None]
         stamps = self.stamps[modality]
         back = context.step_ns * np.arange(context.count - 1, -1, -1)
         wanted = stamps[which][:, None] - back

@@ -52,15 +52,10 @@ def _cost(model: MultimodalModel, config: Config) -> dict[str, float]:
 
 def full_window(model: MultimodalModel, config: Config) -> TensorBatch:
     """One window with every slot filled."""
-    v, f = config.video, config.flow
     samples, places, present = {}, {}, {}
     for m, spec in model.specs.items():
-        if m == "video":
-            samples[m] = torch.zeros(spec.slots, v.context, v.height, v.width, 3, dtype=torch.uint8)
-        elif m == "flow":
-            samples[m] = torch.zeros(spec.slots, f.context, f.height, f.width, 2)
-        else:
-            samples[m] = torch.zeros(spec.slots, config.audio.context)
+        dtype = torch.uint8 if m == "video" else torch.float32
+        samples[m] = torch.zeros(spec.slots, *config.sample_shape(m), dtype=dtype)
         places[m] = torch.arange(spec.slots)
         present[m] = torch.ones(1, spec.slots, dtype=torch.bool)
     return TensorBatch(samples, {}, places, present, torch.zeros(1, len(model.heads), dtype=torch.long))

@@ -14,7 +14,6 @@ import torch
 from karmma_ros.window import SlotSpec
 from karmma_training.checkpoint import load_model
 from karmma_training.config import Config
-from karmma_training.data.grid import contexts
 from karmma_training.data.labels import Labels
 from karmma_training.data.store import Context
 from karmma_training.networks.model import MultimodalModel
@@ -56,7 +55,7 @@ def load_predictor(run: Path) -> tuple[ModelPredictor, Config]:
     :raises UsageError: see `load_model`.
     """
     model, config, labels, about = load_model(run)
-    return ModelPredictor(model, labels, contexts(config), about["temperature"]), config
+    return ModelPredictor(model, labels, about["temperature"]), config
 
 
 class ModelPredictor:
@@ -69,14 +68,13 @@ class ModelPredictor:
         self,
         model: MultimodalModel,
         labels: Labels,
-        contexts: Mapping[str, Context],
         temperature: Mapping[str, float] | None = None,
     ) -> None:
         self._model = model
         self._device = next(model.parameters()).device
         self.specs: Mapping[str, SlotSpec] = model.specs
         self.labels = labels
-        self.contexts = contexts
+        self.contexts: Mapping[str, Context] = model.contexts
         self.temperature: Mapping[str, float] = temperature or {}
 
     @torch.inference_mode()

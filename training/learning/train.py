@@ -28,7 +28,6 @@ from karmma_training.checkpoint import extractors_digest, load_extractors, load_
 from karmma_training.config import Config
 from karmma_training.config_file import save_config
 from karmma_training.data.features import FeatureCache, make_features
-from karmma_training.data.grid import contexts
 from karmma_training.data.labels import Labels
 from karmma_training.data.prefetch import prefetch
 from karmma_training.data.store import Recording
@@ -100,7 +99,7 @@ class Trainer:
         seconds = sum(r.labelled_s for r in train)
         self.steps_per_epoch = max(1, round(seconds * t.windows_per_second / t.batch))
         self.total = self.steps_per_epoch * t.epochs
-        self.model = build_model(config, labels.sizes()).to(self.accelerator.device)
+        self.model = build_model(config, labels.sizes(), pretrained=True).to(self.accelerator.device)
         self.model.reduced = reduced_dtype(t.precision, self.accelerator.device)
         self.ema = Ema(self.model, t.ema)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -191,27 +190,26 @@ class Trainer:
             folder = self.folder / "teacher" if own else Path(c.distillation.teacher)
             teacher = _load_teacher(folder, c, self.labels).to(self.accelerator.device)
         frozen = self.model if isinstance(self.model, Teacher) else teacher
-        cached = c.train.cache_features and frozen is not None
+        features = self._features(frozen) if c.train.cache_features and frozen is not None else None
         sampler = WindowSampler(
             self.recordings,
             c,
             batch=c.train.batch,
             seed=c.seed,
-            samples=not cached or frozen is not self.model,
-            features=self._features(frozen) if cached and frozen is not None else None,
+            samples=features is None or frozen is not self.model,
+            features=features,
         )
         return sampler, Objective(c, teacher)
 
     def _features(self, teacher: Teacher) -> FeatureCache:
         """Tokens of the teacher's extractors for all training recordings, made where the cache lacks them."""
-        seen = contexts(self.config)
-        predictor = ModelPredictor(teacher, self.labels, seen)
+        predictor = ModelPredictor(teacher, self.labels)
         root = self.store / f"features-{extractors_digest(teacher)}"
         teacher.eval()
         share = self.recordings[self.accelerator.process_index :: self.accelerator.num_processes]
-        make_features(root, share, predictor.encode, teacher.specs, seen, self.log.console)
+        make_features(root, share, predictor.encode, teacher.specs, teacher.contexts, self.log.console)
         self.accelerator.wait_for_everyone()
-        return FeatureCache(root, self.recordings, teacher.specs, seen)
+        return FeatureCache(root, self.recordings, teacher.specs, teacher.contexts)
 
     def _lr(self, step: int) -> float:
         t = self.config.train
@@ -240,7 +238,7 @@ class Trainer:
 
     def validate(self) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         """The averaged weights on the validation recordings: accuracies of every modality subset, temperatures."""
-        predictor = ModelPredictor(self.ema.module, self.labels, contexts(self.config))
+        predictor = ModelPredictor(self.ema.module, self.labels)
         patterns = subsets(self.config.modalities)
         share = []
         rank, world = self.accelerator.process_index, self.accelerator.num_processes

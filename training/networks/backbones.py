@@ -78,7 +78,7 @@ class NamedBackbone(nn.Module):
         except Exception as error:  # each library has its own kinds, and its own for hubs out of reach
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             hint = "; download the weights and name the file" if weights == "hub" else ""
-            raise UsageError(f"backbone {name}, input {'x'.join(map(str, size))}: {reason}{hint}") from error
+            raise UsageError(f"backbone {name}, input {'x'.join(map(str, reversed(size)))}: {reason}{hint}") from error
         self.channels, self.cells = int(shape[1]), tuple(int(n) for n in shape[2:])
         mean, std = (torch.tensor(values) * 255 for values in _statistics(self.network))
         one = [1] * len(size)

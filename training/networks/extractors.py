@@ -123,20 +123,17 @@ class GridPool(nn.Module):
 class Extractor(nn.Module):
     """Preparation in float32 (never in reduced precision), then the network."""
 
-    def __init__(
-        self, c: VideoConfig | FlowConfig | AudioConfig, inputs: int, frames: int, height: int, width: int
-    ) -> None:
+    def __init__(self, c: VideoConfig | FlowConfig | AudioConfig, inputs: int, size: Sequence[int]) -> None:
+        """:param size: of what `prepare` gives: (height, width), or (frames, height, width) of clips"""
         super().__init__()
         self.backbone: Backbone | NamedBackbone
         if c.backbone:
-            self.backbone = NamedBackbone(c.backbone, inputs, (frames, height, width)[frames == 1 :], c.weights)
+            self.backbone = NamedBackbone(c.backbone, inputs, size, c.weights)
             channels, cells = self.backbone.channels, self.backbone.cells
         else:
             self.backbone = Backbone(inputs, c.channels)
             channels = c.channels[-1]
-            for _ in c.channels:
-                height, width = -(-height // 2), -(-width // 2)
-            cells = (height, width)
+            cells = tuple(-(-n // 2 ** len(c.channels)) for n in size)
         self.pool: GridPool | TokenPool
         if c.grid:
             if c.dim != channels:
@@ -169,7 +166,7 @@ class VideoExtractor(Extractor):
     """RGB frames: (n, context, h, w, 3) uint8 -> (n, N, D)."""
 
     def __init__(self, c: VideoConfig) -> None:
-        super().__init__(c, 3, c.context, c.height, c.width)
+        super().__init__(c, 3, _size(c))
 
     def prepare(self, x: Tensor) -> Tensor:
         """Pixels to about [-2, 2], as a named backbone wants them; the permuted view is already channels-last."""
@@ -183,7 +180,7 @@ class FlowExtractor(Extractor):
     """Flow fields: (n, context, h, w, 2) float32, image widths per second -> (n, N, D)."""
 
     def __init__(self, c: FlowConfig) -> None:
-        super().__init__(c, 2, c.context, c.height, c.width)
+        super().__init__(c, 2, _size(c))
 
     def prepare(self, x: Tensor) -> Tensor:
         """Signed logarithm: linear below 0.05 widths/s, so that slow motion shows and fast motion does not drown it."""
@@ -195,10 +192,18 @@ class AudioExtractor(Extractor):
     """A chunk of sound: (n, context) float32 in [-1, 1] -> (n, N, D)."""
 
     def __init__(self, c: AudioConfig) -> None:
-        frames, height, width = c.layout or (1, c.mels, c.context // c.hop - 1)
-        super().__init__(c, 1, frames, height, width)
+        frames = c.context // c.hop - 1
+        super().__init__(c, 1, c.layout or (c.mels, frames))
         self.layout = tuple(c.layout)
         self.piece = round(c.piece_s * c.rate / c.hop)  # spectrum frames
+        if c.layout:
+            if self.piece > frames:
+                raise UsageError(
+                    f"audio.piece_s {c.piece_s} is longer than the {c.context / c.rate:g} s of its context"
+                )
+            first = torch.linspace(0, frames - self.piece, c.layout[0]).round().long()
+            self.register_buffer("first", first, persistent=False)  # spectrum frame at which each piece begins
+            self.first: Tensor
         self.log_mel = LogMel(c.rate, c.hop, c.mels)
         self.level = nn.BatchNorm1d(c.mels)  # each band's own level, learned from the data
 
@@ -207,10 +212,12 @@ class AudioExtractor(Extractor):
         y: Tensor = self.level(self.log_mel(x))
         if not self.layout:
             return y.unsqueeze(1)
-        count, *size = self.layout
-        first = torch.linspace(0, y.shape[-1] - self.piece, count).round().long()
-        pieces = y.unfold(-1, self.piece, 1)[:, :, first].transpose(1, 2)  # (n, count, mels, piece)
-        return F.interpolate(pieces, size, mode="bilinear", align_corners=False).unsqueeze(1)
+        pieces = y.unfold(-1, self.piece, 1)[:, :, self.first].transpose(1, 2)  # (n, count, mels, piece)
+        return F.interpolate(pieces, self.layout[1:], mode="bilinear", align_corners=False).unsqueeze(1)
+
+
+def _size(c: VideoConfig | FlowConfig) -> tuple[int, ...]:
+    return (c.height, c.width) if c.context == 1 else (c.context, c.height, c.width)
 
 
 def _as_map(x: Tensor) -> Tensor:

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from karmma_training.config import Config
-from karmma_training.data.grid import slot_specs
+from karmma_training.data.grid import contexts, slot_specs
 from karmma_training.data.windows import WindowBatch
 from karmma_training.networks.extractors import Extractor, build_extractor
 from karmma_training.networks.fusion import FusionBlock
@@ -82,7 +83,9 @@ class MultimodalModel(nn.Module):
 
     def __init__(self, config: Config, heads: Mapping[str, int]) -> None:
         super().__init__()
-        self.specs = slot_specs(config)
+        self.specs, self.contexts = slot_specs(config), contexts(config)
+        # of each modality: with the weights, all that shapes its tokens, wherever the weights came from
+        self.settings = {m: {**asdict(config.slots(m)), "weights": ""} for m in self.specs}
         self.heads = dict(heads)
         self.extractors = nn.ModuleDict({m: build_extractor(m, config) for m in self.specs})
         self.fusion = Fusion(config, heads)
@@ -163,8 +166,15 @@ class Unimodal(nn.Module):
         return logits
 
 
-def build_model(config: Config, heads: Mapping[str, int]) -> MultimodalModel:
-    """The model of a run."""
+def build_model(config: Config, heads: Mapping[str, int], *, pretrained: bool = False) -> MultimodalModel:
+    """The model of a run.
+
+    :param pretrained: load the weights that its backbones name; without, a checkpoint's are to follow, or none matter.
+    """
+    if not pretrained:
+        config = copy.deepcopy(config)
+        for m in config.modalities:
+            config.slots(m).weights = ""
     return Teacher(config, heads) if config.system == "teacher" else Student(config, heads)
 
 
