@@ -50,6 +50,7 @@ class SensorHealth:
       stays STALE until the new interval is learned, instead of flapping.
     - `corrupt_after` unusable samples in a row turn it CORRUPT; `recovery_samples` usable ones in a row end that.
     - Unusable samples count as arrivals: a sensor that sends rubbish is CORRUPT, not STALE.
+    - What is in usable samples is judged elsewhere (content.py): while they come, that verdict is the state.
 
     The timeout is max(`min_timeout_s`, `timeout_intervals` x learned interval), and `initial_timeout_s` until three
     intervals are known. The learned interval is the 90th percentile of the last 30: with a steady sensor it is the
@@ -90,6 +91,7 @@ class SensorHealth:
 
     def _forget(self) -> None:
         self._state = SensorState.WAITING
+        self._content = SensorState.OK
         self._last_arrival_s: float | None = None
         self._clump_s: float | None = None  # first arrival of the present clump
         self._good_streak = self._bad_streak = 0
@@ -116,8 +118,11 @@ class SensorHealth:
         learned = ordered[min(len(ordered) - 1, int(self.QUANTILE * (len(ordered) - 1)))]
         return max(self.min_timeout_s, self.timeout_intervals * learned)
 
-    def received(self, now_s: float) -> SensorState:
-        """A usable sample arrived; returns the state with it. While disabled nothing is counted."""
+    def received(self, now_s: float, content: SensorState = SensorState.OK) -> SensorState:
+        """A usable sample arrived; returns the state with it. While disabled nothing is counted.
+
+        :param content: what its content makes of the sensor: OK, OCCLUDED, FROZEN, MUTED or CORRUPT.
+        """
         if not self._enabled:
             return SensorState.DISABLED
         self._arrive(now_s)
@@ -127,9 +132,10 @@ class SensorHealth:
         self._good_s.append(now_s)
         self._good_streak += 1
         self._bad_streak = 0
+        self._content = content
         if self._state is SensorState.WAITING or self._good_streak >= self.recovery_samples:
             self._state = SensorState.OK
-        return self._state
+        return self._judged()
 
     def rejected(self, now_s: float, cause: str) -> SensorState:
         """An unusable sample arrived; returns the state with it. While disabled nothing is counted."""
@@ -169,7 +175,10 @@ class SensorHealth:
         if not self._enabled:
             return SensorState.DISABLED
         self._expire(now_s)
-        return self._state
+        return self._judged()
+
+    def _judged(self) -> SensorState:
+        return self._content if self._state is SensorState.OK else self._state
 
     def status(self, now_s: float) -> SensorStatus:
         """State, age, rate and counters at `now_s`."""

@@ -19,11 +19,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from karmma_ros.cli.common import add_bundle, add_json, add_out, check_file, check_out
-from karmma_ros.errors import SampleError
 from karmma_ros.files import whole_file, write_json
 from karmma_ros.flow import FlowProducer
-from karmma_ros.health import SensorHealth
 from karmma_ros.media import AudioChunk, AudioReader, Frame, VideoReader, VideoWriter, read_audio, read_video
+from karmma_ros.offline import OfflineSensors
 from karmma_ros.overlay import PredictionView, draw
 from karmma_ros.recognizer import Prediction, Recognizer
 from karmma_ros.records import Phase, PredictionRecord, Scored, SensorRecord, summarise, to_line
@@ -99,7 +98,7 @@ class _Stream:
         modalities = recognizer.bundle.modalities
         producer = modalities["flow"].producer if "flow" in modalities else None
         self._flow = FlowProducer(producer.size, producer.preset) if producer else None
-        self._health = {name: SensorHealth() for name in modalities}  # on the file's clock
+        self._sensors = OfflineSensors(recognizer)
 
     def run(self) -> Iterator[tuple[Frame, PredictionRecord]]:
         """Every frame with the prediction for it."""
@@ -108,11 +107,12 @@ class _Stream:
             first_ns = frame.stamp_ns if first_ns is None else first_ns
             self._hear_until(frame.stamp_ns)
             started = time.perf_counter()
-            self._push("video", frame.stamp_ns, frame.rgb)
+            if "video" in self._recognizer.bundle.modalities:
+                self._sensors.push("video", frame.stamp_ns, frame.rgb)
             if self._flow is not None:
                 flow = self._flow.push(frame.stamp_ns, frame.rgb)
                 if flow is not None:
-                    self._push("flow", frame.stamp_ns, flow)
+                    self._sensors.push("flow", frame.stamp_ns, flow)
             prediction = self._recognizer.predict(frame.stamp_ns)
             processing_s = time.perf_counter() - started
             yield frame, self._record(prediction, (frame.stamp_ns - first_ns) / _NS, processing_s)
@@ -125,25 +125,14 @@ class _Stream:
                 return
             if self._film is not None:
                 self._film.add_sound(self._chunk)
-            if "audio" in self._health:
-                self._push("audio", self._chunk.stamp_ns, self._chunk.samples, arrived_ns=end_ns)
+            if "audio" in self._recognizer.bundle.modalities:
+                chunk = self._chunk
+                self._sensors.push("audio", chunk.stamp_ns, chunk.samples, self._rate, arrived_ns=end_ns)
             self._chunk = next(self._chunks, None)
-
-    def _push(self, modality: str, stamp_ns: int, sample: Any, *, arrived_ns: int | None = None) -> None:
-        if modality not in self._health:
-            return
-        now_s = (stamp_ns if arrived_ns is None else arrived_ns) / _NS
-        try:
-            self._recognizer.push(modality, stamp_ns, sample, self._rate if modality == "audio" else None)
-        except SampleError as error:
-            self._health[modality].rejected(now_s, error.cause)
-        else:
-            self._health[modality].received(now_s)
 
     def _record(self, prediction: Prediction, t_s: float, processing_s: float) -> PredictionRecord:
         sensors = {}
-        for name, health in self._health.items():
-            status = health.status(prediction.stamp_ns / _NS)
+        for name, status in self._sensors.statuses(prediction.stamp_ns).items():
             sensors[name] = SensorRecord(
                 state=status.state.name,
                 coverage=prediction.coverages[name],

@@ -22,6 +22,10 @@ _REMEDIES = {
     "audio chunk is too long": "publish shorter chunks or raise audio.max_chunk",
     "audio has no usable sample rate": "set sample_rate",
     "audio has no usable number of channels": "set channels",
+    "OCCLUDED": "look whether something covers the lens",
+    "FROZEN": "the driver repeats itself: restart it",
+    "MUTED": "look whether the microphone is muted or unplugged",
+    "CORRUPT": "what is published as flow is noise: look at its source and unit",
 }
 
 
@@ -43,6 +47,13 @@ class FaultLog:
     def report(self, where: str, error: Exception, now_s: float) -> None:
         """Counts a fault; `where` is the sensor or stage it happened in."""
         cause = error.cause if isinstance(error, SampleError) else type(error).__name__
+        self._count(where, cause, str(error), now_s)
+
+    def state(self, where: str, state: str, now_s: float) -> None:
+        """Counts that the sensor `where` has become, say, OCCLUDED."""
+        self._count(where, state, state, now_s)
+
+    def _count(self, where: str, cause: str, text: str, now_s: float) -> None:
         key = f"{where}: {cause}"
         self.counts[key] += 1
         self._unsaid[key] += 1
@@ -51,7 +62,7 @@ class FaultLog:
             return
         self._said_s[key] = now_s
         times = self._unsaid.pop(key)
-        line = f"{where}: {' '.join(str(error).split())}"
+        line = f"{where}: {' '.join(text.split())}"
         if cause in _REMEDIES:
             line += f": {_REMEDIES[cause]}"
         self._say(line + (f" ({times} times)" if times > 1 else ""))

@@ -10,6 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
+from karmma_ros.content import GateLimits
 from karmma_ros.errors import UsageError
 from karmma_ros.manifest import MODALITIES
 
@@ -47,6 +48,7 @@ class _Declaration:
         return descriptor
 
 
+_GATES = GateLimits()
 _NEXT = "Takes effect at the next configure."
 _OFFSET = "[s] added to the stamps of this sensor, for a driver that stamps late (negative) or early. " + _NEXT
 
@@ -111,6 +113,39 @@ PARAMETERS: dict[str, _Declaration] = {
         3, "Samples in a row that make a STALE or CORRUPT sensor OK again.", 1, 1000, live=True
     ),
     "corrupt.samples": _Declaration(3, "Unusable samples in a row that make a sensor CORRUPT.", 1, 1000, live=True),
+    "occluded.enabled": _Declaration(True, "Judge whether the camera is covered or sees nothing but black.", live=True),
+    "occluded.texture": _Declaration(
+        _GATES.occluded_texture, "Structure of the picture below which the camera is OCCLUDED.", 0.0, 1.0, live=True
+    ),
+    "occluded.after": _Declaration(_GATES.occluded_after_s, "[s] that has to last.", 0.0, 60.0, live=True),
+    "frozen.enabled": _Declaration(
+        True, "Judge whether camera or flow send exactly the same again and again.", live=True
+    ),
+    "frozen.after": _Declaration(_GATES.frozen_after_s, "[s] that has to last.", 0.0, 3600.0, live=True),
+    "muted.enabled": _Declaration(True, "Judge whether the microphone sends silence.", live=True),
+    "muted.level": _Declaration(
+        _GATES.muted_level,
+        "Half of peak to peak, of full scale 1, below which the microphone is MUTED.",
+        0.0,
+        1.0,
+        live=True,
+    ),
+    "muted.after": _Declaration(_GATES.muted_after_s, "[s] that has to last.", 0.0, 3600.0, live=True),
+    "garbage.enabled": _Declaration(True, "Judge whether a flow field is noise.", live=True),
+    "garbage.roughness": _Declaration(
+        _GATES.garbage_roughness,
+        "Mean step between neighbours over mean speed, above which flow is CORRUPT; independent noise has 1.4.",
+        0.0,
+        10.0,
+        live=True,
+    ),
+    "garbage.speed": _Declaration(
+        _GATES.garbage_speed, "[image widths/s] mean speed above which flow is CORRUPT.", 0.0, 1e6, live=True
+    ),
+    "garbage.after": _Declaration(_GATES.garbage_after_s, "[s] that has to last.", 0.0, 60.0, live=True),
+    "gate_recovery": _Declaration(
+        _GATES.recovery_s, "[s] an OCCLUDED, FROZEN, MUTED or noisy sensor has to be well again.", 0.0, 60.0, live=True
+    ),
     "future_tolerance": _Declaration(
         0.5, "[s] a stamp may be ahead of the node's clock; samples beyond are refused.", 0.0, 3600.0, live=True
     ),
@@ -142,6 +177,19 @@ class Settings:
     stale_intervals: float
     stale_recovery: int
     corrupt_samples: int
+    occluded_enabled: bool
+    occluded_texture: float
+    occluded_after: float
+    frozen_enabled: bool
+    frozen_after: float
+    muted_enabled: bool
+    muted_level: float
+    muted_after: float
+    garbage_enabled: bool
+    garbage_roughness: float
+    garbage_speed: float
+    garbage_after: float
+    gate_recovery: float
     future_tolerance: float
     video_stamp_offset: float
     flow_stamp_offset: float
@@ -157,6 +205,24 @@ class Settings:
     def stamp_offset(self, modality: str) -> float:
         """[s] to add to a sensor's stamps."""
         return getattr(self, f"{modality}_stamp_offset")
+
+    def gate_limits(self) -> GateLimits:
+        """What the content of samples is judged by."""
+        return GateLimits(
+            occluded=self.occluded_enabled,
+            occluded_texture=self.occluded_texture,
+            occluded_after_s=self.occluded_after,
+            frozen=self.frozen_enabled,
+            frozen_after_s=self.frozen_after,
+            muted=self.muted_enabled,
+            muted_level=self.muted_level,
+            muted_after_s=self.muted_after,
+            garbage=self.garbage_enabled,
+            garbage_roughness=self.garbage_roughness,
+            garbage_speed=self.garbage_speed,
+            garbage_after_s=self.garbage_after,
+            recovery_s=self.gate_recovery,
+        )
 
 
 def declare(node: Node) -> None:

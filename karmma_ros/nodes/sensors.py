@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's sensors: each owns its topic, its decoding, its waiting messages and its health.
+"""The node's sensors: each owns its topic, its decoding, its waiting messages, its health and its gate.
 
 Receiving only stores (`store`); the worker takes what waits and decodes it (`take`, `decode`). The messages come from
 `karmma_ros.messages`; nothing here knows of the network.
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sensor_msgs.msg import CompressedImage, Image
 
 from karmma_msgs.msg import Audio
+from karmma_ros.content import Verdict, make_gate
 from karmma_ros.errors import SampleError
 from karmma_ros.flow import MAX_INTERVAL_S
 from karmma_ros.health import SensorHealth, SensorState, SensorStatus
@@ -38,7 +39,7 @@ class Arrival(Generic[M]):
 
 
 class Sensor(Generic[M]):
-    """One modality's sensor. The worker's lock guards everything but `decode`."""
+    """One modality's sensor. The worker's lock guards everything but `decode` and `judge`, which its thread calls."""
 
     name: str
     topic: str
@@ -48,6 +49,8 @@ class Sensor(Generic[M]):
     def __init__(self, settings: Settings) -> None:
         self.offset_ns = round(settings.stamp_offset(self.name) * 1e9)
         self.health = SensorHealth(enabled=self.name in settings.modalities)
+        self._gate = make_gate(self.name, settings.gate_limits())
+        self._gate_outdated = False
         self._waiting: deque[Arrival[M]] = deque()
         self._passed_over: list[float] = []  # arrival times of messages that newer ones replaced
         self.configure(settings)
@@ -58,6 +61,14 @@ class Sensor(Generic[M]):
         self.health.timeout_intervals = settings.stale_intervals
         self.health.recovery_samples = settings.stale_recovery
         self.health.corrupt_after = settings.corrupt_samples
+        self._gate.limits = settings.gate_limits()
+
+    def judge(self, stamp_ns: int, sample: npt.NDArray[Any], rate: int = 0) -> Verdict:
+        """What the content of a decoded sample says about the sensor; see `content.Gate.judge`."""
+        if self._gate_outdated:
+            self._gate_outdated = False
+            self._gate.reset()
+        return self._gate.judge(stamp_ns, sample, rate)
 
     def store(self, arrival: Arrival[M]) -> None:
         """Keeps a message until the worker has time; one that it had no time for is passed over."""
@@ -101,6 +112,7 @@ class Sensor(Generic[M]):
         """The stamps start anew: forgets what was learned from them, and the statistics."""
         self.drop()
         self.health.reset()
+        self._gate_outdated = True  # the worker's thread may be judging just now
 
 
 class CameraSensor(Sensor[Any]):

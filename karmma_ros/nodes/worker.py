@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from karmma_ros.content import Verdict
 from karmma_ros.errors import EngineError, SampleError
 from karmma_ros.health import SensorState, SensorStatus
 from karmma_ros.messages import stamp_to_ns
@@ -266,7 +267,7 @@ class Worker:
         with self._wake:
             if camera.health.state(arrival.now_s) is not SensorState.OK:
                 self._camera_ok_since_ns = None
-        sample = self._decode(camera, arrival, epoch, lambda: camera.decode(arrival.message))
+        sample = self._decode(camera, arrival, epoch, lambda: (camera.decode(arrival.message), 0))
         if sample is None:
             return
         state, rgb = sample
@@ -291,10 +292,10 @@ class Worker:
         flow = self._sensors[FlowSensor.name]
         assert isinstance(flow, FlowSensor)
         interval_s = flow.interval_s(arrival.stamp_ns)
-        sample = self._decode(flow, arrival, epoch, lambda: (flow.decode(arrival.message, interval_s),))
+        sample = self._decode(flow, arrival, epoch, lambda: (flow.decode(arrival.message, interval_s), 0))
         if sample is None:
             return True
-        state, (field,) = sample
+        state, field = sample
         with self._wake:
             usable = field is not None and self._camera_was_ok(flow, arrival, interval_s)
             flow.unusable += not usable
@@ -329,9 +330,10 @@ class Worker:
         state = SensorState.WAITING
         for arrival in taken:
 
-            def store(arrival: Arrival[Any] = arrival) -> int:
+            def store(arrival: Arrival[Any] = arrival) -> tuple[Any, int]:
                 samples, rate = audio.decode(arrival.message)
-                return self._recognizer.store_audio(arrival.stamp_ns, samples, rate)
+                self._recognizer.store_audio(arrival.stamp_ns, samples, rate)
+                return samples, rate
 
             sample = self._decode(audio, arrival, epoch, store)
             state = sample[0] if sample is not None else state
@@ -347,20 +349,37 @@ class Worker:
         return True
 
     def _decode(
-        self, sensor: Sensor[Any], arrival: Arrival[Any], epoch: int, decode: Callable[[], Any]
+        self, sensor: Sensor[Any], arrival: Arrival[Any], epoch: int, decode: Callable[[], tuple[Any, int]]
     ) -> tuple[SensorState, Any] | None:
-        """Decodes a message and tells the sensor's health; (state, sample), or None for a bad or outdated one."""
+        """Decodes a message and tells the sensor's health; (state, sample), or None for a bad or outdated one.
+
+        :param decode: gives the sample and, for sound, its rate; a sample of None cannot be judged nor used.
+        """
+        verdict = Verdict(SensorState.OK)
         try:
-            sample = decode()
+            sample, rate = decode()
+            if sample is not None:
+                verdict = sensor.judge(arrival.stamp_ns, sample, rate)
         except SampleError as error:
             with self._wake:
                 if epoch == self._epoch:
                     self._reject(sensor, error, arrival.now_s)
             return None
         with self._wake:
-            # Content health (covered, frozen, muted) will be judged here, on the decoded sample.
-            state = sensor.health.received(arrival.now_s)
-            return (state, sample) if epoch == self._epoch else None
+            state = sensor.health.received(arrival.now_s, verdict.state)
+            if epoch != self._epoch:
+                return None
+            if verdict.fresh:
+                self._distrust(sensor, verdict)
+            return state, sample
+
+    def _distrust(self, sensor: Sensor[Any], verdict: Verdict) -> None:
+        """Erases what a sensor gave since its content has been wrong, and what was computed from it."""
+        self._recognizer.evict(sensor.name, verdict.since_ns)
+        flow = self._sensors.get(FlowSensor.name)
+        if sensor.name == CameraSensor.name and isinstance(flow, FlowSensor) and flow.follows_camera:
+            self._recognizer.evict(flow.name, verdict.since_ns)
+        self._faults.state(sensor.name, verdict.state.name, time.monotonic())
 
     def _encode(self, sensor: Sensor[Any], arrival: Arrival[Any], epoch: int, encode: Callable[[], Any]) -> None:
         try:

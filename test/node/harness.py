@@ -71,6 +71,14 @@ def _subscribed(publisher: Any) -> bool:
     return publisher.get_subscription_count() > 0
 
 
+def picture(level: int, index: int, *, height: int = 48, width: int = 64) -> np.ndarray:
+    """What a camera could send, (height, width, 3) uint8 RGB: striped around a level, no two indices quite alike."""
+    stripes = np.where(np.arange(width) // 2 % 2, 30, -30)
+    rgb = np.repeat(np.clip(level + np.tile(stripes, (height, 1)), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    rgb[0, 0] = index % 256
+    return rgb
+
+
 def ns_of(stamp: Time) -> int:
     return stamp.sec * 10**9 + stamp.nanosec
 
@@ -282,18 +290,19 @@ class Robot:
         video: bool | Callable[[int], bool] = True,
         flow: bool = True,
         audio: bool = True,
-        picture: Callable[[int], np.ndarray] | None = None,
+        pictures: Callable[[int], np.ndarray] | None = None,
+        level: float = 0.3,
         age_s: float = 0.0,
         on_tick: Callable[[int], None] | None = None,
     ) -> Played:
         """Plays sensors at 30 Hz in real time: frame, flow and the 1/30 s of sound before it, all stamped by one grid.
 
         :param video: whether, or which frames (by index), are sent.
-        :param picture: index -> RGB image.
+        :param pictures: index -> RGB image.
+        :param level: of the tone.
         :param age_s: how old the stamps are.
         """
-        picture = picture or (lambda index: np.full((48, 64, 3), 40 + 50 * (index % 4), np.uint8))
-        field = np.ones((12, 16, 2), np.float32)
+        pictures = pictures or (lambda index: picture(40 + 50 * (index % 4), index))
         count = round(duration_s * RATE)
         begin_s, begin_ns = time.monotonic() + 0.005, time.time_ns() + 5_000_000 - round(age_s * 1e9)
         stamps: list[int] = []
@@ -305,12 +314,12 @@ class Robot:
             late_s = max(late_s, time.monotonic() - begin_s - index / RATE)
             stamp = begin_ns + index * 10**9 // RATE
             if video is True or (callable(video) and video(index)):
-                self.send_image(stamp, picture(index))
+                self.send_image(stamp, pictures(index))
                 stamps.append(stamp)
             if flow:
-                self.send_flow(stamp, field)
+                self.send_flow(stamp, np.full((12, 16, 2), 1 + 0.01 * (index % 7), np.float32))
             if audio:
-                tone = np.sin(2 * np.pi * 440 * np.arange(533) / 16_000) * 0.3
+                tone = np.sin(2 * np.pi * 440 * np.arange(533) / 16_000) * level
                 self.send_sound(stamp - 33_312_500, tone)
             if on_tick is not None:
                 on_tick(index)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from node.harness import RATE, Robot, assert_increasing, node_and_robot, time_of
+from node.harness import RATE, Robot, assert_increasing, node_and_robot, picture, time_of
 from rosgraph_msgs.msg import Clock
 from toy_bundle import make_toy_bundle
 
@@ -35,8 +35,9 @@ def test_jpeg_images_work(tmp_path: Path, ros_env: dict[str, str]) -> None:
     parameters = {"bundle": bundle, "image__transport": "compressed", "image__rotate": 90}
     with node_and_robot(tmp_path / "log", ros_env, compressed=True, **parameters) as (_, r):
         r.wait_matched(r.images)
-        picture = np.full((480, 640, 3), 128, np.uint8)
-        played = r.play_calmly(1.0, flow=False, audio=False, picture=lambda _: picture)
+        pictures = [np.ascontiguousarray(picture(128, 64 * i, height=480, width=640)) for i in range(2)]
+        pictures[1][:80] += 10  # more than JPEG forgets
+        played = r.play_calmly(1.0, flow=False, audio=False, pictures=lambda index: pictures[index % 2])
         camera = [p for p in r.heard(played.start_s, played.end_s) if p.camera and p.stamp_ns >= played.start_ns]
         assert {p.stamp_ns for p in camera} <= set(played.frames)
         assert len(camera) >= 0.9 * len(played.frames)
@@ -53,7 +54,6 @@ class SimulatedTime:
 
     def run(self, duration_s: float, *, frames: bool) -> list[int]:
         """Lets time pass in real time; returns the stamps of the frames sent, at 25 Hz."""
-        picture = np.full((48, 64, 3), 50, np.uint8)
         begin_s, begin_ns, sent = time.monotonic(), self.now_ns, []
         for index in range(round(duration_s * 100)):
             pause = begin_s + index / 100 - time.monotonic()
@@ -62,7 +62,7 @@ class SimulatedTime:
             self.now_ns = begin_ns + index * 10_000_000
             self.robot.clock.publish(Clock(clock=time_of(self.now_ns)))
             if frames and index % 4 == 0:
-                self.robot.send_image(self.now_ns, picture)
+                self.robot.send_image(self.now_ns, picture(50, index))
                 sent.append(self.now_ns)
         return sent
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from node.harness import RATE, Played, Received, Robot, assert_increasing, calmly, node_and_robot, robot, value
+from node.harness import RATE, Played, Received, Robot, assert_increasing, calmly, node_and_robot, picture, robot, value
 from toy_bundle import ACTIONS, NOUNS, VERBS, make_toy_bundle
 
 from karmma_msgs.msg import ActionPrediction
@@ -80,11 +80,10 @@ def latest_labels():  # type: ignore[no-untyped-def]
 
 
 def test_a_changed_frame_changes_its_own_prediction(live: Robot) -> None:
-    grey = np.full((48, 64, 3), 90, np.uint8)
-    other = np.zeros_like(grey)
+    other = np.zeros((48, 64, 3), np.uint8)
     other[:, :32] = (255, 0, 0)
     odd = 75
-    played = live.play_calmly(3, flow=False, audio=False, picture=lambda index: other if index == odd else grey)
+    played = live.play_calmly(3, flow=False, audio=False, pictures=lambda i: other if i == odd else picture(90, i))
     by_stamp = {p.stamp_ns: p for p in live.predictions if p.camera}
     before, changed = (by_stamp[played.start_ns + index * 10**9 // RATE].scores() for index in (odd - 1, odd))
     noise = [by_stamp[s].scores() for s in played.frames[odd - 15 : odd] if s in by_stamp]
@@ -138,6 +137,22 @@ def test_a_sensor_dies_and_comes_back(live: Robot, modality: str) -> None:
         assert all(p.state(other) == "OK" for p in live.heard(gone.start_s + 0.1, back.end_s))
     assert len(live.heard(gone.start_s, back.end_s)) >= 0.97 * RATE * 1.6
     assert live.heard(back.start_s, back.end_s)[-1].modality(modality).coverage > 0.4
+
+
+def test_a_covered_camera_and_a_muted_microphone_are_missing_while_their_messages_go_on(live: Robot) -> None:
+    live.play(0.5)
+    black = np.zeros((48, 64, 3), np.uint8)
+    covered, well = calmly(lambda: [live.play(1.0, pictures=lambda _: black, level=0.0), live.play(1.0)])
+    last = live.heard(covered.start_s, covered.end_s)[-1]
+    assert last.camera, "its frames still trigger, with their own stamps"
+    assert last.state("video") == "OCCLUDED"
+    assert last.state("audio") == "MUTED"
+    assert last.modality("video").rate > 20
+    assert last.modality("video").coverage < 0.1
+    back = live.heard(well.start_s, well.end_s)[-1]
+    assert (back.state("video"), back.state("audio")) == ("OK", "OK")
+    assert back.modality("video").coverage > 0.6
+    assert len(live.heard(covered.start_s, well.end_s)) >= 0.97 * RATE * 2
 
 
 def test_a_sensor_that_is_not_there_makes_the_node_cheaper(live: Robot) -> None:
@@ -214,10 +229,10 @@ def test_a_wrong_setting_is_refused_with_the_reason(live: Robot, name: str, wron
 
 def test_bad_frames_are_counted_and_do_no_harm(live: Robot) -> None:
     before = live.wait_prediction("a prediction", lambda p: True).modality("video").rejected
-    picture = np.zeros((48, 64, 3), np.uint8)
+    black = np.zeros((48, 64, 3), np.uint8)
     node_now = live.node.get_clock().now
     played = live.play_calmly(
-        1, video=False, on_tick=lambda _: live.send_image(node_now().nanoseconds, picture, encoding="no such encoding")
+        1, video=False, on_tick=lambda _: live.send_image(node_now().nanoseconds, black, encoding="no such encoding")
     )
     assert 27 <= len(live.heard(played.start_s, played.end_s)) <= 33
     last = live.predictions[-1]
@@ -232,11 +247,9 @@ def test_bad_frames_are_counted_and_do_no_harm(live: Robot) -> None:
 
 
 def test_stamps_from_the_future_and_none_at_all_are_refused(live: Robot) -> None:
-    picture = np.zeros((48, 64, 3), np.uint8)
-
     def send(index: int) -> None:
         now = live.node.get_clock().now().nanoseconds
-        live.send_image(0 if index % 2 else now + 10**9, picture)
+        live.send_image(0 if index % 2 else now + 10**9, picture(90, index))
 
     live.play(0.5, video=False, on_tick=send)
     newest = live.play(0.4).frames[-1]

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the content gates find, how fast, what they get wrong, and what they are worth.
+
+    scripts/run python benchmarks/gates.py --out out/gates                   # measures, delays, false alarms, worth
+    scripts/run python benchmarks/gates.py --out out/gates --clips ../clips  # and real clips, as they are and darkened
+
+Thresholds are chosen on training scenes (section 1) and tried on test scenes (2, 4). Writes gates.json and gates.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from karmma_ros.content import Gate, GateLimits, flow_roughness, make_gate, texture
+from karmma_ros.files import whole_file, write_json
+from karmma_ros.flow import FlowProducer
+from karmma_ros.health import SensorState
+from karmma_ros.media import read_audio, read_video
+from karmma_ros.offline import OfflineSensors
+from karmma_ros.recognizer import Recognizer
+from karmma_ros.tabletop.failures import COVERS, FLOWS, SILENCES, cover, garbage_flow, silence
+from karmma_ros.tabletop.sequence import make_sequence
+
+SIZE, FPS, RATE = (320, 240), 30, 16000
+FLOW_SIZE = (160, 120)
+CHUNK = 533  # samples of sound that come at once, a frame's worth
+BEGIN_S, STOP_S, END_S = 3.0, 6.0, 9.0  # a sensor fails and is well again
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a gate is given."""
+
+    stamp_ns: int
+    value: np.ndarray
+    rate: int = 0
+
+
+def pictures(split: str, seed: int, duration_s: float) -> list[np.ndarray]:
+    return list(make_sequence(seed, split, duration_s=duration_s, size=SIZE, fps=FPS).frames())
+
+
+def flows(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Of all frames but the first."""
+    producer = FlowProducer(FLOW_SIZE)
+    computed = [producer.push(stamp(i), frame) for i, frame in enumerate(frames)]
+    return [flow for flow in computed if flow is not None]
+
+
+def stamp(index: int) -> int:
+    return index * 10**9 // FPS
+
+
+def chunks(sound: np.ndarray) -> Iterator[Sample]:
+    for begin in range(0, len(sound) - CHUNK + 1, CHUNK):
+        yield Sample(begin * 10**9 // RATE, sound[begin : begin + CHUNK], RATE)
+
+
+def level(sound: np.ndarray) -> float:
+    return float(np.ptp(sound)) / 2
+
+
+# --- 1: the measures on training scenes, with sensors that work and sensors that do not
+
+
+def measures(scenes: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    well: dict[str, list[float]] = {"texture": [], "roughness": [], "level": []}
+    for seed in track(range(scenes), "1: measures"):
+        frames = pictures("train", seed, 1.5)
+        well["texture"] += [texture(frame) for frame in frames[::5]]
+        well["roughness"] += [flow_roughness(flow)[1] for flow in flows(frames)[::5]]
+        sound = make_sequence(seed, "train", duration_s=6.0).sound()
+        well["level"] += [level(s.value) for s in chunks(sound)]
+    broken = {
+        "texture": {k: max(texture(cover(k, SIZE, rng)) for _ in range(5)) for k in COVERS},
+        "roughness": {k: flow_roughness(garbage_flow(k, FLOW_SIZE, rng))[1] for k in FLOWS if "noise" in k},
+        "level": {k: max(level(silence(k, CHUNK, rng)) for _ in range(50)) for k in SILENCES},
+    }
+    result: dict[str, Any] = {}
+    for name, values in well.items():
+        below = name != "roughness"  # a sensor is broken below the threshold, or above it
+        nearest = min(values) if below else max(values)
+        worst = max(broken[name].values()) if below else min(broken[name].values())
+        result[name] = {
+            "well": {"samples": len(values), "nearest": nearest, "median": float(np.median(values))},
+            "broken": broken[name],
+            "midway": float(np.sqrt(nearest * worst)),  # as many times away from the one as from the other
+        }
+    return result
+
+
+# --- 2: delays and false alarms on test scenes
+
+
+def broken_pictures(kind: str, frames: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    first, last = round(BEGIN_S * FPS), round(STOP_S * FPS)
+    failed = (
+        [frames[first - 1]] * (last - first)
+        if kind == "frozen"
+        else [cover(kind, SIZE, rng) for _ in range(last - first)]
+    )
+    return frames[:first] + failed + frames[last:]
+
+
+def failures(modality: str, kind: str, seed: int) -> list[Sample]:
+    """A sequence whose sensor fails from BEGIN_S to STOP_S."""
+    rng = np.random.default_rng(seed)
+    if modality == "audio":
+        sound = make_sequence(seed, "test", duration_s=END_S).sound().copy()
+        first, last = round(BEGIN_S * RATE), round(STOP_S * RATE)
+        sound[first:last] = silence(kind, last - first, rng)
+        return list(chunks(sound))
+    frames = pictures("test", seed, END_S)
+    if modality == "video":
+        return [Sample(stamp(i), f) for i, f in enumerate(broken_pictures(kind, frames, rng))]
+    fields = flows(frames)
+    for i in range(round(BEGIN_S * FPS), round(STOP_S * FPS)):
+        fields[i] = garbage_flow(kind, FLOW_SIZE, rng)
+    return [Sample(stamp(i), field) for i, field in enumerate(fields)]
+
+
+def states(gate: Gate, samples: Sequence[Sample]) -> list[SensorState]:
+    return [gate.judge(s.stamp_ns, s.value, s.rate).state for s in samples]
+
+
+def delays(sequences: int) -> dict[str, Any]:
+    kinds = (
+        [("video", kind) for kind in (*COVERS, "frozen")]
+        + [("flow", k) for k in FLOWS]
+        + [("audio", k) for k in SILENCES]
+    )
+    found: dict[str, Any] = {}
+    well_s = 0.0
+    alarms: Counter[str] = Counter()
+    for modality, kind in track(kinds, "2: delays"):
+        on, off, named, missed = [], [], Counter(), 0
+        for seed in range(sequences):
+            samples = failures(modality, kind, seed)
+            judged = states(make_gate(modality), samples)
+            times = np.array([s.stamp_ns / 1e9 + (len(s.value) / s.rate if s.rate else 0.0) for s in samples])
+            bad = np.array([state is not SensorState.OK for state in judged])
+            during = bad & (times >= BEGIN_S) & (times < STOP_S)
+            after = ~bad & (times >= STOP_S)
+            alarms[modality] += int(np.count_nonzero(np.diff(bad[times < BEGIN_S].astype(int), prepend=0) > 0))
+            well_s += BEGIN_S
+            if not during.any():
+                missed += 1
+                continue
+            on.append(times[during][0] - BEGIN_S)
+            off.append(times[after][0] - STOP_S)
+            named[judged[int(np.flatnonzero(during)[-1])].name] += 1
+        found[f"{modality}: {kind}"] = {
+            "state": named.most_common(1)[0][0] if named else "",
+            "missed": missed,
+            "found_after_s": [float(np.median(on)), float(max(on))] if on else [],
+            "well_after_s": [float(np.median(off)), float(max(off))] if off else [],
+        }
+    return {"sequences": sequences, "failures": found, "alarms_before": dict(alarms), "well_minutes": well_s / 60}
+
+
+# --- 3: real clips
+
+
+def real_clips(folder: Path) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for clip in track(sorted(folder.glob("*.mp4")), "3: real clips"):
+        with read_video(clip) as video:
+            frames = [(frame.stamp_ns, frame.rgb) for frame in video]
+        for mean in (None, 20, 14, 8):
+            gate, least, bad = make_gate("video"), 1.0, 0
+            for stamp_ns, rgb in frames:
+                shown = rgb if mean is None else np.clip(rgb * (mean / rgb.mean()), 0, 255).astype(np.uint8)
+                bad += gate.judge(stamp_ns, shown).state is not SensorState.OK
+                least = min(least, texture(shown))
+            result[f"{clip.stem}, {'as it is' if mean is None else f'mean {mean}'}"] = {
+                "frames": len(frames),
+                "alarms": bad,
+                "least_texture": least,
+            }
+        sound = read_audio(clip)
+        if sound is not None:
+            with sound:
+                gate, bad, least, count = make_gate("audio"), 0, 1.0, 0
+                for chunk in sound:
+                    bad += gate.judge(chunk.stamp_ns, chunk.samples, sound.rate).state is not SensorState.OK
+                    least, count = min(least, level(chunk.samples)), count + 1
+            result[f"{clip.stem}, sound"] = {"chunks": count, "alarms": bad, "least_level": least}
+        fields = flows([rgb for _, rgb in frames])
+        judged = states(make_gate("flow"), [Sample(stamp(i), f) for i, f in enumerate(fields)])
+        result[f"{clip.stem}, flow"] = {
+            "fields": len(fields),
+            "alarms": sum(s is not SensorState.OK for s in judged),
+            "most_roughness": max(flow_roughness(f)[1] for f in fields),
+        }
+    return result
+
+
+def dark_start(folder: Path) -> dict[str, Any]:
+    """What the camera's gate says of extracted frames in order, at 60 Hz as recorded."""
+    frames = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in sorted(folder.glob("*.jpg"))]
+    gate = make_gate("video")
+    judged = [gate.judge(i * 10**9 // 60, frame).state for i, frame in enumerate(frames)]
+    return {
+        "frames": len(frames),
+        "occluded": [i for i, state in enumerate(judged) if state is SensorState.OCCLUDED],
+        "texture": [round(texture(frame), 3) for frame in frames],
+        "mean": [round(float(frame.mean()), 1) for frame in frames],
+    }
+
+
+# --- 4: what the gates are worth
+
+
+def worth(bundle: str, sequences: int) -> dict[str, Any]:
+    """Action accuracy while a sensor fails: with its gate, without, and with the sensor left out by an oracle."""
+    kinds = {
+        "camera covered by a hand": ("video", "hand"),
+        "camera black": ("video", "black"),
+        "camera frozen": ("video", "frozen"),
+        "microphone muted": ("audio", "digital silence"),
+    }
+    ways: dict[str, GateLimits | None] = {
+        "gate on": GateLimits(),
+        "gate off": GateLimits(occluded=False, frozen=False, muted=False, garbage=False),
+        "sensor left out": None,
+    }
+    recognizer = Recognizer(bundle)
+    result: dict[str, Any] = {}
+    for title, (modality, kind) in kinds.items():
+        right: dict[str, list[bool]] = {way: [] for way in ways}
+        for seed in track(range(sequences), f"4: {title}"):
+            sequence = make_sequence(1000 + seed, "test", duration_s=30.0, size=SIZE, fps=FPS)
+            rng = np.random.default_rng(seed)
+            frames, sound = list(sequence.frames()), sequence.sound().copy()
+            first, last = 5 * FPS, 25 * FPS
+            if modality == "audio":
+                sound[5 * RATE : 25 * RATE] = silence(kind, 20 * RATE, rng)
+            else:
+                still = frames[first]
+                frames[first:last] = [
+                    still if kind == "frozen" else cover(kind, SIZE, rng) for _ in range(last - first)
+                ]
+            fields = dict(enumerate(flows(frames), start=1))
+            truth = [sequence.action_at(i / FPS) for i in range(len(frames))]
+            for way, limits in ways.items():
+                left_out = () if limits is not None else (("audio",) if modality == "audio" else ("video", "flow"))
+                heard = run(recognizer, frames, fields, sound, limits, left_out, range(first, last))
+                right[way] += [names == truth[i] for i, names in heard if i >= first + 2 * FPS]
+        result[title] = {way: float(np.mean(values)) for way, values in right.items()} | {
+            "predictions": len(right["gate on"])
+        }
+    return {"bundle": bundle, "sequences": sequences, "failures": result}
+
+
+def run(
+    recognizer: Recognizer,
+    frames: Sequence[np.ndarray],
+    fields: dict[int, np.ndarray],
+    sound: np.ndarray,
+    limits: GateLimits | None,
+    left_out: Sequence[str],
+    failing: range,
+) -> Iterator[tuple[int, tuple[str, str]]]:
+    """(frame, (verb, noun)) of every third frame of `failing`, as a robot would have heard and seen them."""
+    recognizer.reset()
+    sensors = OfflineSensors(recognizer, limits=limits)
+    heard = iter(list(chunks(sound)))
+    chunk = next(heard, None)
+    for i, frame in enumerate(frames):
+        while chunk is not None and chunk.stamp_ns + CHUNK * 10**9 // RATE <= stamp(i):
+            if "audio" not in left_out or i not in failing:
+                sensors.push("audio", chunk.stamp_ns, chunk.value, RATE)
+            chunk = next(heard, None)
+        if "video" not in left_out or i not in failing:
+            sensors.push("video", stamp(i), frame)
+            if i in fields:
+                sensors.push("flow", stamp(i), fields[i])
+        if i in failing and i % 3 == 0:
+            prediction = recognizer.predict(stamp(i))
+            yield i, (prediction.verbs[0].name, prediction.nouns[0].name) if prediction.verbs else ("", "")
+
+
+# --- the document
+
+
+def document(report: dict[str, Any]) -> str:
+    parts = ["## The measures, on training scenes\n"]
+    rows = []
+    for name, m in report["measures"].items():
+        broken = ", ".join(f"{kind} {value:.3g}" for kind, value in m["broken"].items())
+        rows.append(
+            [
+                name,
+                f"{m['well']['samples']}",
+                f"{m['well']['nearest']:.3g}",
+                f"{m['well']['median']:.3g}",
+                broken,
+                f"{m['midway']:.3g}",
+            ]
+        )
+    parts.append(table(["measure", "samples", "nearest to broken", "median", "broken sensors", "midway"], rows))
+    d = report["delays"]
+    parts.append(f"\n## Delays, {d['sequences']} test scenes each\n")
+    rows = []
+    for kind, f in d["failures"].items():
+        spans = [f"{1e3 * v[0]:.0f} / {1e3 * v[1]:.0f}" if v else "-" for v in (f["found_after_s"], f["well_after_s"])]
+        rows.append([kind, f["state"], *spans, f"{f['missed']}"])
+    parts.append(table(["failure", "state", "found after, median / most [ms]", "well after [ms]", "missed"], rows))
+    parts.append(
+        f"\nFalse alarms in {d['well_minutes']:.1f} minutes of sensors that work: {sum(d['alarms_before'].values())}."
+    )
+    if "clips" in report:
+        parts.append("\n## Real clips\n")
+        rows = [
+            [name, f"{c['alarms']} of {next(iter(c.values()))}", f"{list(c.values())[2]:.3g}"]
+            for name, c in report["clips"].items()
+        ]
+        parts.append(table(["clip", "alarms", "nearest to the threshold"], rows))
+    w = report["worth"]
+    parts.append(f"\n## Action accuracy while a sensor fails, {w['bundle']}, {w['sequences']} test scenes\n")
+    rows = [
+        [title, *(f"{100 * f[way]:.1f}" for way in ("gate on", "gate off", "sensor left out")), f"{f['predictions']}"]
+        for title, f in w["failures"].items()
+    ]
+    parts.append(table(["failure", "gate on", "gate off", "sensor left out", "predictions"], rows))
+    return "\n".join(parts) + "\n"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--bundle", default="tabletop", metavar="NAME|PATH")
+    parser.add_argument("--scenes", type=int, default=60, help="training scenes of section 1 (default: %(default)s)")
+    parser.add_argument(
+        "--sequences", type=int, default=10, help="test scenes of sections 2 and 4 (default: %(default)s)"
+    )
+    parser.add_argument("--clips", type=Path, metavar="DIR", help="folder of real clips (*.mp4)")
+    parser.add_argument("--frames", type=Path, metavar="DIR", help="folder of extracted frames (*.jpg), dark at first")
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    sections: dict[str, Callable[[], Any]] = {
+        "measures": lambda: measures(args.scenes),
+        "delays": lambda: delays(args.sequences),
+    }
+    if args.clips:
+        sections["clips"] = lambda: real_clips(args.clips)
+    if args.frames:
+        sections["dark_start"] = lambda: dark_start(args.frames)
+    sections["worth"] = lambda: worth(args.bundle, args.sequences)
+    report: dict[str, Any] = {"limits": vars(GateLimits())}
+    for name, section in sections.items():
+        report[name] = section()
+        write_json(args.out / "gates.json", report)
+    with whole_file(args.out / "gates.md") as temporary:
+        temporary.write_text(document(report))
+    Console().print(document(report), markup=False, highlight=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
