@@ -38,7 +38,7 @@ class SensorStatus:
     received: int  # usable samples
     skipped: int  # usable samples that were not encoded because newer ones were there
     rejected: int  # samples that could not be used
-    last_cause: str  # why the last rejected sample was; empty if none was
+    last_cause: str  # why the last sample was rejected or not believed; empty if none was
 
 
 class SensorHealth:
@@ -133,6 +133,8 @@ class SensorHealth:
         self._good_streak += 1
         self._bad_streak = 0
         self._content = content
+        if content is SensorState.CORRUPT:
+            self._last_cause = "content is noise"
         if self._state is SensorState.WAITING or self._good_streak >= self.recovery_samples:
             self._state = SensorState.OK
         return self._judged()

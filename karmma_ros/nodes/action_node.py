@@ -292,9 +292,13 @@ class ActionNode(LifecycleNode):
         statuses = [node_status(name, state=state, fault=self._fault, facts=facts, now=now, before=self._reported)]
         for modality, status in (now.statuses if now is not None else {}).items():
             sensor = self._sensors[modality]
-            extra = {"unusable": sensor.unusable} if isinstance(sensor, FlowSensor) else {}
+            extra: dict[str, Any] = {"unusable": sensor.unusable} if isinstance(sensor, FlowSensor) else {}
             topic = self.resolve_topic_name(sensor.topic)
-            statuses.append(sensor_status(f"{name}: {modality}", topic, status, extra))
+            lags_s = now.lags_s if now is not None else {}
+            behind_s = lags_s[modality] - lags_s["video"] if {modality, "video"} <= lags_s.keys() else 0.0
+            if modality in lags_s:
+                extra["stamp_lag_s"] = f"{lags_s[modality]:.3f}"
+            statuses.append(sensor_status(f"{name}: {modality}", topic, status, extra, behind_camera_s=behind_s))
         self._reported = now
         report = DiagnosticArray(status=statuses)
         report.header.stamp = self.get_clock().now().to_msg()

@@ -25,6 +25,12 @@ _LEVELS = {
     SensorState.MUTED: DiagnosticStatus.WARN,
     SensorState.CORRUPT: DiagnosticStatus.ERROR,
 }
+_MEANINGS = {
+    SensorState.OCCLUDED: "something covers the lens, or it sees nothing but black",
+    SensorState.FROZEN: "it sends exactly the same again and again: restart the driver",
+    SensorState.MUTED: "digital silence: muted or unplugged",
+}
+LAG_S = 0.5  # [s] of difference between two sensors' stamps that cannot be what they do
 _COUNTS = ("predictions", "status_no_input", "status_failed", "skipped_predictions")
 
 
@@ -84,13 +90,27 @@ def _latency(latencies_s: tuple[float, ...]) -> dict[str, str]:
     }
 
 
-def sensor_status(name: str, topic: str, status: SensorStatus, extra: Mapping[str, Any]) -> DiagnosticStatus:
-    """A sensor's status; `topic` is where it is heard, `extra` what only this kind of sensor counts."""
-    message = status.state.name
-    if status.state is SensorState.CORRUPT:
-        message += f": {status.last_cause}"
-    elif status.state in (SensorState.WAITING, SensorState.STALE):
+def sensor_status(
+    name: str, topic: str, status: SensorStatus, extra: Mapping[str, Any], *, behind_camera_s: float = 0.0
+) -> DiagnosticStatus:
+    """A sensor's status.
+
+    :param topic: where it is heard; extra: what only this kind of sensor counts.
+    :param behind_camera_s: by how much its stamps are older at arrival than the camera's.
+    """
+    message, level = status.state.name, _LEVELS[status.state]
+    if status.state in (SensorState.WAITING, SensorState.STALE):
         message += f": nothing on {topic}"
+    elif status.state is SensorState.OK and abs(behind_camera_s) > LAG_S:
+        level = DiagnosticStatus.WARN
+        parameter = f"{name.rsplit(' ', 1)[-1]}.stamp_offset"
+        message += (
+            f": stamps are {behind_camera_s:.2f} s behind the camera's; if the driver stamps late, set {parameter}"
+        )
+    elif status.state is SensorState.CORRUPT:
+        message += f": {status.last_cause}"
+    elif status.state in _MEANINGS:
+        message += f": {_MEANINGS[status.state]}"
     values = {
         "state": status.state.name,
         "age_s": "none yet" if math.isinf(status.age_s) else f"{status.age_s:.3f}",
@@ -101,7 +121,7 @@ def sensor_status(name: str, topic: str, status: SensorStatus, extra: Mapping[st
         "last_cause": status.last_cause,
         **extra,
     }
-    return _status(name, _LEVELS[status.state], message, topic, values)
+    return _status(name, level, message, topic, values)
 
 
 def _status(name: str, level: bytes, message: str, hardware: str, values: Mapping[str, Any]) -> DiagnosticStatus:

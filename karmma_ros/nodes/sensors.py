@@ -7,6 +7,7 @@ Receiving only stores (`store`); the worker takes what waits and decodes it (`ta
 
 from __future__ import annotations
 
+import statistics
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class Sensor(Generic[M]):
         self.health = SensorHealth(enabled=self.name in settings.modalities)
         self._gate = make_gate(self.name, settings.gate_limits())
         self._gate_outdated = False
+        self._lags_s: deque[float] = deque(maxlen=30)
         self._waiting: deque[Arrival[M]] = deque()
         self._passed_over: list[float] = []  # arrival times of messages that newer ones replaced
         self.configure(settings)
@@ -75,6 +77,15 @@ class Sensor(Generic[M]):
         if len(self._waiting) == self.depth:
             self._passed_over.append(self._waiting.popleft().now_s)
         self._waiting.append(arrival)
+
+    def lagged(self, lag_s: float, message: M) -> None:
+        """A message arrived `lag_s` after its stamp, by the node's clock."""
+        self._lags_s.append(lag_s)
+
+    @property
+    def lag_s(self) -> float | None:
+        """[s] from stamp to arrival, median of the last 30; None before the first."""
+        return statistics.median(self._lags_s) if self._lags_s else None
 
     @property
     def waiting(self) -> bool:
@@ -112,6 +123,7 @@ class Sensor(Generic[M]):
         """The stamps start anew: forgets what was learned from them, and the statistics."""
         self.drop()
         self.health.reset()
+        self._lags_s.clear()
         self._gate_outdated = True  # the worker's thread may be judging just now
 
 
@@ -191,6 +203,11 @@ class AudioSensor(Sensor[Audio]):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._max_chunk_s = settings.audio_max_chunk
+
+    def lagged(self, lag_s: float, message: Audio) -> None:
+        """The stamp is that of the first sample, and a chunk cannot come before its last."""
+        per_s = message.sample_rate * message.channels
+        super().lagged(lag_s - len(message.samples) / per_s if per_s else lag_s, message)
 
     def decode(self, message: Audio) -> tuple[npt.NDArray[np.float32], int]:
         """((n, channels) float32, sample rate [Hz]).

@@ -57,6 +57,7 @@ class Statistics:
     failures: int  # failed runs since the last `statistics()`
     last_failure: str  # the last one's error
     statuses: Mapping[str, SensorStatus]
+    lags_s: Mapping[str, float]  # from a sample's stamp to its arrival; of sensors that were heard
 
 
 class Worker:
@@ -182,6 +183,8 @@ class Worker:
                 self._warn(f"stamps of {name} are far behind the last prediction: starting afresh from them")
                 self._restart()
                 self._pacer.arrived(name, stamp_ns, now_s, clock_ns)
+            if clock_ns > 0:
+                sensor.lagged((clock_ns - stamp_ns) * 1e-9, message)
             sensor.store(Arrival(message, stamp_ns, now_s))
             self._wake.notify()
 
@@ -210,6 +213,7 @@ class Worker:
                 failures=failures,
                 last_failure=self._last_failure,
                 statuses=self._statuses(now_s),
+                lags_s={name: sensor.lag_s for name, sensor in self._sensors.items() if sensor.lag_s is not None},
             )
 
     # --- the thread --------------------------------------------------------------------------------------------------

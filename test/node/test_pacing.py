@@ -326,3 +326,39 @@ def test_the_period_follows_a_camera_that_changes_its_rate() -> None:
     for arrived, _, _ in camera(10, 14, rate=60):
         period.arrived(arrived)
     assert period.period_s == pytest.approx(1 / 60, rel=0.01)
+
+
+@pytest.mark.parametrize(("first", "then"), [(1, 120), (120, 1), (30, 60), (60, 24), (5, 90), (90, 12)])
+def test_any_rate_from_1_to_120_hz_may_change_to_any_other(first: int, then: int) -> None:
+    change = max(10.0, 12 / first)
+    settled = change + max(2.0, 31 / then)  # the period is learned from the last 30 intervals
+    end = settled + 10
+    run = simulate(Pacer(), camera(0, change, rate=first) + camera(change, end, rate=then), end + 10)
+    assert run.count(change - 5, change) == pytest.approx(5 * first, abs=1)
+    assert run.count(settled, end) == pytest.approx(10 * then, rel=0.02, abs=1)
+    assert run.count(settled, end, "timer") <= 1
+    # The camera dies: the timer goes on at its last rate.
+    assert run.count(end + 1, end + 10, "timer") == pytest.approx(9 * then, rel=0.05, abs=1)
+    assert_increasing(run)
+
+
+@pytest.mark.parametrize("follow_clock", [False, True])
+def test_a_clock_that_jumps_forward_is_followed_from_the_first_frame(follow_clock: bool) -> None:
+    def clock(now: float) -> float:
+        return now if now < 5 else now + 60
+
+    frames = camera(0, 5) + [(a, s + 60, source) for a, s, source in camera(5, 10)]
+    run = simulate(Pacer(follow_clock=follow_clock), frames, 10, clock_s=clock)
+    assert run.count(0, 10) == pytest.approx(300, abs=3), "neither a gap nor a burst for the minute that never was"
+    first = next(stamp for stamp, _, at in run.published if at >= 5.05)
+    assert first > 64
+    assert_increasing(run)
+
+
+def test_sensors_that_lag_or_drift_do_not_move_the_camera() -> None:
+    sound = [(i * 0.05, i * 0.05 * 1.001 - 0.4, "audio") for i in range(400)]
+    run = simulate(Pacer(), camera(0, 10) + camera(12, 20) + sound, 20)
+    assert run.count(1, 10, "camera") == pytest.approx(270, abs=1)
+    assert run.count(10.2, 12, "timer") == pytest.approx(54, abs=2)
+    assert run.count(12.2, 20, "camera") == pytest.approx(234, abs=2)
+    assert_increasing(run)

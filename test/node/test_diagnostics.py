@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What /diagnostics says of a sensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from node.bench import Bench, now_ns
+from toy_bundle import make_toy_bundle
+
+from karmma_ros.health import SensorState, SensorStatus
+from karmma_ros.nodes.diagnostics import sensor_status
+from karmma_ros.recognizer import Recognizer
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_toy_bundle(tmp_path_factory.mktemp("diagnostics") / "toy")
+
+
+@pytest.fixture
+def bench(toy: Path) -> Iterator[Bench]:
+    made = Bench(Recognizer(toy))
+    yield made
+    made.worker.stop()
+
+
+def status(state: SensorState, **changes: object) -> SensorStatus:
+    values = {"age_s": 0.1, "rate_hz": 30.0, "received": 9, "skipped": 0, "rejected": 0, "last_cause": "wrong step"}
+    return SensorStatus(state=state, **(values | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("state", "level", "words"),
+    [
+        (SensorState.OK, b"\x00", "OK"),
+        (SensorState.DISABLED, b"\x00", "DISABLED"),
+        (SensorState.WAITING, b"\x01", "nothing on /image"),
+        (SensorState.STALE, b"\x02", "nothing on /image"),
+        (SensorState.OCCLUDED, b"\x01", "lens"),
+        (SensorState.FROZEN, b"\x02", "restart the driver"),
+        (SensorState.MUTED, b"\x01", "unplugged"),
+        (SensorState.CORRUPT, b"\x02", "wrong step"),
+    ],
+)
+def test_every_state_has_its_level_and_says_what_to_do(state: SensorState, level: bytes, words: str) -> None:
+    said = sensor_status("action_node: video", "/image", status(state), {})
+    assert said.level == level
+    assert state.name in said.message
+    assert words in said.message
+
+
+def test_stamps_far_from_the_cameras_are_a_warning_with_the_parameter_to_set() -> None:
+    said = sensor_status("action_node: audio", "/audio", status(SensorState.OK), {}, behind_camera_s=0.8)
+    assert said.level == b"\x01"
+    assert "0.80 s behind" in said.message
+    assert "audio.stamp_offset" in said.message
+    said = sensor_status("action_node: audio", "/audio", status(SensorState.OK), {}, behind_camera_s=-0.3)
+    assert said.level == b"\x00"
+
+
+def test_the_lag_of_sound_is_counted_from_its_last_sample(bench: Bench) -> None:
+    stamp = now_ns()
+    bench.send_frame(stamp)
+    bench.wait_taken("video", 1)
+    bench.sound(stamp - 1_000_000_000, np.full(16_000, 0.1, np.float32))
+    bench.wait_taken("audio", 1)
+    lags_s = bench.worker.statistics().lags_s
+    assert 0 <= lags_s["video"] < 0.5
+    assert 0 <= lags_s["audio"] < 0.5
