@@ -125,6 +125,14 @@ def update_evaluation(card: Path, evaluation: dict[str, Any]) -> None:
             f"\nAction accuracy when every modality fails with a probability, at least one staying; area "
             f"{100 * curve['area']:.1f}:\n\n| {head} |\n{'|---' * len(curve['p'])}|\n| {values} |\n"
         )
+    for what, lost in evaluation.get("losses", {}).items():
+        head = " | ".join(f"{100 * share:.0f} %" for share in lost["share"])
+        values = " | ".join(f"{100 * value:.1f}" for value in lost["action"])
+        kind = {"frames": "frames (and the flow that ends with them)", "sound": "chunks of sound (0.1 s)"}[what]
+        section += (
+            f"\nAction accuracy when single {kind} are lost:\n\n"
+            f"| {head} |\n{'|---' * len(lost['share'])}|\n| {values} |\n"
+        )
     for picture, caption in (
         ("evaluation.png", "Accuracy, dropout curve and calibration"),
         ("evaluation-confusion.png", "Confusions"),

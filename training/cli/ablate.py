@@ -93,7 +93,7 @@ def _test(folder: Path, config: Config, minutes: float, store: Path, console: Co
         "target": folder.parent.name,
         "data": source.name,
         "split": "test",
-        **evaluate(predictor, recordings, every=7, seed=0, console=console),
+        **evaluate(predictor, recordings, every=7, seed=0, console=console, losses=False),
     }
     write_json(folder / "evaluation.json", report)
     plot_evaluation(report, folder / "evaluation.png")

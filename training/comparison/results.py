@@ -13,7 +13,7 @@ from karmma_training.comparison.ablation import BY_NAME, CONTRASTS, LARGER_FACTO
 from karmma_training.comparison.measured import Measured, area
 from karmma_training.config import Config
 from karmma_training.evaluation.cost import costs
-from karmma_training.evaluation.evaluate import initials
+from karmma_training.evaluation.patterns import initials
 from karmma_training.evaluation.plots import plot_comparison
 from karmma_training.presets import as_system
 

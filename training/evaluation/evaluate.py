@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluation as the robot runs: every sample of a recording is encoded once, windows are read at many times.
 
-Sensor patterns say which samples arrive: the seven modality subsets, and the failures of the demo. Slots are filled by
-`karmma_ros.window.assign_slots`, the function the robot uses.
+Which samples arrive is said by a pattern (patterns.py). Slots are filled by `karmma_ros.window.assign_slots`, the
+function the robot uses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -26,18 +25,14 @@ from karmma_training.evaluation.predictor import Predictor
 __all__ = [
     "EncodedRecording",
     "Logits",
-    "demo_patterns",
     "encode_recording",
-    "initials",
     "pooled_temperatures",
     "predict",
-    "subsets",
     "summarise",
 ]
 
 Stamps = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-Pattern = Callable[["EncodedRecording", int], dict[str, Stamps]]  # (recording, number) -> {modality: sample indexes}
 
 FUSE_BATCH = 256
 
@@ -134,46 +129,6 @@ def predict(predictor: Predictor, recording: EncodedRecording, arrived: Mapping[
             values[empty] = np.nan
         parts.append(logits)
     return {head: np.concatenate([p[head] for p in parts]) for head in parts[0]} if parts else {}
-
-
-def subsets(modalities: Sequence[str]) -> dict[str, Pattern]:
-    """Every non-empty subset of the modalities, all first: {"video+flow+audio": pattern, ...}."""
-    out: dict[str, Pattern] = {}
-    for size in range(len(modalities), 0, -1):
-        for chosen in combinations(modalities, size):
-            out["+".join(chosen)] = _only(chosen)
-    return out
-
-
-def initials(subset: str) -> str:
-    """video+flow -> V+F"""
-    return "+".join(part[0].upper() for part in subset.split("+"))
-
-
-def _only(chosen: Sequence[str]) -> Pattern:
-    def pattern(recording: EncodedRecording, number: int) -> dict[str, Stamps]:
-        return {m: np.arange(len(recording.stamps[m])) for m in chosen}
-
-    return pattern
-
-
-def demo_patterns(seed: int) -> dict[str, Pattern]:
-    """The sensor failures of the demo, whose flow comes from a sensor of its own."""
-
-    def half_lost(recording: EncodedRecording, number: int) -> dict[str, Stamps]:
-        rng = np.random.default_rng([seed, number])
-        kept = np.flatnonzero(rng.random(len(recording.stamps["video"])) < 0.5)
-        flow = np.flatnonzero(np.isin(recording.stamps["flow"], recording.stamps["video"][kept]))
-        return {"video": kept, "flow": flow, "audio": np.arange(len(recording.stamps["audio"]))}
-
-    return {
-        "all": _only(["video", "flow", "audio"]),
-        "no_camera": _only(["flow", "audio"]),
-        "no_flow": _only(["video", "audio"]),
-        "no_audio": _only(["video", "flow"]),
-        "audio_only": _only(["audio"]),
-        "half_frames": half_lost,
-    }
 
 
 def pooled_temperatures(results: Mapping[str, Logits]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from karmma_ros.files import whole_file
-from karmma_training.evaluation.evaluate import initials
+from karmma_training.evaluation.patterns import initials
 
 __all__ = ["plot_comparison", "plot_confusion", "plot_evaluation"]
 
@@ -28,12 +28,16 @@ def plot_evaluation(report: Mapping[str, Any], path: Path) -> None:
     heads = list(report["heads"])
     columns = list(dict.fromkeys(["action", *heads]))
     _bars(bars, report["subsets"], columns)
-    _curve(curve, report["dropout_curve"], "", COLOURS[0])
+    _curve(curve, report["dropout_curve"], "a whole modality, each", COLOURS[0])
+    for colour, (what, lost) in zip(COLOURS[1:], report.get("losses", {}).items(), strict=False):
+        values = 100 * np.asarray(lost["action"])
+        curve.plot(lost["share"], values, marker="s", markersize=3, color=colour, label=f"single {what}")
+    curve.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 0.08))
     curve.axhline(100 * report["majority_share"], color=INK, linewidth=0.8, linestyle=":")
     curve.annotate(
         "commonest class", (0.9, 100 * report["majority_share"]), (0, 3), textcoords="offset points", ha="right", size=8
     )
-    curve.set_title("every modality fails with probability p", size=10)
+    curve.set_title("accuracy against the probability of failing", size=10)
     _reliability(reliability, report["calibration"])
     figure.suptitle(f"{report['target']}: {report['data']} {report['split']}, {report['minutes']:.1f} min", size=11)
     _save(figure, path)

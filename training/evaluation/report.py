@@ -16,8 +16,9 @@ from rich.table import Table
 from karmma_training.data.labels import Labels
 from karmma_training.data.store import Recording
 from karmma_training.evaluation.dropout_curve import dropout_curve
-from karmma_training.evaluation.evaluate import Logits, demo_patterns, encode_recording, initials, predict, subsets
+from karmma_training.evaluation.evaluate import Logits, encode_recording, predict
 from karmma_training.evaluation.metrics import accuracies, calibration, confusion, score
+from karmma_training.evaluation.patterns import demo_patterns, initials, loss_patterns, subsets
 from karmma_training.evaluation.predictor import Predictor
 from karmma_training.progress import progress_bar
 
@@ -31,20 +32,24 @@ def evaluate(
     every: int,
     seed: int,
     console: Console,
+    losses: bool = True,
 ) -> dict[str, Any]:
     """Measure a model; plain values, for JSON.
 
     :param every: predict at every so many frames.
+    :param losses: also with single frames and chunks of sound lost.
     """
     modalities = list(predictor.specs)
     patterns = subsets(modalities)
     failures = demo_patterns(seed) if len(modalities) == 3 else {}
-    results = {name: Logits() for name in (*patterns, *failures)}
+    context_s = predictor.contexts["audio"].count / recordings[0].rate if failures else 0.0
+    lost = loss_patterns(context_s, seed) if failures and losses else {}
+    results: dict[Any, Logits] = {name: Logits() for name in (*patterns, *failures, *lost)}
     with progress_bar(console) as bar:
         task = bar.add_task("evaluating", total=len(recordings), note="")
         for number, recording in enumerate(recordings):
             encoded = encode_recording(predictor, recording, every=every)
-            for name, pattern in (patterns | failures).items():
+            for name, pattern in {**patterns, **failures, **lost}.items():
                 results[name].add(predict(predictor, encoded, pattern(encoded, number)), encoded)
             bar.advance(task)
     labels = predictor.labels
@@ -62,12 +67,23 @@ def evaluate(
         "dropout_curve": dropout_curve(
             {name: scored[name].right for name in patterns}, recorded, numbers, modalities, seed
         ),
+        "losses": _losses({which: accuracies(scored[which])["action"] for which in lost}, accuracies(full)["action"]),
         "calibration": {name: calibration(scored[name]) for name in patterns},
         "confusion": {head: matrix.tolist() for head, matrix in confusion(full).items()},
         "majority_share": float(shares.max()),
         "classes": {labels.action_name(i): round(float(s), 5) for i, s in enumerate(shares)},
         "heads": {head: list(names) for head, names in labels.heads.items()},
     }
+
+
+def _losses(accuracy: Mapping[tuple[str, float], float], nothing_lost: float) -> dict[str, dict[str, list[float]]]:
+    """{(what, share): accuracy} -> {what: {"share": [...], "action": [...]}}, from nothing lost on."""
+    curves: dict[str, dict[str, list[float]]] = {}
+    for (what, share), value in accuracy.items():
+        curve = curves.setdefault(what, {"share": [0.0], "action": [nothing_lost]})
+        curve["share"].append(share)
+        curve["action"].append(value)
+    return curves
 
 
 def machine() -> str:
@@ -102,6 +118,14 @@ def print_report(report: Mapping[str, Any], labels: Labels) -> None:
     for p, middle, low, high in zip(*(curve[c] for c in ("p", "mean", "low", "high")), strict=True):
         table.add_row(f"{p:.1f}", f"{100 * middle:.1f}", f"{100 * low:.1f} to {100 * high:.1f}")
     console.print(table)
+    if report["losses"]:
+        shares = next(iter(report["losses"].values()))["share"]
+        table = Table(title="action accuracy in % when a share of the samples is lost, one by one")
+        for column in ("lost", *(f"{100 * share:.0f} %" for share in shares)):
+            table.add_column(column, justify="right")
+        for what, lost in report["losses"].items():
+            table.add_row(what, *(f"{100 * value:.1f}" for value in lost["action"]))
+        console.print(table)
     console.print(
         f"area under the curve: {100 * curve['area']:.1f} %; majority class: {100 * report['majority_share']:.1f} %",
         highlight=False,

@@ -35,12 +35,11 @@ from karmma_training.data.windows import WindowSampler
 from karmma_training.evaluation.evaluate import (
     Logits,
     encode_recording,
-    initials,
     pooled_temperatures,
     predict,
-    subsets,
     summarise,
 )
+from karmma_training.evaluation.patterns import initials, subsets
 from karmma_training.evaluation.predictor import ModelPredictor
 from karmma_training.learning.ema import Ema
 from karmma_training.learning.interrupt import interrupts_wait
