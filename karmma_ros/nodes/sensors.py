@@ -22,6 +22,7 @@ from karmma_ros.content import Verdict, make_gate
 from karmma_ros.errors import SampleError
 from karmma_ros.flow import MAX_INTERVAL_S
 from karmma_ros.health import SensorHealth, SensorState, SensorStatus
+from karmma_ros.memory import wipe
 from karmma_ros.messages import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
 from karmma_ros.nodes.parameters import Settings
 
@@ -75,7 +76,9 @@ class Sensor(Generic[M]):
     def store(self, arrival: Arrival[M]) -> None:
         """Keeps a message until the worker has time; one that it had no time for is passed over."""
         if len(self._waiting) == self.depth:
-            self._passed_over.append(self._waiting.popleft().now_s)
+            passed = self._waiting.popleft()
+            wipe(passed.message)
+            self._passed_over.append(passed.now_s)
         self._waiting.append(arrival)
 
     def lagged(self, lag_s: float, message: M) -> None:
@@ -103,7 +106,9 @@ class Sensor(Generic[M]):
         return taken
 
     def drop(self) -> None:
-        """Forgets what waits."""
+        """Forgets what waits, and overwrites it."""
+        for arrival in self._waiting:
+            wipe(arrival.message)
         self._waiting.clear()
         self._passed_over.clear()
 

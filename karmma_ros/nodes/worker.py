@@ -18,6 +18,7 @@ from typing import Any
 from karmma_ros.content import Verdict
 from karmma_ros.errors import EngineError, SampleError
 from karmma_ros.health import SensorState, SensorStatus
+from karmma_ros.memory import return_freed_pages, wipe
 from karmma_ros.messages import stamp_to_ns
 from karmma_ros.nodes.faults import FaultLog
 from karmma_ros.nodes.parameters import Settings
@@ -97,6 +98,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._running = False
         self._hinted = False  # at old stamps
+        self._leave_nothing = False  # a sensor was switched off: freed memory is to be given back
         self._epoch = 0  # counts restarts: work begun before one is not published after it
         self._begin()
 
@@ -159,6 +161,7 @@ class Worker:
                 sensor.configure(settings)
                 if sensor.health.enabled and name not in settings.modalities:
                     sensor.restart()
+                    self._leave_nothing = True
                 sensor.health.enabled = name in settings.modalities
             self._recognizer.modalities = [name for name in self._sensors if name in settings.modalities]
             self._wake.notify()
@@ -228,6 +231,9 @@ class Worker:
 
     def _rest(self) -> None:
         """Sleeps until a message, a tick or the timer's turn."""
+        if self._leave_nothing:  # here, where nothing of that sensor can be under way any more
+            self._leave_nothing = False
+            return_freed_pages()
         with self._wake:
             if not self._running or any(sensor.waiting for sensor in self._sensors.values()):
                 return
@@ -253,6 +259,7 @@ class Worker:
         taken, epoch = self._take(CameraSensor.name)
         if taken:
             self._frame(taken[-1], epoch)
+            _overwrite(taken)
             return True
         with self._wake:
             due = self._pacer.poll(time.monotonic(), self._clock())
@@ -305,6 +312,7 @@ class Worker:
             flow.unusable += not usable
         if usable and state is SensorState.OK:
             self._encode(flow, arrival, epoch, lambda: self._recognizer.push(flow.name, arrival.stamp_ns, field))
+        _overwrite(taken)
         return True
 
     def _camera_was_ok(self, flow: FlowSensor, arrival: Arrival[Any], interval_s: float | None) -> bool:
@@ -350,6 +358,7 @@ class Worker:
                 audio.health.skipped(skipped if limit else 0)
 
         self._encode(audio, taken[-1], epoch, encode)
+        _overwrite(taken)
         return True
 
     def _decode(
@@ -453,3 +462,9 @@ class Worker:
 
     def _statuses(self, now_s: float) -> dict[str, SensorStatus]:
         return {name: sensor.status(now_s) for name, sensor in self._sensors.items()}
+
+
+def _overwrite(arrivals: list[Arrival[Any]]) -> None:
+    """Leaves nothing of messages that are done with: freed memory keeps its content."""
+    for arrival in arrivals:
+        wipe(arrival.message)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sensor that is switched off leaves nothing behind: the process's own memory is searched for what it sent."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from node.harness import PATIENCE_S
+from node.marked_worker import half
+from toy_bundle import make_toy_bundle
+
+NUMBER = 20_240_817
+
+
+def occurrences(pid: int, marker: bytes) -> int:
+    """How often the marker is in the writable anonymous memory of a process."""
+    count = 0
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in maps:
+            match = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw.p \S+ \S+ 0 *(\S*)", line)
+            if match is None or match[3].startswith(("/", "[v")):
+                continue
+            begin, end = int(match[1], 16), int(match[2], 16)
+            memory.seek(begin)
+            try:
+                count += memory.read(end - begin).count(marker)
+            except OSError:  # gone meanwhile
+                continue
+    return count
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux's /proc")
+def test_nothing_of_a_camera_and_a_microphone_stays_when_they_are_switched_off(tmp_path: Path) -> None:
+    script, bundle = Path(__file__).with_name("marked_worker.py"), make_toy_bundle(tmp_path / "toy")
+    marker = (2 * half(NUMBER)).tobytes()
+    with subprocess.Popen(
+        [sys.executable, str(script), str(bundle), str(NUMBER)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            assert child.stdout.readline() == "sent\n"
+            assert occurrences(child.pid, marker) > 1000, "what is held and what waits"
+            child.stdin.write("\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == "off\n"
+            end = time.monotonic() + PATIENCE_S
+            while (left := occurrences(child.pid, marker)) and time.monotonic() < end:
+                pass  # the worker is about to rest
+            assert left == 0
+            child.stdin.write("\n")
+            child.stdin.flush()
+            assert child.wait(PATIENCE_S) == 0
+        finally:
+            child.kill()
