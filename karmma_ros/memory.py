@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Leaving nothing behind of a sensor that was switched off.
 
-What is held of it is overwritten; what was held once and freed lies in the allocator's free blocks, whose pages are
-given back to the kernel, which never hands them on as they are. What the middleware keeps is out of reach.
+What is held of it is overwritten. What was held and is freed lies in the allocator's free blocks, whose pages are given
+back to the kernel, which never hands them on as they are: no more than fragments shorter than a page (4096 bytes) can
+stay until they are used again. What the middleware keeps is out of reach.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import ctypes
 from typing import Any
 
 __all__ = ["return_freed_pages", "wipe"]
+
+_BLOCK = 65_536  # bytes; below the size that glibc maps for itself
+_BLOCKS = 128  # 8 MiB: more than the samples that a thread handles at a time
 
 
 def wipe(message: Any) -> None:
@@ -28,7 +32,12 @@ def wipe(message: Any) -> None:
 
 
 def return_freed_pages() -> bool:
-    """Gives the pages of freed memory back; False where the C library cannot (it is not glibc)."""
+    """Gives the pages of freed memory back; False where the C library cannot (it is not glibc).
+
+    To be called by the thread that freed it: the end of a thread's own memory is not given back, but overwritten here.
+    """
+    blocks = [bytearray(_BLOCK) for _ in range(_BLOCKS)]
+    del blocks
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is None:
         return False

@@ -68,17 +68,19 @@ class Sensor(Generic[M]):
 
     def judge(self, stamp_ns: int, sample: npt.NDArray[Any], rate: int = 0) -> Verdict:
         """What the content of a decoded sample says about the sensor; see `content.Gate.judge`."""
+        self.forget_content()
+        return self._gate.judge(stamp_ns, sample, rate)
+
+    def forget_content(self) -> None:
+        """Forgets what was judged before a restart; called by the thread that judges."""
         if self._gate_outdated:
             self._gate_outdated = False
             self._gate.reset()
-        return self._gate.judge(stamp_ns, sample, rate)
 
     def store(self, arrival: Arrival[M]) -> None:
         """Keeps a message until the worker has time; one that it had no time for is passed over."""
         if len(self._waiting) == self.depth:
-            passed = self._waiting.popleft()
-            wipe(passed.message)
-            self._passed_over.append(passed.now_s)
+            self._passed_over.append(self._waiting.popleft().now_s)
         self._waiting.append(arrival)
 
     def lagged(self, lag_s: float, message: M) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from karmma_ros.content import Verdict
 from karmma_ros.errors import EngineError, SampleError
 from karmma_ros.health import SensorState, SensorStatus
-from karmma_ros.memory import return_freed_pages, wipe
+from karmma_ros.memory import return_freed_pages
 from karmma_ros.messages import stamp_to_ns
 from karmma_ros.nodes.faults import FaultLog
 from karmma_ros.nodes.parameters import Settings
@@ -233,6 +233,8 @@ class Worker:
         """Sleeps until a message, a tick or the timer's turn."""
         if self._leave_nothing:  # here, where nothing of that sensor can be under way any more
             self._leave_nothing = False
+            for sensor in self._sensors.values():
+                sensor.forget_content()
             return_freed_pages()
         with self._wake:
             if not self._running or any(sensor.waiting for sensor in self._sensors.values()):
@@ -259,7 +261,6 @@ class Worker:
         taken, epoch = self._take(CameraSensor.name)
         if taken:
             self._frame(taken[-1], epoch)
-            _overwrite(taken)
             return True
         with self._wake:
             due = self._pacer.poll(time.monotonic(), self._clock())
@@ -312,7 +313,6 @@ class Worker:
             flow.unusable += not usable
         if usable and state is SensorState.OK:
             self._encode(flow, arrival, epoch, lambda: self._recognizer.push(flow.name, arrival.stamp_ns, field))
-        _overwrite(taken)
         return True
 
     def _camera_was_ok(self, flow: FlowSensor, arrival: Arrival[Any], interval_s: float | None) -> bool:
@@ -358,7 +358,6 @@ class Worker:
                 audio.health.skipped(skipped if limit else 0)
 
         self._encode(audio, taken[-1], epoch, encode)
-        _overwrite(taken)
         return True
 
     def _decode(
@@ -462,9 +461,3 @@ class Worker:
 
     def _statuses(self, now_s: float) -> dict[str, SensorStatus]:
         return {name: sensor.status(now_s) for name, sensor in self._sensors.items()}
-
-
-def _overwrite(arrivals: list[Arrival[Any]]) -> None:
-    """Leaves nothing of messages that are done with: freed memory keeps its content."""
-    for arrival in arrivals:
-        wipe(arrival.message)

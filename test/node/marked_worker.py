@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker whose sensors send a pattern, until it is told on stdin to switch them off: marked_worker.py BUNDLE.
+"""A worker whose sensors send a pattern, until it is told on stdin to switch them off.
+
+    marked_worker.py BUNDLE NUMBER ENCODING
 
 Says on stdout what it has done, a word a line, so that another process can search its memory in between. The pattern is
 twice `half` of the number in the second argument and kept nowhere else.
@@ -25,13 +27,13 @@ from karmma_ros.recognizer import Recognizer
 
 
 def half(number: int) -> np.ndarray:
-    """(16,) float32: half of the pattern, which is 64 bytes that occur nowhere by chance, and valid sound."""
-    return np.random.default_rng(number).uniform(0.1, 0.4, 16).astype(np.float32)
+    """(12,) float32: half of the pattern, which is 48 bytes that occur nowhere by chance: 16 pixels, or valid sound."""
+    return np.random.default_rng(number).uniform(0.1, 0.4, 12).astype(np.float32)
 
 
 def fill(values: array.array, number: int) -> None:
     """Repeats the pattern in a message's samples, without a copy of it anywhere else."""
-    view = np.frombuffer(values, np.float32).reshape(-1, 16)
+    view = np.frombuffer(values, np.float32).reshape(-1, 12)
     np.multiply(half(number), np.float32(2), out=view)
 
 
@@ -58,15 +60,15 @@ def main() -> None:
             holding.set()
             held.wait(60)
         stamp = time.time_ns()
-        image = Image(height=240, width=320, encoding="rgb8", step=960)
+        image = Image(height=240, width=320, encoding=sys.argv[3], step=960)
         image.data = array.array("B", bytes(240 * 960))
         fill(image.data, number)
         image.header.stamp = time_of(stamp)
         bench.worker.receive("video", image)
         sound = Audio(sample_rate=16_000, channels=1)
-        sound.samples = array.array("f", bytes(4 * 544))
+        sound.samples = array.array("f", bytes(4 * 8160))
         fill(sound.samples, number)
-        sound.header.stamp = time_of(stamp - 34_000_000)
+        sound.header.stamp = time_of(stamp - 510_000_000)
         bench.worker.receive("audio", sound)
         del image, sound
         threading.Event().wait(0.034)
