@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The access-control policy lists precisely what the node opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from node.harness import Robot, node_and_robot
+from toy_bundle import make_toy_bundle
+
+POLICY = Path(__file__).resolve().parents[2] / "config" / "sros2" / "policy.xml"
+
+
+def allowed(node: str, kind: str, access: str) -> set[str]:
+    """Full names of the topics or services that the policy grants a node."""
+    (profile,) = ElementTree.parse(POLICY).iterfind(f".//profile[@node='{node}']")
+    space = profile.attrib["ns"].rstrip("/")
+    names = [e.text or "" for e in profile.iterfind(f"{kind}s[@{access}='ALLOW']/{kind}")]
+    full = [
+        n if n[0] == "/" else n.replace("~", f"{space}/{node}", 1) if n[0] == "~" else f"{space}/{n}" for n in names
+    ]
+    assert len(set(full)) == len(full)
+    return set(full)
+
+
+def opened(r: Robot, name: str) -> dict[tuple[str, str], set[str]]:
+    """What a node has open, by discovery."""
+    node = r.node
+    found = {
+        ("topic", "subscribe"): node.get_subscriber_names_and_types_by_node(name, "/"),
+        ("topic", "publish"): node.get_publisher_names_and_types_by_node(name, "/"),
+        ("service", "reply"): node.get_service_names_and_types_by_node(name, "/"),
+        ("service", "request"): node.get_client_names_and_types_by_node(name, "/"),
+    }
+    return {what: {topic for topic, _ in names} for what, names in found.items()}
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_the_policy_grants_what_the_node_opens_and_nothing_else(
+    tmp_path: Path, ros_env: dict[str, str], transport: str
+) -> None:
+    parameters = {"bundle": make_toy_bundle(tmp_path / "toy"), "image__transport": transport, "use_sim_time": True}
+    images = {"raw": "/image", "compressed": "/image/compressed"}
+    (unused,) = set(images.values()) - {images[transport]}
+    with node_and_robot(tmp_path / "log", ros_env, compressed=transport == "compressed", **parameters) as (_, r):
+
+        def complete() -> bool:
+            if "action_node" not in r.node.get_node_names():
+                return False
+            return all(
+                names == allowed("action_node", *what) - {unused} for what, names in opened(r, "action_node").items()
+            )
+
+        try:
+            r.wait("everything to be discovered", complete, 20)
+        except AssertionError:
+            for what, names in opened(r, "action_node").items():  # says what differs
+                assert names == allowed("action_node", *what) - {unused}, what
+            raise
