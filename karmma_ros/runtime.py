@@ -66,6 +66,7 @@ class Engine:
             raise EngineError(f"threads is {threads}: it must be at least 1")
         self.bundle = bundle
         self.runs: Counter[str] = Counter()
+        self.retries = 0  # runs that failed and were tried again
         requested, strict = _requested(providers)
         self._extractors: dict[str, onnxruntime.InferenceSession] = {}
         for name, spec in bundle.modalities.items():
@@ -94,7 +95,7 @@ class Engine:
             raise ValueError(
                 f"{modality} batch is {batch.dtype} {batch.shape}, expected {spec.input.dtype} (B, *{spec.input.shape})"
             )
-        tokens = _run(self._extractors[modality], ["tokens"], {"input": batch})[0]
+        tokens = self._run(self._extractors[modality], ["tokens"], {"input": batch})[0]
         self.runs[modality] += 1
         if tokens.shape != (len(batch), spec.tokens, spec.dim):
             raise EngineError(f"{spec.graph} gave tokens of shape {tokens.shape}: export the bundle again")
@@ -113,9 +114,22 @@ class Engine:
             feed[f"{name}_tokens"] = tokens[name]
             feed[f"{name}_present"] = present[name]
         heads = list(self.bundle.heads)
-        outputs = _run(self._fusion, [f"{head}_logits" for head in heads], feed)
+        outputs = self._run(self._fusion, [f"{head}_logits" for head in heads], feed)
         self.runs[FUSION] += 1
         return dict(zip(heads, outputs, strict=True))
+
+    def _run(
+        self, session: onnxruntime.InferenceSession, outputs: list[str], feed: dict[str, npt.NDArray[Any]]
+    ) -> list[Float32Array]:
+        """Runs a graph; once more, on the same provider, when that fails: a device may stumble."""
+        try:
+            return session.run(outputs, feed)
+        except Exception:  # ONNX Runtime's exceptions share no base class
+            self.retries += 1
+        try:
+            return session.run(outputs, feed)
+        except Exception as error:
+            raise EngineError(_one_line(error)) from None
 
     def check_logits(self) -> dict[str, Float32Array]:
         """{head: (C,)} for the manifest's check: its inputs, encoded and repeated into every slot, all present.
@@ -252,15 +266,6 @@ def _match(
                 )
             if isinstance(node.shape[0], int):
                 raise BundleError(f"{path}: {kind} {name} has a fixed batch size: export it with a dynamic one")
-
-
-def _run(
-    session: onnxruntime.InferenceSession, outputs: list[str], feed: dict[str, npt.NDArray[Any]]
-) -> list[Float32Array]:
-    try:
-        return session.run(outputs, feed)
-    except Exception as error:  # ONNX Runtime's exceptions share no base class
-        raise EngineError(_one_line(error)) from None
 
 
 def _one_line(error: BaseException) -> str:

@@ -207,6 +207,7 @@ class Worker:
             counts = Counter(self._counts)
             for graph, runs in self._recognizer.engine.runs.items():
                 counts[f"{graph}_runs"] = runs
+            counts["inference_retries"] = self._recognizer.engine.retries
             failures, self._failures = self._failures, 0
             return Statistics(
                 counts=counts,

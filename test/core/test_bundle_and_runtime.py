@@ -404,6 +404,44 @@ def test_a_provider_that_is_not_there_is_refused_not_replaced(toy: Path, provide
         Engine(load_bundle(toy), providers)
 
 
+class Stumbling:
+    """A session that fails a number of times, with ONNX Runtime's own error, and then runs."""
+
+    def __init__(self, session: Any, failures: int) -> None:
+        self._session, self._failures, self.calls = session, failures, 0
+
+    def run(self, outputs: list[str], feed: dict[str, Any]) -> Any:
+        self.calls += 1
+        if self.calls <= self._failures:
+            return self._session.run(outputs, {name: value[..., :-1] for name, value in feed.items()})
+        return self._session.run(outputs, feed)
+
+
+@pytest.mark.parametrize("graph", ["video", "fusion"])
+def test_a_failed_run_is_tried_once_more_and_then_said(toy: Path, graph: str) -> None:
+    engine = Engine(load_bundle(toy))
+    expected = engine.check_logits()
+
+    def stumble(failures: int) -> Stumbling:
+        fresh = Engine(load_bundle(toy))
+        engine._extractors, engine._fusion, engine.retries = fresh._extractors, fresh._fusion, 0
+        session = Stumbling(fresh._fusion if graph == "fusion" else fresh._extractors[graph], failures)
+        if graph == "fusion":
+            engine._fusion = session
+        else:
+            engine._extractors[graph] = session
+        return session
+
+    stumble(1)
+    logits = engine.check_logits()
+    assert all(np.array_equal(logits[head], expected[head]) for head in expected)
+    assert engine.retries == 1
+    session = stumble(2)
+    with pytest.raises(BundleError, match="fails on valid input"):
+        engine.check_logits()
+    assert (session.calls, engine.retries) == (2, 1)
+
+
 def test_threads_below_one_are_refused(toy: Path) -> None:
     with pytest.raises(EngineError, match="threads"):
         Engine(load_bundle(toy), "cpu", threads=0)
