@@ -140,6 +140,10 @@ class Pacer:
         """Forgets stamps and periods: stamps may start again anywhere."""
         self._arrivals.reset()
         self._stamps.reset()
+        self._frames: deque[tuple[float, int]] = deque(
+            maxlen=PeriodEstimator.LEARN + 1
+        )  # arrival, stamp; no stamp twice
+        self._stamps_s = 0.0  # the camera's stamps as a clock that only goes forward, by the steps they take
         self._anchor: _Anchor | None = None
         self._heard_s = 0.0  # when the anchor's sensor last delivered
         self._frame_ns: int | None = None  # stamp of the last frame, trigger or not
@@ -152,11 +156,20 @@ class Pacer:
     @property
     def period_s(self) -> float:
         """[s] of the data's clock between two predictions."""
-        if self.rate_hz > 0:
-            period = 1 / self.rate_hz
-        else:
-            period = (self._stamps if self.follow_clock else self._arrivals).period_s
+        period = 1 / self.rate_hz if self.rate_hz > 0 else self._camera_s
         return max(period, 1 / self.max_rate_hz) if self.max_rate_hz > 0 else period
+
+    @property
+    def _camera_s(self) -> float:
+        """[s] the camera's period. Its stamps know it best, where their clock runs like the steady one."""
+        return (self._stamps if self.follow_clock or self._real_time else self._arrivals).period_s
+
+    @property
+    def _real_time(self) -> bool:
+        if len(self._frames) < PeriodEstimator.KNOWN + 1:
+            return False
+        stamps_s = (max(stamp for _, stamp in self._frames) - min(stamp for _, stamp in self._frames)) * 1e-9
+        return 0.8 < (self._frames[-1][0] - self._frames[0][0]) / max(stamps_s, 1e-9) < 1.25
 
     @property
     def _slowness(self) -> float:
@@ -168,7 +181,7 @@ class Pacer:
     @property
     def _grace_s(self) -> float:
         """[s of data] a frame may be late before the timer takes its turn."""
-        camera_s = (self._stamps if self.follow_clock else self._arrivals).period_s
+        camera_s = self._camera_s
         # With max_rate, the next frame that may trigger can be nearly one camera period later than the limit allows.
         limited = self.max_rate_hz > 0 and 1 / self.max_rate_hz > camera_s
         return max(0.5 * self.period_s, 1.25 * camera_s) if limited else 0.5 * self.period_s
@@ -186,8 +199,7 @@ class Pacer:
         anchor = self._anchor
         fresh = _Anchor(source, stamp_ns, now_s, clock_ns)
         if source == self.CAMERA:
-            self._arrivals.arrived(now_s)
-            self._stamps.arrived(stamp_ns * 1e-9)
+            self._learn(stamp_ns, now_s)
             # A camera that repeats a stamp must not hold the timer back at it.
             if self._frame_ns is None or stamp_ns > self._frame_ns or (anchor and anchor.source != source):
                 self._anchor = fresh
@@ -203,6 +215,16 @@ class Pacer:
             elif anchor.source != source:
                 self._anchor = _Anchor(source, anchor.stamp_ns, anchor.now_s, anchor.clock_ns)
         return False
+
+    def _learn(self, stamp_ns: int, now_s: float) -> None:
+        """The period, from a frame that is not one more copy of another; frames may be out of order."""
+        if any(stamp_ns == stamp for _, stamp in self._frames):
+            return
+        if self._frames:
+            self._stamps_s += abs(stamp_ns - self._frames[-1][1]) * 1e-9
+        self._frames.append((now_s, stamp_ns))
+        self._arrivals.arrived(now_s)
+        self._stamps.arrived(self._stamps_s)
 
     def _ahead_s(self, anchor: _Anchor, fresh: _Anchor) -> float:
         """[s] by which a new sample's stamp is ahead of where the anchor says its clock should be."""

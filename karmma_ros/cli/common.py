@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from karmma_ros.errors import UsageError
@@ -21,6 +25,7 @@ __all__ = [
     "count",
     "one_line",
     "positive",
+    "terminable",
 ]
 
 DEFAULT_BUNDLE = "tabletop"
@@ -111,3 +116,17 @@ def check_out(path: Path) -> Path:
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{path}: {folder} is a file, not a folder")
     return path
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM ends what runs within as Ctrl-C does: in order, with its processes."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

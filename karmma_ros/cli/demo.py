@@ -4,17 +4,13 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
 from karmma_ros.bundle import load_bundle
-from karmma_ros.cli.common import add_bundle, add_json, add_out, add_seed, check_file, check_out, positive
+from karmma_ros.cli.common import add_bundle, add_json, add_out, add_seed, check_file, check_out, positive, terminable
 from karmma_ros.demo.sources import SceneSource, Source, open_file_source
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
@@ -53,22 +49,8 @@ def run(args: argparse.Namespace) -> int:
 
     console = Console() if sys.stdout.isatty() else Console(width=120)
     settings = Settings(bundle, source, args.out, args.seed, view=not args.no_view, film=not args.no_film)
-    with _terminable():
+    with terminable():
         summary = run_demo(settings, console)
     if args.json is not None:
         write_json(args.json, summary)
     return 0
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does: in order, with its processes."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -28,6 +28,7 @@ class _Command(NamedTuple):
 
 
 COMMANDS: Mapping[str, _Command] = {
+    "soak": _Command("karmma_ros.cli.soak", "run the node under a storm of failing sensors, and judge"),
     "demo": _Command("karmma_ros.cli.demo", "play a scene to the node over ROS 2 while its sensors fail"),
     "video": _Command("karmma_ros.cli.video", "name the actions in a video file"),
     "inspect": _Command("karmma_ros.cli.inspect", "show what is in a bundle"),

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import IO
 
 import karmma_ros
+from karmma_ros import transport
 from karmma_ros.errors import KarmmaError
 
-__all__ = ["Child", "ProcessDiedError", "own_domain", "shared_memory_of", "unlink_shared_memory"]
+__all__ = ["Child", "ProcessDiedError", "own_domain", "ros_environment", "shared_memory_of", "unlink_shared_memory"]
 
 _PR_SET_PDEATHSIG = 1  # sys/prctl.h
 _SHM = "/dev/shm/"
@@ -129,6 +130,21 @@ def own_domain() -> Iterator[int]:
             yield number
         finally:
             reservation.close()  # here, without the exception: domain_id() would take an OSError for its own
+
+
+@contextlib.contextmanager
+def ros_environment(domain: int) -> Iterator[None]:
+    """This process and its children on a domain of their own that ends at this machine."""
+    before = dict(os.environ)
+    os.environ["ROS_DOMAIN_ID"] = str(domain)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    transport.prepare()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def shared_memory_of(pids: Sequence[int]) -> set[Path]:

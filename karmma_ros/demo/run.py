@@ -18,7 +18,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from karmma_ros import transport
 from karmma_ros.bundle import Bundle
 from karmma_ros.demo.ahead import FlowSettings
 from karmma_ros.demo.film import shoot
@@ -27,6 +26,7 @@ from karmma_ros.demo.processes import (
     Child,
     ProcessDiedError,
     own_domain,
+    ros_environment,
     shared_memory_of,
     unlink_shared_memory,
 )
@@ -123,7 +123,7 @@ def _perform(
     """Plays the recording to the node; gives its predictions and the player's last report."""
     with ExitStack() as stack:
         domain = stack.enter_context(own_domain())
-        stack.enter_context(_ros_environment(domain))
+        stack.enter_context(ros_environment(domain))
         segments: set[Path] = set()
         stack.callback(unlink_shared_memory, segments)  # last, when all who used them are gone
         environment = {**os.environ}
@@ -159,21 +159,6 @@ def _perform(
 def _node_arguments(bundle: Bundle) -> list[str]:
     parameters = ["-p", f"bundle:={bundle.folder}", "-p", "autostart:=true", "-p", "flow.source:=independent"]
     return ["-m", "karmma_ros.nodes.action_node", "--ros-args", "-r", f"__node:={NODE}", *parameters]
-
-
-@contextmanager
-def _ros_environment(domain: int) -> Iterator[None]:
-    """This process and its children on a domain of their own that ends at this machine."""
-    before = dict(os.environ)
-    os.environ["ROS_DOMAIN_ID"] = str(domain)
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    transport.prepare()
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 class _PlayerLink:

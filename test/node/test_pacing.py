@@ -362,3 +362,30 @@ def test_sensors_that_lag_or_drift_do_not_move_the_camera() -> None:
     assert run.count(10.2, 12, "timer") == pytest.approx(54, abs=2)
     assert run.count(12.2, 20, "camera") == pytest.approx(234, abs=2)
     assert_increasing(run)
+
+
+def test_a_camera_that_floods_is_predicted_once_a_frame_and_so_is_what_it_leaves_out() -> None:
+    flood = [(a + 0.002 * k, s, source) for a, s, source in camera(5, 10) for k in range(10)]
+    run = simulate(Pacer(), camera(0, 5) + flood, 15)
+    assert run.count(5, 15) == pytest.approx(300, abs=4)
+    assert run.count(10.1, 15, "timer") == pytest.approx(147, abs=4)
+    assert_increasing(run)
+
+
+def test_frames_that_arrive_in_clumps_are_predicted_at_their_own_rate() -> None:
+    clumps = [(np.ceil(a * 5) / 5 + 1e-4 * i, s, source) for i, (a, s, source) in enumerate(camera(5, 15))]
+    run = simulate(Pacer(), camera(0, 5) + clumps, 20)
+    assert run.count(6, 15) == pytest.approx(270, abs=8)
+    assert run.count(15.5, 20, "timer") == pytest.approx(135, abs=4)
+    assert_increasing(run)
+
+
+def test_frames_in_the_wrong_order_keep_the_rate() -> None:
+    frames = camera(5, 15)
+    for i in range(0, len(frames) - 1, 2):  # the earlier of two comes right after the later
+        (_, early, source), (late, stamp, _) = frames[i], frames[i + 1]
+        frames[i], frames[i + 1] = (late, stamp, source), (late + 0.001, early, source)
+    run = simulate(Pacer(), camera(0, 5) + frames, 20)
+    assert run.count(6, 15) == pytest.approx(270, abs=8)
+    assert run.count(15.5, 20, "timer") == pytest.approx(135, abs=4)
+    assert_increasing(run)

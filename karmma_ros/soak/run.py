@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the soak: starts node, sensors and deaf subscriber, listens, interferes, watches, and judges."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from karmma_ros.bundle import Bundle
+from karmma_ros.demo.processes import (
+    Child,
+    ProcessDiedError,
+    own_domain,
+    ros_environment,
+    shared_memory_of,
+    unlink_shared_memory,
+)
+from karmma_ros.files import write_json
+from karmma_ros.soak.sensors import RATE
+from karmma_ros.soak.storm import Storm, make_storm
+from karmma_ros.soak.watch import Watch, usage_of, verdict
+
+__all__ = ["run_soak"]
+
+NODE = "action_node"
+READY_S = 60.0
+WARM_S = 3.0  # predictions before the storm begins: everything the node allocates once is allocated
+_LINGER_S = 0.5
+
+
+@dataclass
+class _Sensors:
+    """The process of the sensors, which is replaced when it is killed."""
+
+    environment: dict[str, str]
+    storm: Storm
+    seconds: float
+    segments: set[Path]
+    child: Child | None = None
+
+    def start(self, start_ns: int) -> None:
+        arguments = ["-m", "karmma_ros.soak.sensors", str(self.seconds), str(self.storm.seed), str(start_ns)]
+        self.child = Child("the sensors", arguments, self.environment)
+
+    def kill(self) -> None:
+        """As the kernel would: no goodbye to anybody."""
+        assert self.child is not None
+        self.segments |= shared_memory_of([self.child.pid])
+        self.child.process.send_signal(signal.SIGKILL)
+        self.child.process.wait()
+        self.child.__exit__()
+
+
+def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Console) -> dict[str, Any]:
+    """Runs the storm and gives the verdict, which is also in `out`/soak.json; the node's log is in `out`/node.log.
+
+    :raises ProcessDiedError: the node ends before its time, or does not get ready.
+    """
+    storm = make_storm(seconds, seed)
+    with ExitStack() as stack:
+        domain = stack.enter_context(own_domain())
+        stack.enter_context(ros_environment(domain))
+        segments: set[Path] = set()
+        stack.callback(unlink_shared_memory, segments)
+        environment = {**os.environ}
+        node = stack.enter_context(Child("the action node", _node_arguments(bundle), environment))
+        deaf = stack.enter_context(
+            Child("the deaf subscriber", ["-m", "karmma_ros.soak.deaf", f"/{NODE}/actions"], environment)
+        )
+        stack.callback(deaf.process.kill)
+        sensors = _Sensors(environment, storm, seconds, segments)
+        import rclpy
+
+        from karmma_ros.soak.ear import Ear
+
+        rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
+        stack.callback(rclpy.try_shutdown)
+        ear = Ear(NODE)
+        stack.callback(ear.destroy)
+        try:
+            _get_ready(node, ear, console)
+            watch, arrivals_s = _weather(storm, seconds, node, sensors, ear, console)
+        finally:
+            segments |= shared_memory_of([os.getpid(), node.pid, deaf.pid])
+            if sensors.child is not None:
+                segments |= shared_memory_of([sensors.child.pid])
+                sensors.child.__exit__()
+        log = node.log()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "node.log").write_text(log)
+    result = verdict(seconds, arrivals_s, RATE, watch, _exceptions(log))
+    result |= {"seed": seed, "bundle": bundle.name, "states": ear.states, "statuses": ear.statuses}
+    result["killed"] = sum(episode.killed for episode in storm.episodes)
+    result["usage"] = [[round(u.t_s, 1), round(u.resident_mb, 2), u.threads, u.files] for u in watch.usages]
+    write_json(out / "soak.json", result)
+    return result
+
+
+def _node_arguments(bundle: Bundle) -> list[str]:
+    return [
+        "-m",
+        "karmma_ros.nodes.action_node",
+        "--ros-args",
+        "-r",
+        f"__node:={NODE}",
+        "-p",
+        f"bundle:={bundle.folder}",
+    ]
+
+
+def _get_ready(node: Child, ear: Any, console: Console) -> None:
+    """Waits until the node has predicted for a while."""
+    deadline = time.monotonic() + READY_S
+    first_s: float | None = None
+    with console.status("starting the node"):
+        while first_s is None or time.monotonic() - first_s < WARM_S:
+            ear.spin(0.05)
+            node.check()
+            if ear.arrivals_s and first_s is None:
+                first_s = ear.arrivals_s[0]
+            if time.monotonic() > deadline:
+                raise ProcessDiedError(f"the node did not predict anything within {READY_S:.0f} s: {node.log()[-300:]}")
+
+
+def _weather(
+    storm: Storm, seconds: float, node: Child, sensors: _Sensors, ear: Any, console: Console
+) -> tuple[Watch, list[float]]:
+    """The storm; gives what the node used, and when predictions were heard, from the start."""
+    watch = Watch()
+    start_ns = time.time_ns() + 5 * 10**9  # time for the sensors to render their scene
+    sensors.start(start_ns)
+    start_s = time.monotonic() + (start_ns - time.time_ns()) / 1e9
+    number, next_s = -1, 0.0
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("storm", total=seconds)
+        while (t_s := time.monotonic() - start_s) < seconds + _LINGER_S:
+            ear.spin(0.02)
+            node.check()
+            if t_s >= next_s and t_s < seconds:
+                watch.usages.append(usage_of(node.pid, t_s))
+                next_s += 1.0
+                resident_mb = watch.usages[-1].resident_mb
+                progress.update(
+                    task, completed=t_s, description=f"storm, {len(ear.arrivals_s)} predictions, {resident_mb:.0f} MB"
+                )
+            if 0 <= t_s < seconds and storm.number_at(t_s) != number:
+                number = storm.number_at(t_s)
+                episode = storm.episodes[number]
+                if episode.killed:
+                    sensors.kill()
+                    sensors.start(start_ns)
+                if episode.modalities is not None:
+                    ear.set_modalities(episode.modalities)
+    return watch, [at_s - start_s for at_s in ear.arrivals_s]
+
+
+def _exceptions(log: str) -> list[str]:
+    """Lines that tell of something raised in the node."""
+    return [line for line in log.splitlines() if "Traceback" in line or "worker:" in line or "[FATAL]" in line]

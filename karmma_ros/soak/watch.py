@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a process uses, second by second, and what the whole run makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+__all__ = ["Usage", "Watch", "usage_of", "verdict"]
+
+LONG_S = 1200.0  # from this length on the last quarter may not exceed the second by more than LONG_MB
+LONG_MB, SHORT_MB = 1.0, 5.0
+HOURS_S = 7200.0  # from this length on the growth is also given per hour
+LEAST_SHARE = 0.98  # of the predictions due
+WORST_GAP_S = 1.0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """A process at one moment."""
+
+    t_s: float
+    resident_mb: float
+    threads: int
+    files: int  # open file descriptors
+
+
+def usage_of(pid: int, t_s: float) -> Usage:
+    """Reads /proc. :raises OSError: the process is gone, or this is not Linux."""
+    fields = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.count(":")
+    )
+    resident_mb = int(fields["VmRSS"].split()[0]) / 1024
+    return Usage(t_s, resident_mb, int(fields["Threads"]), len(list(Path(f"/proc/{pid}/fd").iterdir())))
+
+
+class Watch:
+    """Usage in the order of time."""
+
+    def __init__(self) -> None:
+        self.usages: list[Usage] = []
+
+    def quarter(self, number: int, seconds: float) -> list[Usage]:
+        """Of the quarters 0 to 3 of a run."""
+        return [u for u in self.usages if number * seconds / 4 <= u.t_s < (number + 1) * seconds / 4]
+
+
+def verdict(
+    seconds: float, arrivals_s: Sequence[float], rate_hz: float, watch: Watch, faults: Sequence[str]
+) -> dict[str, Any]:
+    """The verdict: numbers, and in `failed` what they say that must not be; plain values, for JSON.
+
+    :param arrivals_s: when each prediction was heard, from the start.
+    :param faults: lines of the node's log that tell of an exception.
+    """
+    heard = [t for t in arrivals_s if 0 <= t < seconds]
+    due = round(seconds * rate_hz)
+    edges = [0.0, *heard, seconds]
+    gap_s = max(b - a for a, b in zip(edges[:-1], edges[1:], strict=True))
+    before, after = watch.quarter(1, seconds), watch.quarter(3, seconds)
+    growth_mb = median(u.resident_mb for u in after) - median(u.resident_mb for u in before)
+    allowed_mb = LONG_MB if seconds >= LONG_S else SHORT_MB
+    threads = (median(u.threads for u in before), median(u.threads for u in after))
+    files = (median(u.files for u in before), median(u.files for u in after))
+    result: dict[str, Any] = {
+        "seconds": seconds,
+        "due": due,
+        "delivered": len(heard),
+        "worst_gap_s": round(gap_s, 3),
+        "exceptions": len(faults),
+        "exception_lines": list(faults[:10]),
+        "resident_mb": {
+            "second_quarter": round(median(u.resident_mb for u in before), 2),
+            "last_quarter": round(median(u.resident_mb for u in after), 2),
+            "most": round(max(u.resident_mb for u in watch.usages), 2),
+            "growth": round(growth_mb, 2),
+            "allowed": allowed_mb,
+        },
+        "threads": list(threads),
+        "files": list(files),
+    }
+    if seconds >= HOURS_S:
+        result["resident_mb"]["growth_per_hour"] = round(growth_mb / (seconds / 2) * 3600, 2)
+    rules = {
+        f"only {len(heard)} of {due} predictions": len(heard) < LEAST_SHARE * due,
+        f"{gap_s:.2f} s without a prediction": gap_s > WORST_GAP_S,
+        f"{len(faults)} exceptions": bool(faults),
+        f"memory grew by {growth_mb:.1f} MB": growth_mb > allowed_mb,
+        f"threads went from {threads[0]:g} to {threads[1]:g}": threads[1] > threads[0],
+        f"open files went from {files[0]:g} to {files[1]:g}": files[1] > files[0],
+    }
+    result["failed"] = [text for text, broken in rules.items() if broken]
+    return result
