@@ -28,6 +28,7 @@ FLOW = ("off", "zeros", "noise", "not finite", "garbage", "no stamp", "shuffled"
 AUDIO = ("off", "muted", "not finite", "loud", "garbage", "gaps", "overlaps", "other rate", "future")
 _EPISODE_S = (1.0, 5.0)  # an episode lasts between these
 _WELL = 0.45  # probability that a sensor is well in an episode
+_KILLS_S = 20.0  # the process of the sensors is killed about so often
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def make_storm(seconds: float, seed: int) -> Storm:
     episodes = [Episode(0.0, min(5.0, seconds))]
     sensors = ("video", "flow", "audio")
     off: tuple[str, ...] | None = None
+    kill_s = 5.0 + rng.uniform(0.3, 1.0) * _KILLS_S
     while episodes[-1].end_s < seconds - 2.0:
         start_s = episodes[-1].end_s
         end_s = min(start_s + rng.uniform(*_EPISODE_S), seconds - 2.0)
@@ -75,7 +77,10 @@ def make_storm(seconds: float, seed: int) -> Storm:
             off = chosen = tuple(name for name in sensors if name != rng.choice(sensors))
         else:
             chosen = None
-        episodes.append(Episode(start_s, end_s, **kinds, killed=rng.random() < 0.06, modalities=chosen))
+        killed = start_s >= kill_s
+        if killed:
+            kill_s = start_s + rng.uniform(0.5, 1.5) * _KILLS_S
+        episodes.append(Episode(start_s, end_s, **kinds, killed=killed, modalities=chosen))
     episodes.append(Episode(episodes[-1].end_s, seconds, modalities=sensors if off is not None else None))
     return Storm(tuple(episodes), seed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -59,7 +60,7 @@ def verdict(
     heard = [t for t in arrivals_s if 0 <= t < seconds]
     due = round(seconds * rate_hz)
     edges = [0.0, *heard, seconds]
-    gap_s = max(b - a for a, b in zip(edges[:-1], edges[1:], strict=True))
+    gap_s = max(b - a for a, b in pairwise(edges))
     before, after = watch.quarter(1, seconds), watch.quarter(3, seconds)
     growth_mb = median(u.resident_mb for u in after) - median(u.resident_mb for u in before)
     allowed_mb = LONG_MB if seconds >= LONG_S else SHORT_MB
@@ -86,6 +87,7 @@ def verdict(
         result["resident_mb"]["growth_per_hour"] = round(growth_mb / (seconds / 2) * 3600, 2)
     rules = {
         f"only {len(heard)} of {due} predictions": len(heard) < LEAST_SHARE * due,
+        f"{len(heard)} predictions where {due} were due": len(heard) > due / LEAST_SHARE,
         f"{gap_s:.2f} s without a prediction": gap_s > WORST_GAP_S,
         f"{len(faults)} exceptions": bool(faults),
         f"memory grew by {growth_mb:.1f} MB": growth_mb > allowed_mb,
