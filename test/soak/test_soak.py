@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A minute of storm with the real node, and what the verdict is made of."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not here")
+
+from karmma_ros.soak.storm import AUDIO, FLOW, VIDEO, make_storm
+from karmma_ros.soak.watch import Usage, Watch, verdict
+
+
+def test_a_minute_of_storm_is_survived(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "karmma_ros.cli.main", "soak", "--minutes", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    result = json.loads((tmp_path / "soak.json").read_text())
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{(tmp_path / 'node.log').read_text()[-2000:]}"
+    assert result["failed"] == []
+    assert result["killed"] >= 1
+    # It was a storm: sensors were seen in the states that it is made to bring about.
+    seen = {state for states in result["states"].values() for state in states}
+    assert {"OK", "STALE", "CORRUPT"} <= seen
+    assert seen & {"OCCLUDED", "FROZEN", "MUTED"}
+    assert result["statuses"].get("FAILED", 0) == 0
+    assert result["statuses"]["OK"] > 600
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_storm_of_five_minutes_leaves_nothing_out(seed: int) -> None:
+    storm = make_storm(300, seed)
+    for name, kinds in (("video", VIDEO), ("flow", FLOW), ("audio", AUDIO)):
+        assert {getattr(episode, name) for episode in storm.episodes} == {"well", *kinds}
+    assert all(a.end_s == b.start_s for a, b in pairwise(storm.episodes))
+    assert (storm.episodes[0].start_s, storm.episodes[-1].end_s) == (0, 300)
+    assert sum(episode.killed for episode in storm.episodes) >= 5
+    assert storm.episodes[0].video == storm.episodes[-1].video == "well"
+    assert make_storm(300, seed) == storm != make_storm(300, seed + 1)
+
+
+def calm(seconds: float, *, memory_mb: float = 0.0, threads: int = 0, files: int = 0) -> Watch:
+    """A process that grows by so much in its last quarter."""
+    watch = Watch()
+    for t_s in range(int(seconds)):
+        last = t_s >= 0.75 * seconds
+        watch.usages.append(Usage(t_s, 180 + memory_mb * last, 16 + threads * last, 26 + files * last))
+    return watch
+
+
+def heard(seconds: float, rate: float = 30.0) -> list[float]:
+    return [i / rate for i in range(round(seconds * rate))]
+
+
+def test_a_run_in_which_all_is_well_does_not_fail() -> None:
+    assert verdict(60, heard(60), 30, calm(60), [])["failed"] == []
+    assert verdict(60, heard(60), 30, calm(60, memory_mb=4.9, threads=-1), [])["failed"] == []
+    assert verdict(1200, heard(1200), 30, calm(1200, memory_mb=0.9), [])["failed"] == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "watch", "arrivals", "faults", "words"),
+    [
+        (60, {"memory_mb": 5.1}, heard(60), [], "memory grew by 5.1 MB"),
+        (1200, {"memory_mb": 1.1}, heard(1200), [], "memory grew by 1.1 MB"),
+        (60, {"threads": 1}, heard(60), [], "threads went from 16 to 17"),
+        (60, {"files": 2}, heard(60), [], "open files went from 26 to 28"),
+        (60, {}, heard(60, 29.0), [], "only 1740 of 1800"),
+        (60, {}, heard(60, 31.0), [], "1860 predictions where 1800 were due"),
+        (60, {}, [t for t in heard(60) if not 10 < t < 11.1], [], "1.10 s without a prediction"),
+        (60, {}, heard(60), ["Traceback"], "1 exceptions"),
+    ],
+)
+def test_whatever_must_not_be_is_in_the_verdict(
+    seconds: float, watch: dict[str, float], arrivals: list[float], faults: list[str], words: str
+) -> None:
+    failed = verdict(seconds, arrivals, 30, calm(seconds, **watch), faults)["failed"]  # type: ignore[arg-type]
+    assert any(words in text for text in failed), failed
