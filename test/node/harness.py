@@ -209,6 +209,11 @@ class Robot:
                 # Discovery is no message: it has to be looked at now and then.
                 self._heard.wait(min(left, 0.02))
 
+    def pause(self, seconds: float) -> None:
+        """Lets so much time pass between two messages."""
+        with self._heard:
+            self._heard.wait(seconds)
+
     # --- services ----------------------------------------------------------------------------------------------------
 
     def _call(self, client: Any, request: Any, timeout_s: float = PATIENCE_S) -> Any:

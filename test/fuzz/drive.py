@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Coverage-guided fuzzing of a target, by atheris (libFuzzer):
+
+    python drive.py TARGET RUNS FOLDER [SEED]
+    python drive.py TARGET replay FOLDER          only runs the corpus, for a coverage report
+
+FOLDER/corpus holds what to begin with, and what was found to cover more.
+FOLDER/stats.json: how often each outcome came, and the resident memory [kB] after a tenth of the runs and at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+class Stats:
+    """Runs a target, counts outcomes and writes them now and then: a fuzzer ends its process without goodbye."""
+
+    def __init__(self, target: Callable[[bytes], str], runs: int, folder: Path) -> None:
+        self._target, self._runs, self._path = target, runs, folder / "stats.json"
+        self._outcomes: Counter[str] = Counter()
+        self._early_kb = 0
+
+    def __call__(self, data: bytes) -> None:
+        self._outcomes[self._target(data)] += 1
+        done = self._outcomes.total()
+        if done == self._runs // 10:
+            self._early_kb = _resident_kb()
+        if done % 500 == 0 or done == self._runs:
+            report = {"runs": done, **self._outcomes, "early_kb": self._early_kb, "resident_kb": _resident_kb()}
+            self._path.write_text(json.dumps(report))
+
+
+def _resident_kb() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def main() -> None:
+    """The process."""
+    name, how, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    corpus = folder / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    if how == "replay":
+        from fuzz.targets import TARGETS
+
+        for path in sorted(corpus.iterdir()):
+            TARGETS[name](path.read_bytes())
+        return
+    import atheris
+
+    with atheris.instrument_imports(include=["karmma_ros"]):
+        from fuzz.targets import TARGETS
+    seed = sys.argv[4] if len(sys.argv) > 4 else "1"
+    options = [f"-runs={how}", f"-seed={seed}", "-max_len=4096", "-len_control=0", "-rss_limit_mb=2048", "-timeout=10"]
+    atheris.Setup(
+        [sys.argv[0], *options, f"-artifact_prefix={folder}/", str(corpus)], Stats(TARGETS[name], int(how), folder)
+    )
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes -> messages that are nearly right, for fuzzers that steer by bytes and for random ones alike."""
+
+from __future__ import annotations
+
+import array
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+
+__all__ = ["KINDS", "Bytes", "message"]
+
+KINDS = ("image", "compressed", "flow", "audio")
+NAMES = ["rgb8", "bgr8", "rgba8", "bgra16", "mono8", "mono16", "bayer_gbrg8", "bayer_rggb16", "yuv422", "yuv422_yuy2"]
+NAMES += ["nv12", "nv21", "i420", "uyvy", "8UC1", "8UC3", "8SC1", "16SC4", "32SC1", "32FC1", "32FC3", "64FC1", "8UC999"]
+LARGE = (2**16, 2**31 - 1, 2**31, 2**32 - 1)
+
+
+class Bytes:
+    """Reads choices off a string of bytes; at its end all choices are the first."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def take(self, count: int) -> bytes:
+        """`count` bytes, zeros where there are no more."""
+        part = self._data[self._at : self._at + count]
+        self._at += len(part)
+        return part.ljust(count, b"\0")
+
+    def number(self, below: int) -> int:
+        """0 to below - 1."""
+        return int.from_bytes(self.take(2 if below <= 65536 else 5), "little") % below
+
+    def choice(self, options: Any) -> Any:
+        """One of them."""
+        return options[self.number(len(options))]
+
+    def count(self, usual: int) -> int:
+        """The usual count mostly; else one nearby, or a huge one."""
+        kind = self.number(16)
+        return usual if kind < 12 else max(0, usual + self.number(9) - 4) if kind < 15 else self.choice(LARGE)
+
+
+def message(data: bytes) -> tuple[str, SimpleNamespace]:
+    """(kind, message), the message with all fields of its ROS type."""
+    source = Bytes(data)
+    kind = source.choice(KINDS)
+    make = {"image": _image, "compressed": _compressed, "flow": _flow, "audio": _audio}
+    return kind, make[kind](source)
+
+
+def _image(source: Bytes) -> SimpleNamespace:
+    height, width = 1 + source.number(10), 1 + source.number(10)
+    encoding = source.choice(NAMES) if source.number(16) else source.take(source.number(12)).decode("latin-1")
+    step = width * source.choice((1, 2, 3, 4, 6, 8, 12, 16, 32)) + source.choice((0, 0, 0, 1, 5))
+    rows = height + source.choice((0, 0, height // 2))
+    return SimpleNamespace(
+        height=source.count(height),
+        width=source.count(width),
+        encoding=encoding,
+        is_bigendian=source.choice((0, 0, 0, 1, 255)),
+        step=source.count(step),
+        data=array.array("B", _content(source, min(source.count(rows * step), 40_000))),
+    )
+
+
+def _content(source: Bytes, count: int) -> bytes:
+    """Pixels: a few bytes of the source, repeated."""
+    seed = source.take(32)
+    return (seed * (count // len(seed) + 1))[:count]
+
+
+def _compressed(source: Bytes) -> SimpleNamespace:
+    noise = np.random.default_rng(source.number(4)).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    data = bytearray(cv2.imencode(source.choice([".jpg", ".png"]), noise)[1].tobytes())
+    for _ in range(source.number(5)):
+        start = source.number(len(data) + 1)
+        data[start : start + source.number(7)] = source.take(source.number(7))
+    text = (
+        "rgb8; jpeg compressed bgr8",
+        "jpeg",
+        "png",
+        "bayer_rggb8; png compressed",
+        "16UC1; compressedDepth png",
+        "",
+    )
+    return SimpleNamespace(format=source.choice(text), data=array.array("B", bytes(data)))
+
+
+def _flow(source: Bytes) -> SimpleNamespace:
+    height, width = 1 + source.number(10), 1 + source.number(10)
+    values = np.frombuffer(_content(source, 8 * height * width), np.float32).copy()
+    if source.number(4):
+        values = np.clip(np.nan_to_num(values), -1e3, 1e3)
+    return SimpleNamespace(
+        height=source.count(height),
+        width=source.count(width),
+        encoding=source.choice(("32FC2", "32FC2", "32FC2", "32FC1", "64FC2", "8UC2")),
+        is_bigendian=source.choice((0, 0, 0, 1)),
+        step=source.count(8 * width),
+        data=array.array("B", values.tobytes()[: source.count(8 * height * width)]),
+    )
+
+
+def _audio(source: Bytes) -> SimpleNamespace:
+    frames, channels = source.number(300), 1 + source.number(4)
+    values = np.frombuffer(_content(source, 4 * frames * channels), np.float32).copy()
+    if source.number(4):
+        values = np.clip(np.nan_to_num(values), -1, 1)
+    return SimpleNamespace(
+        sample_rate=source.choice((16000, 16000, 44100, 48000, 8000, 11025, 0, 1, *LARGE)),
+        channels=source.count(channels),
+        samples=array.array("f", values.tobytes()),
+    )

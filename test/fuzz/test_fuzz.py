@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every decoder and the bundle's parsers under coverage-guided fuzzing, and a live node under random messages."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+BUNDLE = HERE.parents[1] / "models" / "tabletop"
+DECODERS = ("compressed", "content", "decode", "encodings", "samples")
+
+needs_atheris = pytest.mark.skipif(
+    find_spec("atheris") is None, reason="atheris is not here (no wheel for this Python)"
+)
+
+
+def drive(target: str, how: str, folder: Path, *wrapper: str) -> None:
+    command = [sys.executable, *wrapper, str(HERE / "drive.py"), target, how, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    findings = [path.name for path in folder.iterdir() if path.name.startswith(("crash-", "oom-", "timeout-"))]
+    assert done.returncode == 0, f"{findings}: {done.stdout[-1000:]}\n{done.stderr[-3000:]}"
+
+
+def fuzz(target: str, runs: int, folder: Path) -> dict[str, int]:
+    """Fuzzes; gives the statistics. Any exception, a run of 10 s or 2 GB of memory fail."""
+    drive(target, str(runs), folder)
+    stats: dict[str, int] = json.loads((folder / "stats.json").read_text())
+    assert stats["runs"] == runs
+    assert stats["resident_kb"] - stats["early_kb"] < 20_000, "memory grows with the runs"
+    return stats
+
+
+def branch_coverage(folder: Path) -> dict[str, float]:
+    """{module: % of its lines and branches that the corpus covers}."""
+    include = ",".join(f"*/karmma_ros/{name}.py" for name in DECODERS)
+    drive("decoders", "replay", folder, "-m", "coverage", "run", "--branch", f"--include={include}")
+    subprocess.run([sys.executable, "-m", "coverage", "json", "-q"], cwd=folder, check=True)
+    files = json.loads((folder / "coverage.json").read_text())["files"]
+    return {Path(name).stem: facts["summary"]["percent_covered"] for name, facts in files.items()}
+
+
+@needs_atheris
+@pytest.mark.parametrize("runs", [10_000, pytest.param(200_000, marks=pytest.mark.full)])
+def test_any_message_is_a_sample_or_refused(tmp_path: Path, runs: int) -> None:
+    stats = fuzz("decoders", runs, tmp_path)
+    assert stats["accepted"] + stats["content"] > 0.3 * runs, "past the checks of size"
+    assert stats["accepted"] > 0.05 * runs
+    covered = branch_coverage(tmp_path)
+    print("lines and branches covered, %:", {name: round(share) for name, share in sorted(covered.items())})
+    assert set(covered) == set(DECODERS)
+    assert covered["decode"] > 80
+
+
+@needs_atheris
+@pytest.mark.parametrize("runs", [10_000, pytest.param(200_000, marks=pytest.mark.full)])
+def test_any_bundle_is_a_bundle_or_refused(tmp_path: Path, runs: int) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    manifest = json.loads((BUNDLE / "bundle.json").read_text())
+    manifest["actions"], manifest["heads"] = [[0, 0]], {"verb": ["idle"], "noun": ["none"]}
+    manifest["check"]["expected"] = {"verb": [0.0], "noun": [0.0]}
+    (corpus / "manifest").write_text(json.dumps(manifest))
+    (corpus / "graph").write_bytes((BUNDLE / "flow.onnx").read_bytes()[:4000])
+    stats = fuzz("bundles", runs, tmp_path)
+    assert stats["refused"] > 0.5 * runs
+
+
+@needs_atheris
+def test_a_planted_fault_is_found(tmp_path: Path) -> None:
+    root, folder = tmp_path / "root", tmp_path / "out"
+    shutil.copytree(HERE, root / "fuzz")
+    folder.mkdir()
+    targets = root / "fuzz" / "targets.py"
+    before = "    kind, made = message(data)\n"
+    assert before in targets.read_text()
+    planted = '    if kind == "flow" and (made.height, made.width) == (3, 7):\n        raise MemoryError\n'
+    targets.write_text(targets.read_text().replace(before, before + planted))
+    command = [sys.executable, str(root / "fuzz" / "drive.py"), "decoders", "100000", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode != 0
+    assert "MemoryError" in done.stderr + done.stdout
+    assert list(folder.glob("crash-*"))
+
+
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.full)])
+def test_a_live_node_takes_whatever_is_sent_and_goes_on(tmp_path: Path, ros_env: dict[str, str], count: int) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not here")
+    from fuzz.inputs import message
+    from node.harness import node_and_robot, time_of, value
+    from sensor_msgs.msg import Image
+    from toy_bundle import make_toy_bundle
+
+    from karmma_msgs.msg import Audio
+
+    generator = random.Random(0)
+    with node_and_robot(tmp_path / "log", ros_env, bundle=make_toy_bundle(tmp_path / "toy")) as (process, r):
+        r.wait_matched()
+        before_kb = _resident_kb(process.popen.pid)
+        sent = 0
+        while sent < count:
+            kind, made = message(generator.randbytes(400))
+            if kind == "compressed":
+                continue
+            typed = Audio() if kind == "audio" else Image()
+            for name, content in vars(made).items():
+                if hasattr(typed, name):
+                    setattr(typed, name, content)
+            typed.header.stamp = time_of(r.node.get_clock().now().nanoseconds)
+            {"image": r.images, "flow": r.flows, "audio": r.sounds}[kind].publish(typed)
+            sent += 1
+            r.pause(0.004)
+        played = r.play(1.0)
+        last = r.heard(played.start_s, played.end_s)[-1]
+        assert last.message.status == last.message.OK
+        assert {last.state(name) for name in ("video", "flow", "audio")} == {"OK"}
+        rejected = sum(last.modality(name).rejected for name in ("video", "flow", "audio"))
+        assert rejected > 0.2 * count, "most of it arrived, and much of it was bad"
+        status = r.wait_status("diagnostics", "action_node", lambda s: value(s, "predictions") is not None)
+        assert value(status, "status_failed") in (None, "0")
+        assert "Traceback" not in process.output
+        assert _resident_kb(process.popen.pid) - before_kb < 30_000
+
+
+def _resident_kb(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
