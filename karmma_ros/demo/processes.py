@@ -21,7 +21,7 @@ from karmma_ros.errors import KarmmaError
 __all__ = ["Child", "ProcessDiedError", "own_domain", "ros_environment", "shared_memory_of", "unlink_shared_memory"]
 
 _PR_SET_PDEATHSIG = 1  # sys/prctl.h
-_SHM = "/dev/shm/"
+_SHM = "/dev/shm/"  # noqa: S108 - looked into, not written
 
 
 class ProcessDiedError(KarmmaError):
@@ -39,7 +39,7 @@ class Child:
         """:param talks: with pipes for stdin and stdout; else stdout goes to the log as well."""
         self.name = name
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: S603 - this interpreter, on modules of this package
             [sys.executable, *arguments],
             stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
             stdout=subprocess.PIPE if talks else self._log,

@@ -241,6 +241,7 @@ def _commit() -> str:
     """The commit of this code, `unknown` outside a checkout."""
     command = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603 - fixed
+        return done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"

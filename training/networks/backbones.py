@@ -167,9 +167,12 @@ def _transformers(name: str, pretrained: bool) -> tuple[nn.Module, str]:
     import transformers
 
     transformers.logging.set_verbosity_error()
+    where, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
+    pin = {"revision": revision} if revision else {}
     if not pretrained:
-        return _Hidden(transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(name))), "random"
-    network, info = transformers.AutoModel.from_pretrained(name, output_loading_info=True)
+        config = transformers.AutoConfig.from_pretrained(where, **pin)
+        return _Hidden(transformers.AutoModel.from_config(config)), "random"
+    network, info = transformers.AutoModel.from_pretrained(where, output_loading_info=True, **pin)
     loaded = Loaded(
         len(network.state_dict()) - len(info["missing_keys"]) - len(info["mismatched_keys"]),
         tuple(sorted(info["missing_keys"])),
