@@ -47,7 +47,8 @@ def _introduction(measured: Measured, student: Config, command: str) -> str:
     first = evaluations[0] if evaluations else {}
     machines = dict.fromkeys(o.machine for run in RUNS for o in measured.outcomes(run.name).values())
     seeds = [len(measured.evaluations(run.name)) for run in measured.runs()] or [0]
-    several = f"{min(seeds)} to {max(seeds)}" if min(seeds) < max(seeds) else f"{max(seeds)}"
+    several = f"{min(seeds)} to {max(seeds)} seeds" if min(seeds) < max(seeds) else f"{max(seeds)} seeds"
+    spread = "one seed" if max(seeds) == 1 else f"{several}: mean +- standard deviation"
     d, t = student.data, student.train
     rendered = d.source == "tabletop"
     data = (
@@ -64,7 +65,7 @@ Written by `{command}`, on {"; ".join(machines) or "no machine yet"}. The number
 Data: {data}. {t.epochs} epochs of {t.windows_per_second:g} windows a second of recording. The epoch is the one with
 the best mean over the modality subsets on the validation split; the test split ({first.get("minutes", 0):g}
 minutes, {first.get("windows", 0)} windows) was read once. All systems have the same data, epochs and settings;
-students of one seed start from the same extractors. {several} seeds: mean +- standard deviation. Action accuracy in %,
+students of one seed start from the same extractors. What is shown: {spread}. Action accuracy in %,
 top-1, verb and noun both right. Area: mean over the curve's ten probabilities.
 
 EPIC-KITCHENS-100 and Something-Something v2, on which the paper reports, were not run: what follows says nothing about
