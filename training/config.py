@@ -220,7 +220,7 @@ class Config:
 
         :raises UsageError: the first one found.
         """
-        positive = {
+        positive: dict[str, float] = {
             "train.epochs": self.train.epochs,
             "train.batch": self.train.batch,
             "train.windows_per_second": self.train.windows_per_second,
@@ -230,7 +230,18 @@ class Config:
             "data.recording_s": self.data.recording_s,
             "data.fps": self.data.fps,
             "distillation.temperature": self.distillation.temperature,
+            "audio.rate": self.audio.rate,
+            "audio.hop": self.audio.hop,
+            "audio.mels": self.audio.mels,
+            "fusion.width": self.fusion.width,
+            "fusion.attention_heads": self.fusion.attention_heads,
+            "pretrain.batch": self.pretrain.batch,
         }
+        for m in MODALITIES:
+            section = self.slots(m)
+            for name in ("slots", "spacing_s", "tokens", "dim", "height", "width"):
+                if hasattr(section, name):
+                    positive[f"{m}.{name}"] = getattr(section, name)
         for name, value in positive.items():
             if not value > 0:
                 raise UsageError(f"{name} must be positive, not {value}")

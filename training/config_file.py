@@ -52,9 +52,9 @@ def load_config(path: Path) -> Config:
     """
     try:
         tree = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no such date
         raise UsageError(f"cannot read {path}: {error}") from error
-    return _build(Config, tree if isinstance(tree, dict) else {}, str(path))
+    return _build(Config, {} if tree is None else tree, str(path))
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -65,14 +65,16 @@ def save_config(config: Config, path: Path) -> None:
 def _build(cls: type[T], tree: dict[str, Any], where: str) -> T:
     """Build a dataclass from plain values, checking names and types."""
     hints = typing.get_type_hints(cls)
-    unknown = set(tree) - set(hints)
+    if not isinstance(tree, dict):
+        raise UsageError(f"{where}: {cls.__name__} must be names and values, not {tree!r}")
+    unknown = [name for name in tree if name not in hints]
     if unknown:
-        raise UsageError(f"{where}: unknown setting {sorted(unknown)[0]!r} in {cls.__name__}")
+        raise UsageError(f"{where}: unknown setting {unknown[0]!r} in {cls.__name__}")
     values: dict[str, Any] = {}
     for name, value in tree.items():
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
-            values[name] = _build(typing.cast(type, hint), value or {}, where)
+            values[name] = _build(typing.cast(type, hint), {} if value is None else value, where)
         else:
             values[name] = _checked(hint, value, f"{where}: {name}")
     return cls(**values)
@@ -88,7 +90,7 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     if hint is float:
         try:  # YAML reads 1e-3 as a string
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UsageError(f"{where} must be a number, not {value!r}") from None
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise UsageError(f"{where} must be {hint.__name__}, not {value!r}")

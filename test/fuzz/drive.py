@@ -55,7 +55,7 @@ def main() -> None:
         return
     import atheris
 
-    with atheris.instrument_imports(include=["karmma_ros"]):
+    with atheris.instrument_imports(include=["karmma_ros", "karmma_training"]):
         from fuzz.targets import TARGETS
     seed = sys.argv[4] if len(sys.argv) > 4 else "1"
     options = [f"-runs={how}", f"-seed={seed}", "-max_len=4096", "-len_control=0", "-rss_limit_mb=2048", "-timeout=10"]

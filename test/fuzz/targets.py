@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import numpy as np
 from fuzz.inputs import message
 
 from karmma_ros.content import make_gate
 from karmma_ros.decode import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
-from karmma_ros.errors import BundleError, SampleError
+from karmma_ros.errors import BundleError, SampleError, UsageError
 from karmma_ros.graph_file import has_external_data
 from karmma_ros.manifest import decode_manifest, parse_manifest
 from karmma_ros.samples import prepare_flow, prepare_image, to_mono
+from karmma_training.config import Config
+from karmma_training.config_file import load_config
+from karmma_training.data.manifest import ManifestSource
+from karmma_training.data.store import StoreFormat
 
-__all__ = ["MAX_PIXELS", "TARGETS", "bundles", "decoders"]
+__all__ = ["MAX_PIXELS", "TARGETS"]
 
 MAX_PIXELS = 10_000
 # Causes that the sizes alone give; whatever else is said, the content was looked at.
@@ -73,4 +78,28 @@ def bundles(data: bytes) -> str:
     return "accepted"
 
 
-TARGETS = {"decoders": decoders, "bundles": bundles}
+def configs(data: bytes) -> str:
+    """A run's settings, from YAML."""
+    try:
+        load_config(_file("config.yaml", data)).check()
+    except UsageError:
+        return "refused"
+    return "accepted"
+
+
+def manifests(data: bytes) -> str:
+    """A CSV of somebody's recordings; none of its files exist."""
+    try:
+        ManifestSource(_file("clips.csv", data), StoreFormat.of(Config())).jobs("train", None)
+    except UsageError:
+        return "refused"
+    return "accepted"
+
+
+def _file(name: str, data: bytes) -> Path:
+    path = Path(name)  # the driver runs in a folder of its own
+    path.write_bytes(data)
+    return path
+
+
+TARGETS = {"decoders": decoders, "bundles": bundles, "configs": configs, "manifests": manifests}

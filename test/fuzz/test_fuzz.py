@@ -73,6 +73,29 @@ def test_any_bundle_is_a_bundle_or_refused(tmp_path: Path, runs: int) -> None:
     assert stats["refused"] > 0.5 * runs
 
 
+CSV = b"""clip_id,split,video,flow,audio,start_s,stop_s,verb,noun
+a,train,,,,0,1,pour,mug
+b,val,,,,1.5,2e0,idle,none
+"""
+YAML = b"""preset: tiny
+seed: 1
+modalities: [video, flow]
+train: {epochs: 3, lr: 1e-3, precision: fp32}
+video: {channels: [8, 16]}
+"""
+
+
+@needs_atheris
+@pytest.mark.parametrize(("target", "seed"), [("configs", YAML), ("manifests", CSV)])
+@pytest.mark.parametrize("runs", [5_000, pytest.param(100_000, marks=pytest.mark.full)])
+def test_any_file_of_settings_or_clips_is_read_or_refused(tmp_path: Path, target: str, seed: bytes, runs: int) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "seed").write_bytes(seed)
+    stats = fuzz(target, runs, tmp_path)
+    assert stats["refused"] > 0.5 * runs
+
+
 @needs_atheris
 def test_a_planted_fault_is_found(tmp_path: Path) -> None:
     root, folder = tmp_path / "root", tmp_path / "out"
