@@ -3,29 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 from node.bench import Bench, now_ns
-from toy_bundle import make_toy_bundle
 
 from karmma_ros.health import SensorState, SensorStatus
 from karmma_ros.nodes.diagnostics import sensor_status
-from karmma_ros.recognizer import Recognizer
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_toy_bundle(tmp_path_factory.mktemp("diagnostics") / "toy")
-
-
-@pytest.fixture
-def bench(toy: Path) -> Iterator[Bench]:
-    made = Bench(Recognizer(toy))
-    yield made
-    made.worker.stop()
 
 
 def status(state: SensorState, **changes: object) -> SensorStatus:

@@ -3,30 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 from node.bench import STEP_NS, Bench, now_ns, settings
-from toy_bundle import make_toy_bundle
 
 from karmma_ros.health import SensorState
-from karmma_ros.recognizer import Recognizer
 
 BLACK = np.zeros((24, 32, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_toy_bundle(tmp_path_factory.mktemp("gates") / "toy")
-
-
-@pytest.fixture
-def bench(toy: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    made = Bench(Recognizer(toy), **getattr(request, "param", {}))
-    yield made
-    made.worker.stop()
 
 
 def frames(bench: Bench, start_ns: int, count: int, rgb: np.ndarray | None = None, *, flow: bool = False) -> int:

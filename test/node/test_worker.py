@@ -9,34 +9,19 @@ from __future__ import annotations
 import array
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from node.bench import STEP_NS, Bench, Recorded, now_ns, settings
 from node.harness import PATIENCE_S, time_of
-from toy_bundle import make_toy_bundle
 
 from karmma_msgs.msg import Audio
 from karmma_ros.errors import EngineError
 from karmma_ros.health import SensorState
 from karmma_ros.nodes.sensors import FlowSensor
 from karmma_ros.nodes.worker import CAMERA, TIMER
-from karmma_ros.recognizer import Recognizer, Status
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_toy_bundle(tmp_path_factory.mktemp("worker") / "toy")
-
-
-@pytest.fixture
-def bench(toy: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    made = Bench(Recognizer(toy), **getattr(request, "param", {}))
-    yield made
-    made.worker.stop()
+from karmma_ros.recognizer import Status
 
 
 def test_a_frame_is_predicted_with_its_header(bench: Bench) -> None:
