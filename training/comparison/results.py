@@ -59,8 +59,8 @@ def _introduction(measured: Measured, student: Config, command: str) -> str:
     )
     return f"""# Results
 
-Written by `{command}`, on {"; ".join(machines) or "no machine yet"}. The numbers:
-`{measured.path.name}` beside this page.
+Written by `{command}`,
+on {"; ".join(machines) or "no machine yet"}. The numbers: `{measured.path.name}` beside this page.
 
 Data: {data}. {t.epochs} epochs of {t.windows_per_second:g} windows a second of recording. The epoch is the one with
 the best mean over the modality subsets on the validation split; the test split ({first.get("minutes", 0):g}
