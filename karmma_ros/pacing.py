@@ -140,9 +140,8 @@ class Pacer:
         """Forgets stamps and periods: stamps may start again anywhere."""
         self._arrivals.reset()
         self._stamps.reset()
-        self._frames: deque[tuple[float, int]] = deque(
-            maxlen=PeriodEstimator.LEARN + 1
-        )  # arrival, stamp; no stamp twice
+        # (arrival [s], stamp [ns]) of the last frames, none of whose stamps is there twice
+        self._frames: deque[tuple[float, int]] = deque(maxlen=PeriodEstimator.LEARN + 1)
         self._stamps_s = 0.0  # the camera's stamps as a clock that only goes forward, by the steps they take
         self._anchor: _Anchor | None = None
         self._heard_s = 0.0  # when the anchor's sensor last delivered
