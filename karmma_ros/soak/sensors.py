@@ -36,7 +36,7 @@ class Scene:
 
     def __init__(self, seed: int) -> None:
         sequence = make_sequence(seed, "test", duration_s=LOOP_S, size=SIZE, fps=RATE)
-        self.frames = list(sequence.frames())
+        self.frames: list[npt.NDArray[np.uint8]] = [np.asarray(frame, np.uint8) for frame in sequence.frames()]
         producer = FlowProducer((160, 120))
         fields = [producer.push(i * 10**9 // RATE, frame) for i, frame in enumerate(self.frames)]
         self.flows = [field if field is not None else fields[1] for field in fields]

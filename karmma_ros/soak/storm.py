@@ -64,7 +64,8 @@ def make_storm(seconds: float, seed: int) -> Storm:
     rng = np.random.default_rng(seed)
     turns = {name: _turns(kinds, rng) for name, kinds in (("video", VIDEO), ("flow", FLOW), ("audio", AUDIO))}
     episodes = [Episode(0.0, min(5.0, seconds))]
-    sensors = ("video", "flow", "audio")
+    sensors: tuple[str, ...] = ("video", "flow", "audio")
+    chosen: tuple[str, ...] | None
     off: tuple[str, ...] | None = None
     kill_s = 5.0 + rng.uniform(0.3, 1.0) * _KILLS_S
     while episodes[-1].end_s < seconds - 2.0:

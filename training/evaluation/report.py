@@ -49,8 +49,9 @@ def evaluate(
         task = bar.add_task("evaluating", total=len(recordings), note="")
         for number, recording in enumerate(recordings):
             encoded = encode_recording(predictor, recording, every=every)
-            for name, pattern in {**patterns, **failures, **lost}.items():
-                results[name].add(predict(predictor, encoded, pattern(encoded, number)), encoded)
+            for group in (patterns, failures, lost):
+                for name, pattern in group.items():
+                    results[name].add(predict(predictor, encoded, pattern(encoded, number)), encoded)
             bar.advance(task)
     labels = predictor.labels
     scored = {name: score(*result.arrays(), labels, predictor.temperature) for name, result in results.items()}
