@@ -26,8 +26,9 @@ def make_video(
     sound: np.ndarray | None = None,
     turn: int = 0,
 ) -> Path:
-    """Encodes H.264 (a square that moves) and, if `sound` (n, channels) is given, AAC at 44.1 kHz."""
+    """Encodes H.264 (a square that moves over a board) and, if `sound` (n, channels) is given, AAC at 44.1 kHz."""
     width, height = size
+    board = (np.arange(height)[:, np.newaxis] * 12 // height + np.arange(width) * 16 // width) % 2
     times = stamps_s if stamps_s is not None else [float(i / rate) for i in range(round(seconds * rate))]
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
@@ -40,7 +41,7 @@ def make_video(
             audio = container.add_stream("aac", rate=SOUND_RATE)
             audio.layout = "stereo" if sound.shape[1] == 2 else "mono"
         for number, t_s in enumerate(times):
-            rgb = np.full((height, width, 3), 90, np.uint8)
+            rgb = np.repeat(np.where(board, 60, 120).astype(np.uint8)[..., np.newaxis], 3, axis=2)
             x = number * width // len(times) // 2
             rgb[height // 3 : height // 2, x : x + width // 4] = (220, 60, 40)
             frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")

@@ -100,10 +100,10 @@ def test_a_file_without_sound_is_a_microphone_that_never_came(recognise: Any, tm
     assert read_audio(outcome.folder / "overlay.mp4") is None
 
 
-def test_a_silent_track_is_heard_as_silence(recognise: Any, tmp_path: Path) -> None:
+def test_a_silent_track_is_a_muted_microphone(recognise: Any, tmp_path: Path) -> None:
     outcome = recognise(make_video(tmp_path / "silent.mp4", sound=np.zeros((44100, 1), np.float32)))
-    assert outcome.states("audio")[-1] == "OK"
-    assert outcome.coverages("audio")[-1] > 0.5
+    assert outcome.states("audio")[-1] == "MUTED"
+    assert outcome.coverages("audio")[-1] == 0
     assert {record.status for record in outcome.records} == {"OK"}
 
 

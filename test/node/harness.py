@@ -73,7 +73,7 @@ def _subscribed(publisher: Any) -> bool:
 
 def picture(level: int, index: int, *, height: int = 48, width: int = 64) -> np.ndarray:
     """What a camera could send, (height, width, 3) uint8 RGB: striped around a level, no two indices quite alike."""
-    stripes = np.where(np.arange(width) // 2 % 2, 30, -30)
+    stripes = np.where(np.arange(width) * 32 // width % 2, 30, -30)
     rgb = np.repeat(np.clip(level + np.tile(stripes, (height, 1)), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
     rgb[0, 0] = index % 256
     return rgb
