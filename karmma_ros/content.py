@@ -47,7 +47,7 @@ class GateLimits:
     """When content makes a sensor a missing modality."""
 
     occluded: bool = True  # judge whether the camera is covered or black
-    occluded_texture: float = 0.06  # below this `texture` it is
+    occluded_texture: float = 0.055  # below this `texture` it is
     occluded_after_s: float = 0.2
     frozen: bool = True  # judge whether camera or flow send the same content again and again
     frozen_after_s: float = 1.0
