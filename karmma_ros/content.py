@@ -208,11 +208,18 @@ def texture(rgb: npt.NDArray[np.uint8]) -> float:
     :param rgb: (H, W, 3) uint8.
     """
     columns, rows = _GRID
-    lines = rgb[:: max(1, rgb.shape[0] // (5 * rows))]
-    small = cv2.resize(lines, (columns, rows), interpolation=cv2.INTER_AREA).mean(axis=2, dtype=np.float32)
-    across = np.abs(small[:, 2:] - 2 * small[:, 1:-1] + small[:, :-2]).mean()
-    down = np.abs(small[2:] - 2 * small[1:-1] + small[:-2]).mean()
-    return float((across + down) / 2 / (small.mean() + _DARK))
+    lines = rgb[:: max(1, rgb.shape[0] // (4 * rows))]
+    # Cells of whole pixels: OpenCV averages them four times as fast. A few at two edges are left out for it.
+    height, width = (
+        lines.shape[0] // rows * rows or lines.shape[0],
+        lines.shape[1] // columns * columns or lines.shape[1],
+    )
+    averages = cv2.resize(lines[:height, :width], (columns, rows), interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(averages.astype(np.float32), cv2.COLOR_RGB2GRAY)
+    across = grey[:, 2:] - 2 * grey[:, 1:-1] + grey[:, :-2]
+    down = grey[2:] - 2 * grey[1:-1] + grey[:-2]
+    steps = cv2.norm(across, cv2.NORM_L1) / across.size + cv2.norm(down, cv2.NORM_L1) / down.size
+    return float(steps / 2 / (grey.mean() + _DARK))
 
 
 def flow_roughness(flow: npt.NDArray[np.float32]) -> tuple[float, float]:
