@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from karmma_ros.content import Gate, GateLimits, flow_roughness, make_gate, texture
+from karmma_ros.content import Gate, GateLimits, flow_roughness, level, make_gate, probe, texture
 from karmma_ros.files import whole_file, write_json
 from karmma_ros.flow import FlowProducer
 from karmma_ros.health import SensorState
@@ -67,10 +67,6 @@ def chunks(sound: np.ndarray) -> Iterator[Sample]:
         yield Sample(begin * 10**9 // RATE, sound[begin : begin + CHUNK], RATE)
 
 
-def level(sound: np.ndarray) -> float:
-    return float(np.ptp(sound)) / 2
-
-
 # --- 1: the measures on training scenes, with sensors that work and sensors that do not
 
 
@@ -80,12 +76,12 @@ def measures(scenes: int) -> dict[str, Any]:
     for seed in track(range(scenes), "1: measures"):
         frames = pictures("train", seed, 1.5)
         well["texture"] += [texture(frame) for frame in frames[::5]]
-        well["roughness"] += [flow_roughness(flow)[1] for flow in flows(frames)[::5]]
+        well["roughness"] += [flow_roughness(probe(flow))[1] for flow in flows(frames)[::5]]
         sound = make_sequence(seed, "train", duration_s=6.0).sound()
         well["level"] += [level(s.value) for s in chunks(sound)]
     broken = {
         "texture": {k: max(texture(cover(k, SIZE, rng)) for _ in range(5)) for k in COVERS},
-        "roughness": {k: flow_roughness(garbage_flow(k, FLOW_SIZE, rng))[1] for k in FLOWS if "noise" in k},
+        "roughness": {k: flow_roughness(probe(garbage_flow(k, FLOW_SIZE, rng)))[1] for k in FLOWS if "noise" in k},
         "level": {k: max(level(silence(k, CHUNK, rng)) for _ in range(50)) for k in SILENCES},
     }
     result: dict[str, Any] = {}
@@ -202,7 +198,7 @@ def real_clips(folder: Path) -> dict[str, Any]:
         result[f"{clip.stem}, flow"] = {
             "fields": len(fields),
             "alarms": sum(s is not SensorState.OK for s in judged),
-            "most_roughness": max(flow_roughness(f)[1] for f in fields),
+            "most_roughness": max(flow_roughness(probe(f))[1] for f in fields),
         }
     return result
 

@@ -32,7 +32,9 @@ __all__ = [
     "SoundGate",
     "Verdict",
     "flow_roughness",
+    "level",
     "make_gate",
+    "probe",
     "texture",
 ]
 
@@ -161,7 +163,7 @@ class CameraGate(Gate):
 
     def _signs(self, sample: npt.NDArray[Any]) -> Iterator[_Sign]:
         limits = self.limits
-        before, self._probe = self._probe, _probe(sample)
+        before, self._probe = self._probe, probe(sample)
         if limits.occluded:
             threshold = limits.occluded_texture * self._slack(SensorState.OCCLUDED)
             yield _Sign(SensorState.OCCLUDED, texture(sample) < threshold, limits.occluded_after_s)
@@ -178,7 +180,7 @@ class FlowGate(Gate):
 
     def _signs(self, sample: npt.NDArray[Any]) -> Iterator[_Sign]:
         limits = self.limits
-        before, self._probe = self._probe, _probe(sample)
+        before, self._probe = self._probe, probe(sample)
         if limits.garbage:
             slack = self._slack(SensorState.CORRUPT)
             speed, roughness = flow_roughness(self._probe)
@@ -195,8 +197,7 @@ class SoundGate(Gate):
         limits = self.limits
         if limits.muted and len(sample):
             threshold = limits.muted_level * self._slack(SensorState.MUTED)
-            level = float(np.max(np.ptp(sample, axis=0))) / 2
-            yield _Sign(SensorState.MUTED, level < threshold, limits.muted_after_s)
+            yield _Sign(SensorState.MUTED, level(sample) < threshold, limits.muted_after_s)
 
 
 def texture(rgb: npt.NDArray[np.uint8]) -> float:
@@ -237,6 +238,11 @@ def flow_roughness(flow: npt.NDArray[np.float32]) -> tuple[float, float]:
     return speed, float(steps) / 2 / speed
 
 
+def level(samples: npt.NDArray[Any]) -> float:
+    """Half of peak to peak of the loudest channel; samples (n,) or (n, channels), not empty."""
+    return float(np.max(np.ptp(samples, axis=0))) / 2
+
+
 def make_gate(modality: str, limits: GateLimits | None = None) -> Gate:
     """The gate of a modality.
 
@@ -250,7 +256,7 @@ def _same(before: npt.NDArray[Any] | None, now: npt.NDArray[Any]) -> bool:
     return before is not None and np.array_equal(before, now)
 
 
-def _probe(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A copy of every so many rows and columns."""
+def probe(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A copy of every so many rows and columns: what is compared, and what the roughness of flow is taken from."""
     step = max(1, array.shape[1] // _PROBE)
     return array[::step, ::step].copy()

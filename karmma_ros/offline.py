@@ -28,7 +28,7 @@ class OfflineSensors:
         self.recognizer = recognizer
         self._health = {name: SensorHealth() for name in recognizer.bundle.modalities}
         self._gates = {name: make_gate(name, limits) for name in self._health}
-        self._follows = {"video": ("video", "flow")} if flow_follows_camera else {}
+        self._flow_follows = flow_follows_camera and "video" in self._health
 
     def push(
         self, modality: str, stamp_ns: int, sample: npt.NDArray[Any], rate: int = 0, *, arrived_ns: int | None = None
@@ -43,9 +43,9 @@ class OfflineSensors:
         try:
             verdict = self._gates[modality].judge(stamp_ns, sample, rate)
             if verdict.fresh:
-                for name in self._follows.get(modality, (modality,)):
-                    if name in self._health:
-                        self.recognizer.evict(name, verdict.since_ns)
+                self.recognizer.evict(modality, verdict.since_ns)
+                if modality == "video" and self._flow_follows and "flow" in self._health:
+                    self.recognizer.evict("flow", verdict.since_ns)
             believed = verdict.state is SensorState.OK and self._source_ok(modality, now_s)
             if believed:
                 self.recognizer.push(modality, stamp_ns, sample, rate or None)
@@ -58,9 +58,8 @@ class OfflineSensors:
 
     def _source_ok(self, modality: str, now_s: float) -> bool:
         """Whether what a modality is computed from is believed."""
-        if modality != "flow" or not self._follows or "video" not in self._health:
-            return True
-        return self._health["video"].state(now_s) is SensorState.OK
+        follows = modality == "flow" and self._flow_follows
+        return not follows or self._health["video"].state(now_s) is SensorState.OK
 
     def statuses(self, now_ns: int) -> dict[str, SensorStatus]:
         """Every sensor at a moment of the recording."""

@@ -142,6 +142,7 @@ class Pacer:
         self._stamps.reset()
         # (arrival [s], stamp [ns]) of the last frames, none of whose stamps is there twice
         self._frames: deque[tuple[float, int]] = deque(maxlen=PeriodEstimator.LEARN + 1)
+        self._real_time = False  # whether the clock of their stamps runs like the steady one
         self._stamps_s = 0.0  # the camera's stamps as a clock that only goes forward, by the steps they take
         self._anchor: _Anchor | None = None
         self._heard_s = 0.0  # when the anchor's sensor last delivered
@@ -162,13 +163,6 @@ class Pacer:
     def _camera_s(self) -> float:
         """[s] the camera's period. Its stamps know it best, where their clock runs like the steady one."""
         return (self._stamps if self.follow_clock or self._real_time else self._arrivals).period_s
-
-    @property
-    def _real_time(self) -> bool:
-        if len(self._frames) < PeriodEstimator.KNOWN + 1:
-            return False
-        stamps_s = (max(stamp for _, stamp in self._frames) - min(stamp for _, stamp in self._frames)) * 1e-9
-        return 0.8 < (self._frames[-1][0] - self._frames[0][0]) / max(stamps_s, 1e-9) < 1.25
 
     @property
     def _slowness(self) -> float:
@@ -224,6 +218,10 @@ class Pacer:
         self._frames.append((now_s, stamp_ns))
         self._arrivals.arrived(now_s)
         self._stamps.arrived(self._stamps_s)
+        if len(self._frames) > PeriodEstimator.KNOWN:
+            stamps = [stamp for _, stamp in self._frames]
+            span_s = (max(stamps) - min(stamps)) * 1e-9
+            self._real_time = 0.8 < (now_s - self._frames[0][0]) / max(span_s, 1e-9) < 1.25
 
     def _ahead_s(self, anchor: _Anchor, fresh: _Anchor) -> float:
         """[s] by which a new sample's stamp is ahead of where the anchor says its clock should be."""

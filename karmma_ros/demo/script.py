@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from karmma_ros.records import Phase
 
-__all__ = ["SensorPhase", "SensorScript", "sensor_script"]
+__all__ = ["SensorPhase", "SensorScript", "number_at", "sensor_script"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class SensorScript:
 
     def number_at(self, t_s: float) -> int:
         """Number of the phase at `t_s` from the start; the last one holds on after the end."""
-        return next((i for i, phase in enumerate(self.phases) if t_s < phase.end_s), len(self.phases) - 1)
+        return number_at([phase.end_s for phase in self.phases], t_s)
 
     def at(self, t_s: float) -> SensorPhase:
         """The phase at `t_s`."""
@@ -71,6 +73,14 @@ class SensorScript:
     def delivers_audio(self, t_s: float) -> bool:
         """Whether sound taken at `t_s` does."""
         return self.at(t_s).audio
+
+
+def number_at(ends_s: Sequence[float], t_s: float) -> int:
+    """Number of the first span that ends after `t_s`; the last one holds on after the end.
+
+    :param ends_s: ascending.
+    """
+    return min(bisect_right(ends_s, t_s), len(ends_s) - 1)
 
 
 def sensor_script(seconds: float, seed: int, rate_hz: float = 30.0) -> SensorScript:

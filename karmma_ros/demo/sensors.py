@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 from karmma_msgs.msg import Audio
 from karmma_ros.demo.sources import SOUND_RATE
 
-__all__ = ["Sensors"]
+__all__ = ["Sensors", "image_message", "set_header"]
 
 _NS = 1_000_000_000
 _PIXEL_BYTES = {"rgb8": 3, "32FC2": 8}
@@ -42,11 +42,11 @@ class Sensors:
 
     def image(self, stamp_ns: int, rgb: npt.NDArray[np.uint8]) -> Image:
         """A camera message of `rgb` (H, W, 3)."""
-        return _image(stamp_ns, "camera", "rgb8", rgb)
+        return image_message(stamp_ns, "camera", "rgb8", rgb)
 
     def flow(self, stamp_ns: int, flow: npt.NDArray[np.float32]) -> Image:
         """A flow message of `flow` (h, w, 2), image widths per second."""
-        return _image(stamp_ns, "camera", "32FC2", flow * np.float32(flow.shape[1]))
+        return image_message(stamp_ns, "camera", "32FC2", flow * np.float32(flow.shape[1]))
 
     def publish_image(self, message: Image) -> None:
         self._image.publish(message)
@@ -58,7 +58,7 @@ class Sensors:
         """Publishes mono float32 samples whose first was taken at `stamp_ns`."""
         if self._audio is not None:
             message = Audio(sample_rate=SOUND_RATE, channels=1, samples=samples)
-            _set_header(message.header, stamp_ns, "microphone")
+            set_header(message.header, stamp_ns, "microphone")
             self._audio.publish(message)
 
     def destroy(self) -> None:
@@ -70,16 +70,18 @@ def _best_effort(depth: int) -> QoSProfile:
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
-def _image(stamp_ns: int, frame_id: str, encoding: str, pixels: npt.NDArray[Any]) -> Image:
+def image_message(stamp_ns: int, frame_id: str, encoding: str, pixels: npt.NDArray[Any]) -> Image:
+    """A message of `pixels` (H, W, channels): rgb8, or 32FC2."""
     height, width = pixels.shape[:2]
     message = Image(height=height, width=width, encoding=encoding, step=width * _PIXEL_BYTES[encoding])
-    _set_header(message.header, stamp_ns, frame_id)
+    set_header(message.header, stamp_ns, frame_id)
     data = array.array("B")  # what rclpy takes without looking at every byte
     data.frombytes(np.ascontiguousarray(pixels).view(np.uint8).data.cast("B"))
     message.data = data
     return message
 
 
-def _set_header(header: Header, stamp_ns: int, frame_id: str) -> None:
+def set_header(header: Header, stamp_ns: int, frame_id: str) -> None:
+    """Stamps a message [ns] and says where it was sensed."""
     header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, _NS)
     header.frame_id = frame_id

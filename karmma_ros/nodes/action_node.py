@@ -290,11 +290,11 @@ class ActionNode(LifecycleNode):
             facts = {"bundle": bundle.name, "folder": bundle.folder, "providers": providers}
         name = self.get_name()
         statuses = [node_status(name, state=state, fault=self._fault, facts=facts, now=now, before=self._reported)]
+        lags_s = now.lags_s if now is not None else {}
         for modality, status in (now.statuses if now is not None else {}).items():
             sensor = self._sensors[modality]
             extra: dict[str, Any] = {"unusable": sensor.unusable} if isinstance(sensor, FlowSensor) else {}
             topic = self.resolve_topic_name(sensor.topic)
-            lags_s = now.lags_s if now is not None else {}
             behind_s = lags_s[modality] - lags_s["video"] if {modality, "video"} <= lags_s.keys() else 0.0
             if modality in lags_s:
                 extra["stamp_lag_s"] = f"{lags_s[modality]:.3f}"

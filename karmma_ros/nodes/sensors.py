@@ -51,7 +51,7 @@ class Sensor(Generic[M]):
     def __init__(self, settings: Settings) -> None:
         self.offset_ns = round(settings.stamp_offset(self.name) * 1e9)
         self.health = SensorHealth(enabled=self.name in settings.modalities)
-        self._gate = make_gate(self.name, settings.gate_limits())
+        self._gate = make_gate(self.name)
         self._gate_outdated = False
         self._lags_s: deque[float] = deque(maxlen=30)
         self._waiting: deque[Arrival[M]] = deque()

@@ -24,8 +24,7 @@ from karmma_ros.demo.processes import (
     unlink_shared_memory,
 )
 from karmma_ros.files import write_json
-from karmma_ros.soak.sensors import RATE
-from karmma_ros.soak.storm import Storm, make_storm
+from karmma_ros.soak.storm import RATE, Storm, make_storm
 from karmma_ros.soak.watch import Watch, usage_of, verdict
 
 __all__ = ["run_soak"]

@@ -16,14 +16,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import rclpy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
 
+from karmma_msgs.msg import Audio
 from karmma_ros import transport
+from karmma_ros.demo.sensors import image_message, set_header
 from karmma_ros.flow import FlowProducer
-from karmma_ros.soak.storm import Storm, make_storm
+from karmma_ros.soak.storm import RATE, Storm, make_storm
 from karmma_ros.tabletop.failures import cover
 from karmma_ros.tabletop.sequence import make_sequence
 
-RATE = 30
 SIZE = (320, 240)
 SOUND_RATE = 16000
 LOOP_S = 6.0  # length of the scene, which is repeated
@@ -61,13 +65,6 @@ class Sensors:
     """Publishes; one method for each sensor, called once a frame."""
 
     def __init__(self, scene: Scene, storm: Storm, start_ns: int) -> None:
-        import rclpy
-        from rclpy.qos import QoSProfile, ReliabilityPolicy
-        from sensor_msgs.msg import Image
-
-        from karmma_msgs.msg import Audio
-
-        self._image_type, self._audio_type = Image, Audio
         rclpy.init()
         self._node = rclpy.create_node("storm")
         profile = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -109,7 +106,7 @@ class Sensors:
         }
         rgb = pictures.get(kind, lambda: self._scene.frame(index))()
         stamp = {"future": self._stamp(index) + HOUR_NS, "no stamp": 0, "repeated": self._stamp(first)}
-        message = self._image(stamp.get(kind, self._stamp(index)), "rgb8", rgb)
+        message = image_message(stamp.get(kind, self._stamp(index)), "camera", "rgb8", rgb)
         if kind == "huge":
             message.height = message.width = message.step = 2**31
         return _spoiled(message, rng) if kind == "garbage" else message
@@ -125,7 +122,7 @@ class Sensors:
         elif kind == "not finite":
             field = field.copy()
             field[rng.integers(field.shape[0])] = np.nan if rng.random() < 0.5 else np.inf
-        message = self._image(0 if kind == "no stamp" else self._stamp(index), "32FC2", field)
+        message = image_message(0 if kind == "no stamp" else self._stamp(index), "camera", "32FC2", field)
         return _spoiled(message, rng) if kind == "garbage" else message
 
     def _sound(self, index: int, kind: str, rng: np.random.Generator) -> Any:
@@ -145,19 +142,11 @@ class Sensors:
             samples, rate = np.repeat(samples, 3), 3 * SOUND_RATE
         elif kind == "future":
             stamp += HOUR_NS
-        message = self._audio_type(sample_rate=rate, channels=1)
+        message = Audio(sample_rate=rate, channels=1)
         message.samples = array.array("f", np.ascontiguousarray(samples, np.float32).tobytes())
-        _set_stamp(message, stamp)
+        set_header(message.header, stamp, "microphone")
         if kind == "garbage":
             message.sample_rate, message.channels = (int(v) for v in rng.integers(0, 2**32, 2))
-        return message
-
-    def _image(self, stamp_ns: int, encoding: str, pixels: npt.NDArray[Any]) -> Any:
-        height, width = pixels.shape[:2]
-        message = self._image_type(height=height, width=width, encoding=encoding)
-        message.step = pixels.nbytes // height
-        message.data = array.array("B", np.ascontiguousarray(pixels).tobytes())
-        _set_stamp(message, stamp_ns)
         return message
 
 
@@ -179,19 +168,12 @@ def _spoiled(message: Any, rng: np.random.Generator) -> Any:
     return message
 
 
-def _set_stamp(message: Any, stamp_ns: int) -> None:
-    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
-
-
 def main() -> int:
     """The process."""
     seconds, seed, start_ns = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     transport.prepare()
     scene = Scene(seed)
     sensors = Sensors(scene, make_storm(seconds, seed), start_ns)
-    print("ready", flush=True)
-    if start_ns == 0:  # asked whether it works
-        return 0
     steady_ns = time.monotonic_ns() + start_ns - time.time_ns()
     index = max(0, -(-(time.time_ns() - start_ns) * RATE // 10**9))
     while index < seconds * RATE:

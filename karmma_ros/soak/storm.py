@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["AUDIO", "FLOW", "VIDEO", "Episode", "Storm", "make_storm"]
+from karmma_ros.demo.script import number_at
 
+__all__ = ["AUDIO", "FLOW", "RATE", "VIDEO", "Episode", "Storm", "make_storm"]
+
+RATE = 30  # frames a second
 # How a sensor behaves in an episode. `well` is what it does about half of the time.
 VIDEO = (
     "off",
@@ -53,7 +56,7 @@ class Storm:
 
     def number_at(self, t_s: float) -> int:
         """Number of the episode at `t_s` from the start; the last one holds on."""
-        return next((i for i, episode in enumerate(self.episodes) if t_s < episode.end_s), len(self.episodes) - 1)
+        return number_at([episode.end_s for episode in self.episodes], t_s)
 
 
 def make_storm(seconds: float, seed: int) -> Storm:

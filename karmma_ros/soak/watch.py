@@ -62,7 +62,8 @@ def verdict(
     edges = [0.0, *heard, seconds]
     gap_s = max(b - a for a, b in pairwise(edges))
     before, after = watch.quarter(1, seconds), watch.quarter(3, seconds)
-    growth_mb = median(u.resident_mb for u in after) - median(u.resident_mb for u in before)
+    memory_mb = (median(u.resident_mb for u in before), median(u.resident_mb for u in after))
+    growth_mb = memory_mb[1] - memory_mb[0]
     allowed_mb = LONG_MB if seconds >= LONG_S else SHORT_MB
     threads = (median(u.threads for u in before), median(u.threads for u in after))
     files = (median(u.files for u in before), median(u.files for u in after))
@@ -74,8 +75,8 @@ def verdict(
         "exceptions": len(faults),
         "exception_lines": list(faults[:10]),
         "resident_mb": {
-            "second_quarter": round(median(u.resident_mb for u in before), 2),
-            "last_quarter": round(median(u.resident_mb for u in after), 2),
+            "second_quarter": round(memory_mb[0], 2),
+            "last_quarter": round(memory_mb[1], 2),
             "most": round(max(u.resident_mb for u in watch.usages), 2),
             "growth": round(growth_mb, 2),
             "allowed": allowed_mb,

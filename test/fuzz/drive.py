@@ -11,12 +11,15 @@ FOLDER/stats.json: how often each outcome came, and the resident memory [kB] aft
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from karmma_ros.soak.watch import usage_of
 
 
 class Stats:
@@ -31,15 +34,13 @@ class Stats:
         self._outcomes[self._target(data)] += 1
         done = self._outcomes.total()
         if done == self._runs // 10:
-            self._early_kb = _resident_kb()
+            self._early_kb = self._resident_kb()
         if done % 500 == 0 or done == self._runs:
-            report = {"runs": done, **self._outcomes, "early_kb": self._early_kb, "resident_kb": _resident_kb()}
+            report = {"runs": done, **self._outcomes, "early_kb": self._early_kb, "resident_kb": self._resident_kb()}
             self._path.write_text(json.dumps(report))
 
-
-def _resident_kb() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+    def _resident_kb(self) -> int:
+        return round(usage_of(os.getpid(), 0.0).resident_mb * 1024)
 
 
 def main() -> None:

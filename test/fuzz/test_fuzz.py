@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from karmma_ros.soak.watch import usage_of
+
 HERE = Path(__file__).parent
 BUNDLE = HERE.parents[1] / "models" / "tabletop"
 DECODERS = ("compressed", "content", "decode", "encodings", "samples")
@@ -126,7 +128,7 @@ def test_a_live_node_takes_whatever_is_sent_and_goes_on(tmp_path: Path, ros_env:
     generator = random.Random(0)
     with node_and_robot(tmp_path / "log", ros_env, bundle=make_toy_bundle(tmp_path / "toy")) as (process, r):
         r.wait_matched()
-        before_kb = _resident_kb(process.popen.pid)
+        before_mb = usage_of(process.popen.pid, 0.0).resident_mb
         sent = 0
         while sent < count:
             kind, made = message(generator.randbytes(400))
@@ -149,9 +151,4 @@ def test_a_live_node_takes_whatever_is_sent_and_goes_on(tmp_path: Path, ros_env:
         status = r.wait_status("diagnostics", "action_node", lambda s: value(s, "predictions") is not None)
         assert value(status, "status_failed") in (None, "0")
         assert "Traceback" not in process.output
-        assert _resident_kb(process.popen.pid) - before_kb < 30_000
-
-
-def _resident_kb(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+        assert (usage_of(process.popen.pid, 0.0).resident_mb - before_mb) * 1024 < 30_000
