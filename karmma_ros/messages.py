@@ -4,16 +4,18 @@
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+import numpy as np
 from builtin_interfaces.msg import Time
 
 from karmma_ros.decode import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
 from karmma_ros.errors import KarmmaError
+from karmma_ros.events import Event
 from karmma_ros.health import SensorStatus
 from karmma_ros.manifest import Manifest
 from karmma_ros.recognizer import Prediction, ScoredLabel
 
 try:
-    from karmma_msgs.msg import ActionPrediction, Labels, ModalityStatus
+    from karmma_msgs.msg import ActionEvent, ActionPrediction, Labels, ModalityStatus
     from karmma_msgs.msg import ScoredLabel as ScoredLabelMsg
 except ImportError as error:
     raise ImportError(
@@ -25,6 +27,7 @@ __all__ = [
     "PredictionRecord",
     "audio_to_chunk",
     "compressed_to_rgb",
+    "event_to_msg",
     "flow_to_field",
     "image_to_rgb",
     "labels_to_msg",
@@ -124,6 +127,34 @@ def status_to_msg(name: str, status: SensorStatus, coverage: float) -> ModalityS
     )
 
 
+def event_to_msg(event: Event, manifest: Manifest, frame_id: str) -> ActionEvent:
+    """An ActionEvent. Verb and noun score what all actions with them score together.
+
+    With a single `action` head there are no verbs and nouns: theirs are -1 and empty.
+    """
+    action = ScoredLabel(event.action, manifest.action_names[event.action], float(event.scores[event.action]))
+    parts = [ScoredLabel(-1, "", 0.0)] * 2
+    if manifest.actions:
+        pairs = np.asarray(manifest.actions)  # (A, 2)
+        for part, head in enumerate(("verb", "noun")):
+            label = int(pairs[event.action, part])
+            score = float(event.scores[pairs[:, part] == label].sum())
+            parts[part] = ScoredLabel(label, manifest.heads[head][label], score)
+    verb, noun = parts
+    message = ActionEvent(
+        type=int(event.type),
+        event_id=event.event_id,
+        action=_label(action),
+        verb=_label(verb),
+        noun=_label(noun),
+        start=stamp_to_msg(event.start_ns),
+        end=stamp_to_msg(event.end_ns),
+    )
+    message.header.stamp = stamp_to_msg(event.decided_ns)
+    message.header.frame_id = frame_id
+    return message
+
+
 def labels_to_msg(manifest: Manifest) -> Labels:
     """The Labels of a bundle. With a single `action` head there are no verbs and nouns, and every pair is (-1, -1)."""
     actions = list(manifest.action_names)
@@ -139,4 +170,8 @@ def labels_to_msg(manifest: Manifest) -> Labels:
 
 
 def _labels(labels: Iterable[ScoredLabel]) -> list[ScoredLabelMsg]:
-    return [ScoredLabelMsg(id=int(label.id), name=label.name, score=float(label.score)) for label in labels]
+    return [_label(label) for label in labels]
+
+
+def _label(label: ScoredLabel) -> ScoredLabelMsg:
+    return ScoredLabelMsg(id=int(label.id), name=label.name, score=float(label.score))

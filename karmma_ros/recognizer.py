@@ -68,6 +68,7 @@ class Prediction:
     logits: dict[str, Float32Array]  # head -> (C,)
     processing_s: float  # [s] that this call took
     error: str = ""  # one line, when FAILED
+    scores: npt.NDArray[np.float64] | None = None  # (A,) probability of every action; None unless `status` is OK
 
 
 class Recognizer:
@@ -107,6 +108,7 @@ class Recognizer:
                 )
         self.top_k = top_k
         self.min_score = min_score
+        self._names = {"action": self.bundle.action_names, **self.bundle.heads}
         self._lock = threading.Lock()  # guards all below, and is never held while a graph runs
         self._window = TokenWindow(self.bundle.slot_specs())
         self._epoch: Counter[str] = Counter()  # per modality, counts erasures: tokens computed before one are dropped
@@ -263,14 +265,16 @@ class Recognizer:
             view = self._window.read(t_ns)
         status, error = Status.NO_INPUT, ""
         logits: dict[str, Float32Array] = {}
+        scores: dict[str, npt.NDArray[np.float64]] = {}
         rankings: dict[str, tuple[ScoredLabel, ...]] = {"action": (), "verb": (), "noun": ()}
         if not view.empty:
             try:
                 logits = self._fuse(view.tokens, view.present)
-                rankings |= self._rank(logits)
+                scores = self._scores(logits)
+                rankings |= self._rank(scores)
                 status = Status.OK
             except Exception as exception:  # whatever it is, the robot must hear of it
-                status, logits = Status.FAILED, {}
+                status, logits, scores = Status.FAILED, {}, {}
                 error = " ".join(str(exception).split()) or type(exception).__name__
         return Prediction(
             stamp_ns=t_ns,
@@ -283,6 +287,7 @@ class Recognizer:
             logits=logits,
             processing_s=time.perf_counter() - started,
             error=error,
+            scores=scores.get("action"),
         )
 
     def _fuse(
@@ -297,16 +302,18 @@ class Recognizer:
             raise EngineError("logits are not finite")
         return logits
 
-    def _rank(self, logits: dict[str, Float32Array]) -> dict[str, tuple[ScoredLabel, ...]]:
+    def _scores(self, logits: dict[str, Float32Array]) -> dict[str, npt.NDArray[np.float64]]:
+        """{head or "action": probabilities}."""
         bundle = self.bundle
         scores = {head: probabilities(values, bundle.temperature[head]) for head, values in logits.items()}
-        names = dict(bundle.heads)
         if "action" not in scores:
             scores["action"] = joint_probabilities(
                 logits["verb"][np.newaxis], logits["noun"][np.newaxis], bundle.actions, bundle.temperature
             )[0]
-            names["action"] = bundle.action_names
-        return {kind: self._top(values, names[kind]) for kind, values in scores.items()}
+        return scores
+
+    def _rank(self, scores: dict[str, npt.NDArray[np.float64]]) -> dict[str, tuple[ScoredLabel, ...]]:
+        return {kind: self._top(values, self._names[kind]) for kind, values in scores.items()}
 
     def _top(self, scores: npt.NDArray[np.float64], names: tuple[str, ...]) -> tuple[ScoredLabel, ...]:
         order = np.argsort(-scores, kind="stable")[: self.top_k]

@@ -26,11 +26,12 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
-from karmma_msgs.msg import ActionPrediction, Labels
+from karmma_msgs.msg import ActionEvent, ActionPrediction, Labels
 from karmma_ros import transport
 from karmma_ros.errors import KarmmaError
 from karmma_ros.messages import labels_to_msg, prediction_to_msg
 from karmma_ros.nodes.diagnostics import node_status, sensor_status
+from karmma_ros.nodes.events import Events
 from karmma_ros.nodes.parameters import PARAMETERS, Settings, declare, problem
 from karmma_ros.nodes.sensors import FlowSensor, Sensor, make_sensors
 from karmma_ros.nodes.worker import Outcome, Statistics, Worker
@@ -50,6 +51,7 @@ class ActionNode(LifecycleNode):
         super().__init__("action_node", **kwargs)
         self._recognizer: Recognizer | None = None
         self._worker: Worker | None = None
+        self._events: Events | None = None
         self._sensors: dict[str, Sensor[Any]] = {}
         self._heard: dict[str, Subscription] = {}
         self._outputs: list[Any] = []
@@ -146,7 +148,11 @@ class ActionNode(LifecycleNode):
         self._actions = self.create_lifecycle_publisher(
             ActionPrediction, "~/actions", QoSProfile(depth=10), qos_overriding_options=_overridable()
         )
-        self._outputs.append(self._actions)
+        told = self.create_lifecycle_publisher(
+            ActionEvent, "~/events", QoSProfile(depth=50), qos_overriding_options=_overridable()
+        )
+        self._outputs += [self._actions, told]
+        self._events = Events(bundle, settings.event_settings(), told.publish)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         labels = self.create_publisher(Labels, "~/labels", latched, qos_overriding_options=_overridable())
         self._outputs.append(labels)
@@ -176,8 +182,12 @@ class ActionNode(LifecycleNode):
     def _activate(self) -> None:
         assert self._worker is not None
         self._reported = None
-        self._listen(Settings.of(self))
-        self._worker.configure(Settings.of(self))
+        assert self._events is not None
+        settings = Settings.of(self)
+        self._listen(settings)
+        self._worker.configure(settings)
+        self._events.configure(settings.event_settings())
+        self._events.restart()
         self._worker.start()
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -203,6 +213,8 @@ class ActionNode(LifecycleNode):
     def _silence(self) -> None:
         if self._worker is not None:
             self._worker.stop()
+        if self._events is not None and self.context.ok():
+            self._events.close()
         for subscription in self._heard.values():
             self.destroy_subscription(subscription)
         self._heard.clear()
@@ -213,7 +225,7 @@ class ActionNode(LifecycleNode):
             self.destroy_lifecycle_publisher(publisher)  # knows of ordinary ones too
         self._outputs.clear()
         self._sensors = {}
-        self._worker = self._recognizer = None
+        self._worker = self._recognizer = self._events = None
 
     def destroy_node(self) -> None:
         """Ends the worker thread first."""
@@ -245,8 +257,10 @@ class ActionNode(LifecycleNode):
 
     def _publish(self, outcome: Outcome) -> None:
         assert self._recognizer is not None
+        assert self._events is not None
         try:
             self._actions.publish(prediction_to_msg(outcome, self._recognizer.bundle.name))
+            self._events.take(outcome)
         except Exception:
             if self.context.ok():  # at shutdown the publisher may go first
                 raise
@@ -273,6 +287,8 @@ class ActionNode(LifecycleNode):
         if self._lifecycle_state == "active":
             self._listen(settings)
         self._worker.configure(settings)
+        assert self._events is not None
+        self._events.configure(settings.event_settings())
 
     @property
     def _lifecycle_state(self) -> str:

@@ -12,6 +12,7 @@ from rclpy.node import Node
 
 from karmma_ros.content import GateLimits
 from karmma_ros.errors import UsageError
+from karmma_ros.events import EventSettings
 from karmma_ros.manifest import MODALITIES
 
 __all__ = ["PARAMETERS", "Settings", "declare", "problem"]
@@ -49,6 +50,7 @@ class _Declaration:
 
 
 _GATES = GateLimits()
+_EVENTS = EventSettings()
 _NEXT = "Takes effect at the next configure."
 _OFFSET = "[s] added to the stamps of this sensor, for a driver that stamps late (negative) or early. " + _NEXT
 
@@ -146,6 +148,32 @@ PARAMETERS: dict[str, _Declaration] = {
     "gate_recovery": _Declaration(
         _GATES.recovery_s, "[s] an OCCLUDED, FROZEN, MUTED or noisy sensor has to be well again.", 0.0, 60.0, live=True
     ),
+    "events.smoothing": _Declaration(
+        _EVENTS.smoothing_s,
+        "[s] time constant of the average over predictions that events go by.",
+        0.0,
+        60.0,
+        live=True,
+    ),
+    "events.start_score": _Declaration(
+        _EVENTS.start_score, "Average score from which on an action may start.", 0.0, 1.0, live=True
+    ),
+    "events.end_score": _Declaration(
+        _EVENTS.end_score, "Average score below which an action ends.", 0.0, 1.0, live=True
+    ),
+    "events.min_duration": _Declaration(
+        _EVENTS.min_duration_s, "[s] an action that has not lasted this long has not started.", 0.0, 600.0, live=True
+    ),
+    "events.gap": _Declaration(
+        _EVENTS.gap_s,
+        "[s] without a prediction, after which an action has ended with the last one.",
+        0.0,
+        600.0,
+        live=True,
+    ),
+    "events.idle": _Declaration(
+        list(_EVENTS.idle), "Actions, or verbs, that are no action: they neither start nor end.", live=True
+    ),
     "future_tolerance": _Declaration(
         0.5, "[s] a stamp may be ahead of the node's clock; samples beyond are refused.", 0.0, 3600.0, live=True
     ),
@@ -190,6 +218,12 @@ class Settings:
     garbage_speed: float
     garbage_after: float
     gate_recovery: float
+    events_smoothing: float
+    events_start_score: float
+    events_end_score: float
+    events_min_duration: float
+    events_gap: float
+    events_idle: tuple[str, ...]
     future_tolerance: float
     video_stamp_offset: float
     flow_stamp_offset: float
@@ -199,7 +233,7 @@ class Settings:
     def of(cls, node: Node) -> Settings:
         """Reads them from a node on which `declare` has run."""
         values: dict[str, Any] = {name.replace(".", "_"): node.get_parameter(name).value for name in PARAMETERS}
-        values["modalities"] = tuple(values["modalities"])
+        values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**values)
 
     def stamp_offset(self, modality: str) -> float:
@@ -222,6 +256,17 @@ class Settings:
             garbage_speed=self.garbage_speed,
             garbage_after_s=self.garbage_after,
             recovery_s=self.gate_recovery,
+        )
+
+    def event_settings(self) -> EventSettings:
+        """When predictions become events."""
+        return EventSettings(
+            smoothing_s=self.events_smoothing,
+            start_score=self.events_start_score,
+            end_score=self.events_end_score,
+            min_duration_s=self.events_min_duration,
+            gap_s=self.events_gap,
+            idle=self.events_idle,
         )
 
 

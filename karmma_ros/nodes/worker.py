@@ -438,7 +438,14 @@ class Worker:
             elif broken:
                 # A result from the other sensors would hide that this machine no longer does what it was set up for.
                 prediction = replace(
-                    prediction, status=Status.FAILED, actions=(), verbs=(), nouns=(), logits={}, error=broken
+                    prediction,
+                    status=Status.FAILED,
+                    actions=(),
+                    verbs=(),
+                    nouns=(),
+                    logits={},
+                    scores=None,
+                    error=broken,
                 )
             latency_s = max(0.0, now_s - due_s)
             since_stamp_s = (clock_ns - stamp_ns) * 1e-9

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="there is no ROS 2 on this machine")
@@ -13,11 +14,12 @@ pytest.importorskip("karmma_msgs", reason="karmma_msgs has not been built")
 from builtin_interfaces.msg import Time
 from rclpy.serialization import deserialize_message, serialize_message
 
-from karmma_msgs.msg import ActionPrediction, Labels, ModalityStatus, ScoredLabel
+from karmma_msgs.msg import ActionEvent, ActionPrediction, Labels, ModalityStatus, ScoredLabel
 from karmma_ros import recognizer
 from karmma_ros.errors import KarmmaError
+from karmma_ros.events import Event, EventType
 from karmma_ros.health import SensorState, SensorStatus
-from karmma_ros.messages import labels_to_msg, prediction_to_msg, stamp_to_msg, stamp_to_ns, status_to_msg
+from karmma_ros.messages import event_to_msg, labels_to_msg, prediction_to_msg, stamp_to_msg, stamp_to_ns, status_to_msg
 
 MESSAGES = Path(__file__).parents[2] / "karmma_msgs" / "msg"
 
@@ -97,6 +99,7 @@ def test_constants_are_the_cores() -> None:
     assert {state.name: int(state) for state in SensorState} == constants(ModalityStatus, "ModalityStatus")
     of_prediction = constants(ActionPrediction, "ActionPrediction")
     assert {s.name: int(s) for s in recognizer.Status} == {s.name: of_prediction[s.name] for s in recognizer.Status}
+    assert {t.name: int(t) for t in EventType} == constants(ActionEvent, "ActionEvent")
 
 
 def constants(message: type, name: str) -> dict[str, int]:
@@ -119,6 +122,35 @@ def test_labels_index_each_other() -> None:
     assert message.actions == ["idle", "cut tomato", "cut bread"]
     assert message.action_verb.tolist() == [0, 1, 1]
     assert message.action_noun.tolist() == [0, 2, 1]
+
+
+def event(action: int, **fields: object) -> Event:
+    made = {"type": EventType.START, "event_id": 7, "scores": np.array([0.1, 0.6, 0.3]), "decided_ns": 5_000_000_001}
+    return Event(action=action, start_ns=4_000_000_000, **(made | fields))  # type: ignore[arg-type]
+
+
+def test_an_event_says_what_when_and_how_sure() -> None:
+    manifest = SimpleNamespace(
+        heads={"verb": ("idle", "cut"), "noun": ("none", "bread", "tomato")},
+        actions=((0, 0), (1, 2), (1, 1)),
+        action_names=("idle", "cut tomato", "cut bread"),
+    )
+    message = event_to_msg(event(1), manifest, "head_camera")  # type: ignore[arg-type]
+    message = deserialize_message(serialize_message(message), ActionEvent)
+    assert (message.type, message.event_id, message.header.frame_id) == (ActionEvent.START, 7, "head_camera")
+    assert [stamp_to_ns(t) for t in (message.header.stamp, message.start, message.end)] == [5_000_000_001, 4 * 10**9, 0]
+    assert (message.action.id, message.action.name, message.action.score) == (1, "cut tomato", pytest.approx(0.6))
+    assert (message.verb.id, message.verb.name, message.verb.score) == (1, "cut", pytest.approx(0.9))
+    assert (message.noun.id, message.noun.name, message.noun.score) == (2, "tomato", pytest.approx(0.6))
+    ended = event_to_msg(event(2, type=EventType.END, end_ns=4_500_000_000), manifest, "")  # type: ignore[arg-type]
+    assert (ended.type, stamp_to_ns(ended.end)) == (ActionEvent.END, 4_500_000_000)
+
+
+def test_an_event_of_a_single_head_has_neither_verb_nor_noun() -> None:
+    manifest = SimpleNamespace(heads={"action": ("a", "b", "c")}, actions=(), action_names=("a", "b", "c"))
+    message = event_to_msg(event(1), manifest, "")  # type: ignore[arg-type]
+    assert message.action.name == "b"
+    assert [(label.id, label.name) for label in (message.verb, message.noun)] == [(-1, "")] * 2
 
 
 def test_labels_of_a_single_head() -> None:

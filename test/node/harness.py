@@ -32,7 +32,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
-from karmma_msgs.msg import ActionPrediction, Audio, Labels, ModalityStatus
+from karmma_msgs.msg import ActionEvent, ActionPrediction, Audio, Labels, ModalityStatus
 from karmma_ros import transport
 
 T = TypeVar("T")
@@ -142,6 +142,7 @@ class Robot:
         self._executor.add_node(self.node)
         self._heard = threading.Condition()
         self.predictions: list[Received] = []
+        self.events: list[ActionEvent] = []
         self.labels: list[Labels] = []
         self.diagnostics: list[DiagnosticArray] = []
         self.watched: Process | None = None  # whose output to show on a timeout
@@ -157,6 +158,7 @@ class Robot:
         self.clock = self.node.create_publisher(Clock, "/clock", 10)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self.node.create_subscription(ActionPrediction, "/action_node/actions", self._prediction, 100)
+        self.node.create_subscription(ActionEvent, "/action_node/events", self._event, 50)
         self.node.create_subscription(Labels, "/action_node/labels", self._label, latched)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostic, 10)
         self._change = self.node.create_client(ChangeState, "/action_node/change_state")
@@ -178,6 +180,9 @@ class Robot:
     def _prediction(self, message: ActionPrediction) -> None:
         self._keep(self.predictions, Received(message, time.monotonic()))
 
+    def _event(self, message: ActionEvent) -> None:
+        self._keep(self.events, message)
+
     def _label(self, message: Labels) -> None:
         self._keep(self.labels, message)
 
@@ -192,7 +197,7 @@ class Robot:
     def forget(self) -> None:
         """Drops what was heard so far."""
         with self._heard:
-            self.predictions, self.labels, self.diagnostics = [], [], []
+            self.predictions, self.events, self.labels, self.diagnostics = [], [], [], []
 
     def wait(self, what: str, ready: Callable[[], T | None], timeout_s: float = PATIENCE_S) -> T:
         """Waits until `ready` gives something true, looking again whenever a message is heard."""
