@@ -156,7 +156,7 @@ def choose(watched: Sequence[Watched], bundle: Manifest) -> list[dict[str, Any]]
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     lines = [
-        "| sensors | stream | F1 at 50 % overlap | start after, median / p90 [s] | false starts a minute | said / true |",
+        "| sensors | stream | F1 at 50 % overlap | starts after, p50 / p90 [s] | false starts a minute | said / true |",
         "|---|---|---|---|---|---|",
     ]
     for condition, streams in results.items():
