@@ -3,6 +3,7 @@
 #   make demo [VIDEO=file.mp4] [ARGS="..."]    play a scene to the node while its sensors fail
 #   make test [ARGS="..."]                     all tests, reduced counts; make test-all: full counts
 #   make lint                                  formatting, lint, types
+#   make audit                                 known vulnerabilities of what .venv holds (asks an online database)
 #   make setup                                 the robot side only
 #   make clean                                 remove what was built (keeps out/)
 # PYTHON=python3.12 chooses the interpreter that .venv is made from.
@@ -12,9 +13,9 @@ PYTHON ?= python3
 export PYTHON
 ARGS ?=
 
-.PHONY: help demo test test-all lint setup setup-test clean
+.PHONY: help demo test test-all lint audit setup setup-test clean
 help:
-	@sed -n 's/^# \{0,1\}//; 2,8p' Makefile
+	@sed -n 's/^# \{0,1\}//; 2,9p' Makefile
 
 setup:
 	@scripts/setup robot
@@ -37,6 +38,11 @@ lint: setup-test
 	@scripts/run python -m ruff format --check .
 	@mkdir -p build/types && ln -sfn ../../training build/types/karmma_training
 	@MYPYPATH=build/types scripts/run python -m mypy -p karmma_ros -p karmma_training
+
+# In an environment of its own: what it needs is no dependency of ours.
+audit: setup-test
+	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/pip install -q pip-audit==2.10.1; }
+	@build/audit/bin/pip-audit --path $$(echo .venv/lib/python3*/site-packages) $(ARGS)
 
 clean:
 	rm -rf .venv build install log .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
