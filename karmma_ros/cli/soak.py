@@ -58,7 +58,7 @@ def _table(result: dict[str, Any]) -> Table:
     table.add_column("", justify="right")
     rows = {
         "predictions delivered / due": f"{result['delivered']} / {result['due']}",
-        "worst gap": f"{result['worst_gap_s']:.2f} s",
+        "worst gap": f"{result['worst_gap_s']:.2f} s ({result['gaps'][0]['weather']})",
         "exceptions": f"{result['exceptions']}",
         "resident memory, second / last quarter": f"{memory['second_quarter']:.1f} / {memory['last_quarter']:.1f} MB",
         "threads, second / last quarter": " / ".join(f"{n:g}" for n in result["threads"]),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -21,22 +22,27 @@ __all__ = ["Ear"]
 
 
 class Ear:
-    """`arrivals_s`: when each prediction was heard, steady time; `statuses`, `states`: how often each was said."""
+    """Listens in a thread of its own, so that nothing else that this process does delays what it hears.
+
+    `arrivals_s`: when each prediction was heard, steady time; `statuses`, `states`: how often each was said.
+    """
 
     def __init__(self, node: str) -> None:
         self._node = Node("soak")
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
-        # Depth: the soak must not lose predictions while it starts a process.
-        self._node.create_subscription(ActionPrediction, f"/{node}/actions", self._heard, QoSProfile(depth=200))
+        self._node.create_subscription(ActionPrediction, f"/{node}/actions", self._heard, QoSProfile(depth=50))
         self._parameters = self._node.create_client(SetParameters, f"/{node}/set_parameters")
         self.arrivals_s: list[float] = []
         self.statuses: Counter[str] = Counter()
         self.states: dict[str, Counter[str]] = {}
+        self._listening = True
+        self._thread = threading.Thread(target=self._listen, name="karmma_ear", daemon=True)
+        self._thread.start()
 
-    def spin(self, timeout_s: float) -> None:
-        """Handles what has arrived, waiting up to `timeout_s` for it."""
-        self._executor.spin_once(timeout_sec=timeout_s)
+    def _listen(self) -> None:
+        while self._listening:
+            self._executor.spin_once(timeout_sec=0.1)
 
     def set_modalities(self, names: Sequence[str]) -> None:
         """Asks for it, and does not wait for the answer."""
@@ -51,5 +57,7 @@ class Ear:
 
     def destroy(self) -> None:
         """Takes the ear off the network."""
+        self._listening = False
+        self._thread.join()
         self._executor.shutdown()
         self._node.destroy_node()

@@ -25,7 +25,7 @@ from karmma_ros.demo.processes import (
 )
 from karmma_ros.files import write_json
 from karmma_ros.soak.storm import RATE, Storm, make_storm
-from karmma_ros.soak.watch import Watch, usage_of, verdict
+from karmma_ros.soak.watch import Watch, longest_gaps, usage_of, verdict
 
 __all__ = ["run_soak"]
 
@@ -97,6 +97,10 @@ def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Cons
     (out / "node.log").write_text(log)
     result = verdict(seconds, arrivals_s, RATE, watch, _exceptions(log))
     result |= {"seed": seed, "bundle": bundle.name, "states": ear.states, "statuses": ear.statuses}
+    result["gaps"] = [
+        {"t_s": round(begin_s, 2), "gap_s": round(gap_s, 3), "weather": storm.episodes[storm.number_at(begin_s)].name}
+        for begin_s, gap_s in longest_gaps(seconds, arrivals_s)
+    ]
     result["killed"] = sum(episode.killed for episode in storm.episodes)
     result["usage"] = [[round(u.t_s, 1), round(u.resident_mb, 2), u.threads, u.files] for u in watch.usages]
     write_json(out / "soak.json", result)
@@ -121,7 +125,7 @@ def _get_ready(node: Child, ear: Any, console: Console) -> None:
     first_s: float | None = None
     with console.status("starting the node"):
         while first_s is None or time.monotonic() - first_s < WARM_S:
-            ear.spin(0.05)
+            time.sleep(0.05)
             node.check()
             if ear.arrivals_s and first_s is None:
                 first_s = ear.arrivals_s[0]
@@ -147,7 +151,7 @@ def _weather(
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("storm", total=seconds)
         while (t_s := time.monotonic() - start_s) < seconds + _LINGER_S:
-            ear.spin(0.02)
+            time.sleep(0.02)
             node.check()
             if t_s >= next_s and t_s < seconds:
                 watch.usages.append(usage_of(node.pid, t_s))

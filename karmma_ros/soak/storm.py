@@ -46,6 +46,16 @@ class Episode:
     killed: bool = False  # the process of the sensors is killed and started again
     modalities: tuple[str, ...] | None = None  # parameter `modalities` is set to this
 
+    @property
+    def name(self) -> str:
+        """What is going on, for a person."""
+        sensors = {"video": self.video, "flow": self.flow, "audio": self.audio}
+        parts = [f"{sensor} {kind}" for sensor, kind in sensors.items() if kind != "well"]
+        parts += ["sensors killed"] * self.killed
+        if self.modalities is not None:
+            parts.append(f"modalities set to {', '.join(self.modalities)}")
+        return "; ".join(parts) or "all well"
+
 
 @dataclass(frozen=True)
 class Storm:

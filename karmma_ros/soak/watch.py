@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["Usage", "Watch", "usage_of", "verdict"]
+__all__ = ["Usage", "Watch", "longest_gaps", "usage_of", "verdict"]
 
 LONG_S = 1200.0  # from this length on the last quarter may not exceed the second by more than LONG_MB
 LONG_MB, SHORT_MB = 1.0, 5.0
@@ -49,6 +49,13 @@ class Watch:
         return [u for u in self.usages if number * seconds / 4 <= u.t_s < (number + 1) * seconds / 4]
 
 
+def longest_gaps(seconds: float, arrivals_s: Sequence[float], count: int = 10) -> list[tuple[float, float]]:
+    """(from when, how long) no prediction was heard, longest first."""
+    edges = [0.0, *(t for t in arrivals_s if 0 <= t < seconds), seconds]
+    gaps = [(a, b - a) for a, b in pairwise(edges)]
+    return sorted(gaps, key=lambda gap: -gap[1])[:count]
+
+
 def verdict(
     seconds: float, arrivals_s: Sequence[float], rate_hz: float, watch: Watch, faults: Sequence[str]
 ) -> dict[str, Any]:
@@ -59,8 +66,7 @@ def verdict(
     """
     heard = [t for t in arrivals_s if 0 <= t < seconds]
     due = round(seconds * rate_hz)
-    edges = [0.0, *heard, seconds]
-    gap_s = max(b - a for a, b in pairwise(edges))
+    ((_, gap_s),) = longest_gaps(seconds, arrivals_s, 1)
     before, after = watch.quarter(1, seconds), watch.quarter(3, seconds)
     memory_mb = (median(u.resident_mb for u in before), median(u.resident_mb for u in after))
     growth_mb = memory_mb[1] - memory_mb[0]

@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not here")
 
-from karmma_ros.soak.storm import AUDIO, FLOW, VIDEO, make_storm
-from karmma_ros.soak.watch import Usage, Watch, verdict
+from karmma_ros.soak.storm import AUDIO, FLOW, VIDEO, Episode, make_storm
+from karmma_ros.soak.watch import Usage, Watch, longest_gaps, verdict
 
 
 def test_a_minute_of_storm_is_survived(tmp_path: Path) -> None:
@@ -42,6 +42,18 @@ def test_a_storm_of_five_minutes_leaves_nothing_out(seed: int) -> None:
     assert sum(episode.killed for episode in storm.episodes) >= 5
     assert storm.episodes[0].video == storm.episodes[-1].video == "well"
     assert make_storm(300, seed) == storm != make_storm(300, seed + 1)
+
+
+def test_an_episode_is_named_by_what_is_wrong() -> None:
+    assert Episode(0, 1).name == "all well"
+    worst = Episode(0, 1, video="off", audio="muted", killed=True, modalities=("video", "audio"))
+    assert worst.name == "video off; audio muted; sensors killed; modalities set to video, audio"
+
+
+def test_the_longest_gaps_come_first_and_the_ends_count() -> None:
+    gaps = longest_gaps(10, [-1.0, 1.0, 2.0, 5.0, 9.5, 11.0], 3)
+    assert gaps == [(5.0, 4.5), (2.0, 3.0), (0.0, 1.0)]
+    assert longest_gaps(10, []) == [(0.0, 10)]
 
 
 def calm(seconds: float, *, memory_mb: float = 0.0, threads: int = 0, files: int = 0) -> Watch:
