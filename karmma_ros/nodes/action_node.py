@@ -13,13 +13,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockChange, JumpThreshold, ROSClock, TimeJump
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
@@ -27,11 +25,12 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
 from karmma_msgs.msg import ActionPrediction, Labels
-from karmma_ros import transport
 from karmma_ros.errors import KarmmaError
 from karmma_ros.messages import labels_to_msg, prediction_to_msg
+from karmma_ros.nodes import process
+from karmma_ros.nodes.declarations import declare, problem
 from karmma_ros.nodes.diagnostics import node_status, sensor_status
-from karmma_ros.nodes.parameters import PARAMETERS, Settings, declare, problem
+from karmma_ros.nodes.parameters import PARAMETERS, Settings
 from karmma_ros.nodes.sensors import FlowSensor, Sensor, make_sensors
 from karmma_ros.nodes.worker import Outcome, Statistics, Worker
 from karmma_ros.recognizer import Recognizer
@@ -55,7 +54,7 @@ class ActionNode(LifecycleNode):
         self._outputs: list[Any] = []
         self._fault = ""  # why the last transition failed, for the diagnostics
         self._reported: Statistics | None = None
-        declare(self)
+        declare(self, PARAMETERS)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._parameters_changed)
         self._refuse_invalid_transitions()
@@ -262,7 +261,7 @@ class ActionNode(LifecycleNode):
             self._worker.tick()
 
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        faults = [fault for p in parameters if (fault := problem(p.name, p.value))]
+        faults = [fault for p in parameters if (fault := problem(PARAMETERS, p.name, p.value))]
         return SetParametersResult(successful=not faults, reason="; ".join(faults))
 
     def _parameters_changed(self, parameters: list[Parameter]) -> None:
@@ -311,34 +310,7 @@ def _overridable() -> QoSOverridingOptions:
 
 def run(make_node: Callable[[], ActionNode], args: Sequence[str] | None = None) -> int:
     """Runs a node until SIGINT, SIGTERM or shutdown; returns the exit status."""
-    transport.prepare()
-    executor: SingleThreadedExecutor | None = None
-    node: ActionNode | None = None
-    try:
-        rclpy.init(args=None if args is None else list(args))
-        executor = SingleThreadedExecutor()
-        node = make_node()
-    except KeyboardInterrupt:
-        return 0
-    except (KarmmaError, RuntimeError) as error:  # rclpy's errors about arguments and parameter files are RuntimeErrors
-        print(f"action_node: {' '.join(str(error).split())}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 2
-    try:
-        executor.add_node(node)
-        node.autostart()
-        while rclpy.ok():
-            executor.spin_once(timeout_sec=0.5)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        if rclpy.ok():  # what breaks because the context is gone is no fault
-            raise
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return process.run(make_node, "action_node", args, start=ActionNode.autostart)
 
 
 def main(args: Sequence[str] | None = None) -> int:

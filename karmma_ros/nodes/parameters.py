@@ -4,81 +4,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
 from karmma_ros.content import GateLimits
-from karmma_ros.errors import UsageError
 from karmma_ros.manifest import MODALITIES
+from karmma_ros.nodes.declarations import Declaration, values
 
-__all__ = ["PARAMETERS", "Settings", "declare", "problem"]
-
-Value = bool | int | float | str | list[str]
-
-
-@dataclass(frozen=True)
-class _Declaration:
-    """One parameter; `least` and `most` bound a number, `choices` a text."""
-
-    default: Value
-    description: str
-    least: float | None = None
-    most: float | None = None
-    step: int = 0
-    choices: tuple[str, ...] = ()
-    live: bool = False  # may change while the node runs; others are read again by cleanup + configure, or are read-only
-    read_only: bool = False
-
-    def descriptor(self) -> ParameterDescriptor:
-        descriptor = ParameterDescriptor(description=self.description, read_only=self.read_only)
-        if self.choices:
-            descriptor.additional_constraints = "one of " + ", ".join(self.choices)
-        if self.least is not None and self.most is not None:
-            if isinstance(self.default, int):
-                descriptor.integer_range = [
-                    IntegerRange(from_value=int(self.least), to_value=int(self.most), step=self.step)
-                ]
-            else:
-                descriptor.floating_point_range = [
-                    FloatingPointRange(from_value=float(self.least), to_value=float(self.most), step=0.0)
-                ]
-        return descriptor
-
+__all__ = ["PARAMETERS", "Settings"]
 
 _GATES = GateLimits()
 _NEXT = "Takes effect at the next configure."
 _OFFSET = "[s] added to the stamps of this sensor, for a driver that stamps late (negative) or early. " + _NEXT
 
-PARAMETERS: dict[str, _Declaration] = {
-    "bundle": _Declaration("tabletop", "Bundle to run: a name or the path of its folder. " + _NEXT),
-    "autostart": _Declaration(
+PARAMETERS: dict[str, Declaration] = {
+    "bundle": Declaration("tabletop", "Bundle to run: a name or the path of its folder. " + _NEXT),
+    "autostart": Declaration(
         True, "Configure and activate at start; false leaves that to a lifecycle manager.", read_only=True
     ),
-    "modalities": _Declaration(
+    "modalities": Declaration(
         ["video", "flow", "audio"],
         "Sensors in use; the others are DISABLED. Names the bundle lacks are ignored.",
+        choices=MODALITIES,
         live=True,
     ),
-    "rate": _Declaration(0.0, "[Hz] predictions due per second; 0 follows the camera. " + _NEXT, 0.0, 240.0),
-    "max_rate": _Declaration(
+    "rate": Declaration(0.0, "[Hz] predictions due per second; 0 follows the camera. " + _NEXT, 0.0, 240.0),
+    "max_rate": Declaration(
         0.0, "[Hz] no more predictions than this, on average; 0 is no limit.", 0.0, 240.0, live=True
     ),
-    "top_k": _Declaration(5, "Labels per list in a prediction.", 1, 1000, live=True),
-    "min_score": _Declaration(0.0, "A best label below this score is published as `unknown`.", 0.0, 1.0, live=True),
-    "threads": _Declaration(1, "Threads of one inference run. " + _NEXT, 1, 64),
-    "providers": _Declaration(
+    "top_k": Declaration(5, "Labels per list in a prediction.", 1, 1000, live=True),
+    "min_score": Declaration(0.0, "A best label below this score is published as `unknown`.", 0.0, 1.0, live=True),
+    "threads": Declaration(1, "Threads of one inference run. " + _NEXT, 1, 64),
+    "providers": Declaration(
         "auto",
         "Execution providers in order of preference, separated by commas: cpu, cuda, tensorrt; or auto. " + _NEXT,
     ),
-    "image.transport": _Declaration(
+    "image.transport": Declaration(
         "raw",
         "Topic of the camera: raw is `image` (Image), compressed is `image/compressed` (CompressedImage). " + _NEXT,
         choices=("raw", "compressed"),
     ),
-    "image.rotate": _Declaration(
+    "image.rotate": Declaration(
         0,
         "[degrees] clockwise turn that makes the camera's image upright: 0, 90, 180 or 270.",
         0,
@@ -86,70 +52,70 @@ PARAMETERS: dict[str, _Declaration] = {
         step=90,
         live=True,
     ),
-    "image.max_pixels": _Declaration(
+    "image.max_pixels": Declaration(
         16_777_216, "Images with more pixels than this are refused. " + _NEXT, 1, 268_435_456
     ),
-    "flow.unit": _Declaration(
+    "flow.unit": Declaration(
         "pixels_per_second",
         "Unit of the flow topic; pixels_per_frame takes the interval from consecutive stamps. " + _NEXT,
         choices=("pixels_per_second", "pixels_per_frame"),
     ),
-    "flow.source": _Declaration(
+    "flow.source": Declaration(
         "camera",
         "Where the flow comes from; camera: it is not used across times when the camera was not OK. " + _NEXT,
         choices=("camera", "independent"),
     ),
-    "flow.max_pixels": _Declaration(
+    "flow.max_pixels": Declaration(
         16_777_216, "Flow fields with more pixels than this are refused. " + _NEXT, 1, 268_435_456
     ),
-    "audio.max_chunk": _Declaration(10.0, "[s] longer chunks of sound are refused. " + _NEXT, 0.01, 600.0),
-    "stale.min_timeout": _Declaration(
+    "audio.max_chunk": Declaration(10.0, "[s] longer chunks of sound are refused. " + _NEXT, 0.01, 600.0),
+    "stale.min_timeout": Declaration(
         0.1, "[s] a sensor may be silent before it is STALE, at least.", 0.01, 60.0, live=True
     ),
-    "stale.intervals": _Declaration(
+    "stale.intervals": Declaration(
         3.0, "Usual intervals of a sensor that it may be silent before it is STALE.", 1.0, 100.0, live=True
     ),
-    "stale.recovery": _Declaration(
+    "stale.recovery": Declaration(
         3, "Samples in a row that make a STALE or CORRUPT sensor OK again.", 1, 1000, live=True
     ),
-    "corrupt.samples": _Declaration(3, "Unusable samples in a row that make a sensor CORRUPT.", 1, 1000, live=True),
-    "occluded.enabled": _Declaration(True, "Judge whether the camera is covered or sees nothing but black.", live=True),
-    "occluded.texture": _Declaration(
+    "corrupt.samples": Declaration(3, "Unusable samples in a row that make a sensor CORRUPT.", 1, 1000, live=True),
+    "occluded.enabled": Declaration(True, "Judge whether the camera is covered or sees nothing but black.", live=True),
+    "occluded.texture": Declaration(
         _GATES.occluded_texture, "Structure of the picture below which the camera is OCCLUDED.", 0.0, 1.0, live=True
     ),
-    "occluded.after": _Declaration(_GATES.occluded_after_s, "[s] that has to last.", 0.0, 60.0, live=True),
-    "frozen.enabled": _Declaration(
+    "occluded.after": Declaration(_GATES.occluded_after_s, "[s] that has to last.", 0.0, 60.0, live=True),
+    "frozen.enabled": Declaration(
         True, "Judge whether camera or flow send exactly the same again and again.", live=True
     ),
-    "frozen.after": _Declaration(_GATES.frozen_after_s, "[s] that has to last.", 0.0, 3600.0, live=True),
-    "muted.enabled": _Declaration(True, "Judge whether the microphone sends silence.", live=True),
-    "muted.level": _Declaration(
+    "frozen.after": Declaration(_GATES.frozen_after_s, "[s] that has to last.", 0.0, 3600.0, live=True),
+    "muted.enabled": Declaration(True, "Judge whether the microphone sends silence.", live=True),
+    "muted.level": Declaration(
         _GATES.muted_level,
         "Half of peak to peak, of full scale 1, below which the microphone is MUTED.",
         0.0,
         1.0,
         live=True,
     ),
-    "muted.after": _Declaration(_GATES.muted_after_s, "[s] that has to last.", 0.0, 3600.0, live=True),
-    "garbage.enabled": _Declaration(True, "Judge whether a flow field is noise.", live=True),
-    "garbage.roughness": _Declaration(
+    "muted.after": Declaration(_GATES.muted_after_s, "[s] that has to last.", 0.0, 3600.0, live=True),
+    "garbage.enabled": Declaration(True, "Judge whether a flow field is noise.", live=True),
+    "garbage.roughness": Declaration(
         _GATES.garbage_roughness,
         "Mean step between neighbours over mean speed, above which flow is CORRUPT; independent noise has 1.4.",
         0.0,
         10.0,
         live=True,
     ),
-    "garbage.speed": _Declaration(
+    "garbage.speed": Declaration(
         _GATES.garbage_speed, "[image widths/s] mean speed above which flow is CORRUPT.", 0.0, 1e6, live=True
     ),
-    "garbage.after": _Declaration(_GATES.garbage_after_s, "[s] that has to last.", 0.0, 60.0, live=True),
-    "gate_recovery": _Declaration(
+    "garbage.after": Declaration(_GATES.garbage_after_s, "[s] that has to last.", 0.0, 60.0, live=True),
+    "gate_recovery": Declaration(
         _GATES.recovery_s, "[s] an OCCLUDED, FROZEN, MUTED or noisy sensor has to be well again.", 0.0, 60.0, live=True
     ),
-    "future_tolerance": _Declaration(
+    "future_tolerance": Declaration(
         0.5, "[s] a stamp may be ahead of the node's clock; samples beyond are refused.", 0.0, 3600.0, live=True
     ),
-    **{f"{modality}.stamp_offset": _Declaration(0.0, _OFFSET, -10.0, 10.0) for modality in MODALITIES},
+    **{f"{modality}.stamp_offset": Declaration(0.0, _OFFSET, -10.0, 10.0) for modality in MODALITIES},
 }
 
 
@@ -197,10 +163,8 @@ class Settings:
 
     @classmethod
     def of(cls, node: Node) -> Settings:
-        """Reads them from a node on which `declare` has run."""
-        values: dict[str, Any] = {name.replace(".", "_"): node.get_parameter(name).value for name in PARAMETERS}
-        values["modalities"] = tuple(values["modalities"])
-        return cls(**values)
+        """Reads them from a node that has declared them."""
+        return cls(**values(node, PARAMETERS))
 
     def stamp_offset(self, modality: str) -> float:
         """[s] to add to a sensor's stamps."""
@@ -223,45 +187,3 @@ class Settings:
             garbage_after_s=self.garbage_after,
             recovery_s=self.gate_recovery,
         )
-
-
-def declare(node: Node) -> None:
-    """Declares all parameters.
-
-    :raises UsageError: a value given to the node has the wrong type or is out of range; the line names the parameter.
-    """
-    for name, declaration in PARAMETERS.items():
-        try:
-            value = node.declare_parameter(name, declaration.default, declaration.descriptor()).value
-        except InvalidParameterTypeException:
-            raise UsageError(f"parameter {name} has the wrong type: it must be {_kind(declaration)}") from None
-        except InvalidParameterValueException:
-            raise UsageError(
-                f"parameter {name} is out of range: it must be {_kind(declaration)} "
-                f"from {declaration.least:g} to {declaration.most:g}"
-                + (f" by {declaration.step}" * bool(declaration.step))
-            ) from None
-        fault = problem(name, value)
-        if fault:
-            raise UsageError(fault)
-
-
-def problem(name: str, value: object) -> str:
-    """What is wrong with a value that fits the parameter's type and range, or ""."""
-    declaration = PARAMETERS.get(name)
-    if declaration is None:
-        return ""
-    if declaration.choices and value not in declaration.choices:
-        return f"parameter {name} is {value!r}: it must be one of {', '.join(declaration.choices)}"
-    if name == "modalities" and isinstance(value, list | tuple):
-        unknown = [entry for entry in value if entry not in MODALITIES]
-        if unknown:
-            return f"parameter modalities names {unknown[0]!r}: known are {', '.join(MODALITIES)}"
-    return ""
-
-
-def _kind(declaration: _Declaration) -> str:
-    kinds = {bool: "true or false", int: "a whole number", float: "a number with a decimal point (5.0, not 5)"}
-    return kinds.get(
-        type(declaration.default), "a list of texts" if isinstance(declaration.default, list) else "a text"
-    )

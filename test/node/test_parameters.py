@@ -12,7 +12,8 @@ import yaml
 from node.harness import node_and_robot, value
 from toy_bundle import make_toy_bundle
 
-from karmma_ros.nodes.parameters import PARAMETERS, Settings, problem
+from karmma_ros.nodes.declarations import problem
+from karmma_ros.nodes.parameters import PARAMETERS, Settings
 from karmma_ros.share import share_path
 
 
@@ -42,7 +43,7 @@ def test_every_parameter_is_described_and_bounded(name: str) -> None:
         assert descriptor.floating_point_range
     elif isinstance(declaration.default, int) and not isinstance(declaration.default, bool):
         assert descriptor.integer_range
-    assert problem(name, declaration.default) == ""
+    assert problem(PARAMETERS, name, declaration.default) == ""
 
 
 def test_the_node_reads_the_parameter_file(tmp_path: Path, ros_env: dict[str, str]) -> None:
@@ -56,3 +57,12 @@ def test_the_node_reads_the_parameter_file(tmp_path: Path, ros_env: dict[str, st
         r.wait_prediction("three labels", lambda p: len(p.message.actions) == 3)
         status = r.wait_status("its status", "action_node", lambda s: value(s, "bundle") == "toy")
         assert value(status, "providers") == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("flow.unit", "knots", "one of pixels_per_second"), ("modalities", ["video", "smell"], "names 'smell'")],
+)
+def test_a_text_that_is_no_choice_is_refused_with_the_choices(name: str, value: Any, said: str) -> None:
+    assert said in problem(PARAMETERS, name, value)
+    assert problem(PARAMETERS, "qos_overrides.x", value) == ""
