@@ -75,5 +75,8 @@ class FlowProducer:
         return (flow * (to_widths * (1e9 / interval_ns))).astype(np.float32)
 
     def reset(self) -> None:
-        """Forgets the last image: the next one starts anew."""
-        self._before = None
+        """Forgets the last image, and overwrites it: the next one starts anew."""
+        if self._before is not None:
+            self._before[2].fill(0)
+            self._before = None
+            self._dis.collectGarbage()  # it keeps both images of the last run

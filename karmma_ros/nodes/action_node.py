@@ -3,8 +3,8 @@
 
     ros2 run karmma_ros action_node --ros-args -p bundle:=tabletop -r image:=/camera/image_raw
 
-A lifecycle node that starts itself (parameter `autostart`). This file is wiring: what is due when is in `pacing`, the
-thread that works in `worker`, each sensor in `sensors`.
+A lifecycle node that starts itself (see `lifecycle`). This file is wiring: what is due when is in `pacing`, the thread
+that works in `worker`, each sensor in `sensors`.
 """
 
 from __future__ import annotations
@@ -14,35 +14,31 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.clock import ClockChange, JumpThreshold, ROSClock, TimeJump
+from rclpy.clock import JumpThreshold, ROSClock, TimeJump
 from rclpy.duration import Duration
-from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.parameter import Parameter
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 
 from karmma_msgs.msg import ActionEvent, ActionPrediction, Labels
 from karmma_ros.messages import labels_to_msg, prediction_to_msg
-from karmma_ros.nodes import process
+from karmma_ros.nodes import process, qos
 from karmma_ros.nodes.diagnostics import node_status, sensor_status
 from karmma_ros.nodes.events import Events
-from karmma_ros.nodes.lifecycle import SUCCESS, SelfStartingNode, overridable
+from karmma_ros.nodes.lifecycle import ManagedNode
 from karmma_ros.nodes.parameters import PARAMETERS, Settings
-from karmma_ros.nodes.sensors import FlowSensor, Sensor, make_sensors
+from karmma_ros.nodes.sensor_set import make_sensors
+from karmma_ros.nodes.sensors import FlowSensor, Sensor
 from karmma_ros.nodes.worker import Outcome, Statistics, Worker
 from karmma_ros.recognizer import Recognizer
 
 __all__ = ["ActionNode", "main", "run"]
 
-_CLOCK_BACK_S = 0.1  # [s] a jump back of the clock that starts everything afresh
 
-
-class ActionNode(SelfStartingNode):
-    """Life cycle, parameters, topics and diagnostics around a `Worker`."""
+class ActionNode(ManagedNode):
+    """The recogniser's topics, clock and diagnostics around a `Worker`."""
 
     def __init__(self, **kwargs: Any) -> None:
         """:raises UsageError: a parameter given to the node is not valid; the line names it."""
-        super().__init__("action_node", PARAMETERS, **kwargs)
         self._recognizer: Recognizer | None = None
         self._worker: Worker | None = None
         self._events: Events | None = None
@@ -50,18 +46,14 @@ class ActionNode(SelfStartingNode):
         self._heard: dict[str, Subscription] = {}
         self._outputs: list[Any] = []
         self._reported: Statistics | None = None
-        self.add_post_set_parameters_callback(self._parameters_changed)
-        self._jumps = [
-            self.get_clock().create_jump_callback(
-                JumpThreshold(min_forward=None, min_backward=Duration(seconds=-_CLOCK_BACK_S)),
-                post_callback=self._clock_jumped,
-            ),
-            # Any step of simulated time is a jump forward: this is how the worker hears of it without polling.
+        super().__init__("action_node", PARAMETERS, **kwargs)
+        # Any step of simulated time is a jump forward: this is how the worker hears of it without polling.
+        self._jumps.append(
             self.get_clock().create_jump_callback(
                 JumpThreshold(min_forward=Duration(nanoseconds=1), min_backward=None, on_clock_change=False),
                 post_callback=self._clock_ticked,
-            ),
-        ]
+            )
+        )
 
     def make_recognizer(self, settings: Settings) -> Recognizer:
         """Loads the bundle.
@@ -78,14 +70,6 @@ class ActionNode(SelfStartingNode):
 
     # --- life cycle --------------------------------------------------------------------------------------------------
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Loads the bundle and announces its labels."""
-        result = self.attempt("configure", self._configure)
-        if result != SUCCESS:
-            self.release()
-            return result
-        return super().on_configure(state)
-
     def _configure(self) -> None:
         settings = Settings.of(self)
         self._recognizer = recognizer = self.make_recognizer(settings)
@@ -96,15 +80,14 @@ class ActionNode(SelfStartingNode):
         recognizer.modalities = [name for name in bundle.modalities if name in settings.modalities]
         self._sensors = make_sensors(bundle.modalities, settings)
         self._actions = self.create_lifecycle_publisher(
-            ActionPrediction, "~/actions", QoSProfile(depth=10), qos_overriding_options=overridable()
+            ActionPrediction, "~/actions", QoSProfile(depth=10), qos_overriding_options=qos.overridable()
         )
         told = self.create_lifecycle_publisher(
-            ActionEvent, "~/events", QoSProfile(depth=50), qos_overriding_options=overridable()
+            ActionEvent, "~/events", QoSProfile(depth=50), qos_overriding_options=qos.overridable()
         )
         self._outputs += [self._actions, told]
         self._events = Events(bundle, settings.event_settings(), told.publish)
-        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-        labels = self.create_publisher(Labels, "~/labels", latched, qos_overriding_options=overridable())
+        labels = self.create_publisher(Labels, "~/labels", qos.latched(), qos_overriding_options=qos.overridable())
         self._outputs.append(labels)
         labels.publish(labels_to_msg(bundle))
         clock = self.get_clock()
@@ -119,31 +102,16 @@ class ActionNode(SelfStartingNode):
         )
         self.get_logger().info(f"bundle {bundle.name} from {bundle.folder} on {', '.join(recognizer.engine.providers)}")
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Starts to listen and to predict."""
-        result = super().on_activate(state)
-        if result == SUCCESS:
-            result = self.attempt("activate", self._activate)
-            if result != SUCCESS:
-                self._silence()
-                super().on_deactivate(state)
-        return result
-
     def _activate(self) -> None:
         assert self._worker is not None
-        self._reported = None
         assert self._events is not None
+        self._reported = None
         settings = Settings.of(self)
         self._listen(settings)
         self._worker.configure(settings)
         self._events.configure(settings.event_settings())
         self._events.restart()
         self._worker.start()
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stops listening and predicting; the bundle stays loaded."""
-        self._silence()
-        return super().on_deactivate(state)
 
     def _silence(self) -> None:
         if self._worker is not None:
@@ -154,8 +122,7 @@ class ActionNode(SelfStartingNode):
             self.destroy_subscription(subscription)
         self._heard.clear()
 
-    def release(self) -> None:
-        """Lets go of the bundle, the topics and the worker."""
+    def _release(self) -> None:
         self._silence()
         for publisher in self._outputs:
             self.destroy_lifecycle_publisher(publisher)  # knows of ordinary ones too
@@ -163,25 +130,20 @@ class ActionNode(SelfStartingNode):
         self._sensors = {}
         self._worker = self._recognizer = self._events = None
 
-    def destroy_node(self) -> None:
-        """Ends the worker thread first."""
-        self._silence()
-        for jump in self._jumps:
-            jump.unregister()
-        super().destroy_node()
-
     # --- inputs, outputs, clock, parameters --------------------------------------------------------------------------
 
     def _listen(self, settings: Settings) -> None:
         """Subscribes to the sensors in use, and to no other."""
         for name, sensor in self._sensors.items():
+            if not sensor.subscribes:
+                continue
             if name in settings.modalities and name not in self._heard:
                 self._heard[name] = self.create_subscription(
                     sensor.message_type,
                     sensor.topic,
                     self._receiver(name),
-                    QoSProfile(depth=sensor.depth, reliability=QoSReliabilityPolicy.BEST_EFFORT),
-                    qos_overriding_options=overridable(),
+                    qos.sensor(sensor.depth),
+                    qos_overriding_options=qos.overridable(),
                 )
             elif name not in settings.modalities and name in self._heard:
                 self.destroy_subscription(self._heard.pop(name))
@@ -201,32 +163,27 @@ class ActionNode(SelfStartingNode):
             if self.context.ok():  # at shutdown the publisher may go first
                 raise
 
-    def _clock_jumped(self, jump: TimeJump) -> None:
+    def _restart(self) -> None:
         if self._worker is not None:
-            if jump.clock_change == ClockChange.ROS_TIME_NO_CHANGE:
-                self.get_logger().warning(f"the clock has jumped back by {-jump.delta.nanoseconds * 1e-9:.1f} s")
             self._worker.restart()
 
     def _clock_ticked(self, jump: TimeJump) -> None:
         if self._worker is not None:
             self._worker.tick()
 
-    def _parameters_changed(self, parameters: list[Parameter]) -> None:
-        # Subscribing declares parameters too (the QoS overrides), which must not lead back here.
-        if self._worker is None or not any(PARAMETERS[p.name].live for p in parameters if p.name in PARAMETERS):
+    def _settings_changed(self) -> None:
+        if self._worker is None or self._events is None:
             return
         settings = Settings.of(self)
-        if self.lifecycle_state == "active":
+        if self._lifecycle_state == "active":
             self._listen(settings)
         self._worker.configure(settings)
-        assert self._events is not None
         self._events.configure(settings.event_settings())
 
     # --- diagnostics -------------------------------------------------------------------------------------------------
 
-    def statuses(self) -> list[DiagnosticStatus]:
-        """One for the node, one for each sensor."""
-        state = self.lifecycle_state
+    def _statuses(self) -> list[DiagnosticStatus]:
+        state = self._lifecycle_state
         now = self._worker.statistics() if state == "active" and self._worker is not None else None
         facts: dict[str, Any] = {}
         if self._recognizer is not None:
@@ -234,7 +191,7 @@ class ActionNode(SelfStartingNode):
             providers = ",".join(self._recognizer.engine.providers)
             facts = {"bundle": bundle.name, "folder": bundle.folder, "providers": providers}
         name = self.get_name()
-        statuses = [node_status(name, state=state, fault=self.fault, facts=facts, now=now, before=self._reported)]
+        statuses = [node_status(name, state=state, fault=self._fault, facts=facts, now=now, before=self._reported)]
         lags_s = now.lags_s if now is not None else {}
         for modality, status in (now.statuses if now is not None else {}).items():
             sensor = self._sensors[modality]

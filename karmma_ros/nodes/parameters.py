@@ -3,24 +3,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rclpy.node import Node
 
 from karmma_ros.content import GateLimits
 from karmma_ros.events import EventSettings
 from karmma_ros.manifest import MODALITIES
+from karmma_ros.nodes.camera_parameters import AT_CONFIGURE, CAMERA_PARAMETERS, STAMP_OFFSET, CameraSettings
 from karmma_ros.nodes.declarations import Declaration, values
 
 __all__ = ["PARAMETERS", "Settings"]
 
 _GATES = GateLimits()
 _EVENTS = EventSettings()
-_NEXT = "Takes effect at the next configure."
-_OFFSET = "[s] added to the stamps of this sensor, for a driver that stamps late (negative) or early. " + _NEXT
 
 PARAMETERS: dict[str, Declaration] = {
-    "bundle": Declaration("tabletop", "Bundle to run: a name or the path of its folder. " + _NEXT),
+    "bundle": Declaration("tabletop", "Bundle to run: a name or the path of its folder. " + AT_CONFIGURE),
     "autostart": Declaration(
         True, "Configure and activate at start; false leaves that to a lifecycle manager.", read_only=True
     ),
@@ -30,66 +29,37 @@ PARAMETERS: dict[str, Declaration] = {
         choices=MODALITIES,
         live=True,
     ),
-    "rate": Declaration(0.0, "[Hz] predictions due per second; 0 follows the camera. " + _NEXT, 0.0, 240.0),
+    "rate": Declaration(0.0, "[Hz] predictions due per second; 0 follows the camera. " + AT_CONFIGURE, 0.0, 240.0),
     "max_rate": Declaration(
         0.0, "[Hz] no more predictions than this, on average; 0 is no limit.", 0.0, 240.0, live=True
     ),
     "top_k": Declaration(5, "Labels per list in a prediction.", 1, 1000, live=True),
     "min_score": Declaration(0.0, "A best label below this score is published as `unknown`.", 0.0, 1.0, live=True),
-    "threads": Declaration(1, "Threads of one inference run. " + _NEXT, 1, 64),
+    "threads": Declaration(1, "Threads of one inference run. " + AT_CONFIGURE, 1, 64),
     "providers": Declaration(
         "auto",
-        "Execution providers in order of preference, separated by commas: cpu, cuda, tensorrt; or auto. " + _NEXT,
+        "Execution providers in order of preference, separated by commas: cpu, cuda, tensorrt; or auto. "
+        + AT_CONFIGURE,
     ),
-    "image.transport": Declaration(
-        "raw",
-        "Topic of the camera: raw is `image` (Image), compressed is `image/compressed` (CompressedImage). " + _NEXT,
-        choices=("raw", "compressed"),
-    ),
-    "image.rotate": Declaration(
-        0,
-        "[degrees] clockwise turn that makes the camera's image upright: 0, 90, 180 or 270.",
-        0,
-        270,
-        step=90,
-        live=True,
-    ),
-    "image.max_pixels": Declaration(
-        16_777_216, "Images with more pixels than this are refused. " + _NEXT, 1, 268_435_456
+    **CAMERA_PARAMETERS,
+    "flow.compute": Declaration(
+        False,
+        "Compute flow in this node, from the camera's frames as the bundle says, and hear no topic. " + AT_CONFIGURE,
     ),
     "flow.unit": Declaration(
         "pixels_per_second",
-        "Unit of the flow topic; pixels_per_frame takes the interval from consecutive stamps. " + _NEXT,
+        "Unit of the flow topic; pixels_per_frame takes the interval from consecutive stamps. " + AT_CONFIGURE,
         choices=("pixels_per_second", "pixels_per_frame"),
     ),
     "flow.source": Declaration(
         "camera",
-        "Where the flow comes from; camera: it is not used across times when the camera was not OK. " + _NEXT,
+        "Where the flow comes from; camera: it is not used across times when the camera was not OK. " + AT_CONFIGURE,
         choices=("camera", "independent"),
     ),
     "flow.max_pixels": Declaration(
-        16_777_216, "Flow fields with more pixels than this are refused. " + _NEXT, 1, 268_435_456
+        16_777_216, "Flow fields with more pixels than this are refused. " + AT_CONFIGURE, 1, 268_435_456
     ),
-    "audio.max_chunk": Declaration(10.0, "[s] longer chunks of sound are refused. " + _NEXT, 0.01, 600.0),
-    "stale.min_timeout": Declaration(
-        0.1, "[s] a sensor may be silent before it is STALE, at least.", 0.01, 60.0, live=True
-    ),
-    "stale.intervals": Declaration(
-        3.0, "Usual intervals of a sensor that it may be silent before it is STALE.", 1.0, 100.0, live=True
-    ),
-    "stale.recovery": Declaration(
-        3, "Samples in a row that make a STALE or CORRUPT sensor OK again.", 1, 1000, live=True
-    ),
-    "corrupt.samples": Declaration(3, "Unusable samples in a row that make a sensor CORRUPT.", 1, 1000, live=True),
-    "occluded.enabled": Declaration(True, "Judge whether the camera is covered or sees nothing but black.", live=True),
-    "occluded.texture": Declaration(
-        _GATES.occluded_texture, "Structure of the picture below which the camera is OCCLUDED.", 0.0, 1.0, live=True
-    ),
-    "occluded.after": Declaration(_GATES.occluded_after_s, "[s] that has to last.", 0.0, 60.0, live=True),
-    "frozen.enabled": Declaration(
-        True, "Judge whether camera or flow send exactly the same again and again.", live=True
-    ),
-    "frozen.after": Declaration(_GATES.frozen_after_s, "[s] that has to last.", 0.0, 3600.0, live=True),
+    "audio.max_chunk": Declaration(10.0, "[s] longer chunks of sound are refused. " + AT_CONFIGURE, 0.01, 600.0),
     "muted.enabled": Declaration(True, "Judge whether the microphone sends silence.", live=True),
     "muted.level": Declaration(
         _GATES.muted_level,
@@ -111,9 +81,6 @@ PARAMETERS: dict[str, Declaration] = {
         _GATES.garbage_speed, "[image widths/s] mean speed above which flow is CORRUPT.", 0.0, 1e6, live=True
     ),
     "garbage.after": Declaration(_GATES.garbage_after_s, "[s] that has to last.", 0.0, 60.0, live=True),
-    "gate_recovery": Declaration(
-        _GATES.recovery_s, "[s] an OCCLUDED, FROZEN, MUTED or noisy sensor has to be well again.", 0.0, 60.0, live=True
-    ),
     "events.smoothing": Declaration(
         _EVENTS.smoothing_s,
         "[s] time constant of the average over predictions that events go by.",
@@ -140,42 +107,28 @@ PARAMETERS: dict[str, Declaration] = {
     "events.idle": Declaration(
         list(_EVENTS.idle), "Actions, or verbs, that are no action: they neither start nor end.", live=True
     ),
-    "future_tolerance": Declaration(
-        0.5, "[s] a stamp may be ahead of the node's clock; samples beyond are refused.", 0.0, 3600.0, live=True
-    ),
-    **{f"{modality}.stamp_offset": Declaration(0.0, _OFFSET, -10.0, 10.0) for modality in MODALITIES},
+    "flow.stamp_offset": Declaration(0.0, STAMP_OFFSET, -10.0, 10.0),
+    "audio.stamp_offset": Declaration(0.0, STAMP_OFFSET, -10.0, 10.0),
 }
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class Settings(CameraSettings):
     """The parameters' values at one moment."""
 
     bundle: str
     autostart: bool
-    modalities: tuple[str, ...]
     rate: float
     max_rate: float
     top_k: int
     min_score: float
     threads: int
     providers: str
-    image_transport: str
-    image_rotate: int
-    image_max_pixels: int
+    flow_compute: bool
     flow_unit: str
     flow_source: str
     flow_max_pixels: int
     audio_max_chunk: float
-    stale_min_timeout: float
-    stale_intervals: float
-    stale_recovery: int
-    corrupt_samples: int
-    occluded_enabled: bool
-    occluded_texture: float
-    occluded_after: float
-    frozen_enabled: bool
-    frozen_after: float
     muted_enabled: bool
     muted_level: float
     muted_after: float
@@ -183,15 +136,12 @@ class Settings:
     garbage_roughness: float
     garbage_speed: float
     garbage_after: float
-    gate_recovery: float
     events_smoothing: float
     events_start_score: float
     events_end_score: float
     events_min_duration: float
     events_gap: float
     events_idle: tuple[str, ...]
-    future_tolerance: float
-    video_stamp_offset: float
     flow_stamp_offset: float
     audio_stamp_offset: float
 
@@ -200,18 +150,10 @@ class Settings:
         """Reads them from a node that has declared them."""
         return cls(**values(node, PARAMETERS))
 
-    def stamp_offset(self, modality: str) -> float:
-        """[s] to add to a sensor's stamps."""
-        return getattr(self, f"{modality}_stamp_offset")
-
     def gate_limits(self) -> GateLimits:
         """What the content of samples is judged by."""
-        return GateLimits(
-            occluded=self.occluded_enabled,
-            occluded_texture=self.occluded_texture,
-            occluded_after_s=self.occluded_after,
-            frozen=self.frozen_enabled,
-            frozen_after_s=self.frozen_after,
+        return replace(
+            super().gate_limits(),
             muted=self.muted_enabled,
             muted_level=self.muted_level,
             muted_after_s=self.muted_after,
@@ -219,7 +161,6 @@ class Settings:
             garbage_roughness=self.garbage_roughness,
             garbage_speed=self.garbage_speed,
             garbage_after_s=self.garbage_after,
-            recovery_s=self.gate_recovery,
         )
 
     def event_settings(self) -> EventSettings:

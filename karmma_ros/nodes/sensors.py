@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -24,9 +24,10 @@ from karmma_ros.flow import MAX_INTERVAL_S
 from karmma_ros.health import SensorHealth, SensorState, SensorStatus
 from karmma_ros.memory import wipe
 from karmma_ros.messages import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
+from karmma_ros.nodes.camera_parameters import CameraSettings
 from karmma_ros.nodes.parameters import Settings
 
-__all__ = ["Arrival", "AudioSensor", "CameraSensor", "FlowSensor", "Sensor", "check_stamp", "make_sensors"]
+__all__ = ["Arrival", "AudioSensor", "CameraSensor", "FlowSensor", "Sensor", "check_stamp"]
 
 M = TypeVar("M")
 
@@ -47,8 +48,9 @@ class Sensor(Generic[M]):
     topic: str
     message_type: type
     depth = 1  # messages the middleware keeps, and `store` too
+    subscribes = True  # to `topic`; False: samples come from inside the node
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: CameraSettings) -> None:
         self.offset_ns = round(settings.stamp_offset(self.name) * 1e9)
         self.health = SensorHealth(enabled=self.name in settings.modalities)
         self._gate = make_gate(self.name)
@@ -58,8 +60,8 @@ class Sensor(Generic[M]):
         self._passed_over: list[float] = []  # arrival times of messages that newer ones replaced
         self.configure(settings)
 
-    def configure(self, settings: Settings) -> None:
-        """Takes over the settings that may change while the node runs."""
+    def configure(self, settings: Any) -> None:
+        """Takes over the settings (the kind that `__init__` takes) that may change while the node runs."""
         self.health.min_timeout_s = settings.stale_min_timeout
         self.health.timeout_intervals = settings.stale_intervals
         self.health.recovery_samples = settings.stale_recovery
@@ -139,7 +141,7 @@ class CameraSensor(Sensor[Any]):
 
     name = "video"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: CameraSettings) -> None:
         super().__init__(settings)
         self._max_pixels = settings.image_max_pixels
         compressed = settings.image_transport == "compressed"
@@ -147,7 +149,7 @@ class CameraSensor(Sensor[Any]):
         self.message_type = CompressedImage if compressed else Image
         self._to_rgb: Callable[..., npt.NDArray[np.uint8]] = compressed_to_rgb if compressed else image_to_rgb
 
-    def configure(self, settings: Settings) -> None:
+    def configure(self, settings: CameraSettings) -> None:
         super().configure(settings)
         self._rotate = settings.image_rotate
 
@@ -159,7 +161,7 @@ class CameraSensor(Sensor[Any]):
         return self._to_rgb(message, rotate=self._rotate, max_pixels=self._max_pixels)
 
 
-class FlowSensor(Sensor[Image]):
+class FlowSensor(Sensor[Any]):
     """Optical flow: 32FC2 fields."""
 
     name = "flow"
@@ -184,12 +186,12 @@ class FlowSensor(Sensor[Image]):
             return None
         return (stamp_ns - last_ns) * 1e-9
 
-    def decode(self, message: Image, interval_s: float | None) -> npt.NDArray[np.float32] | None:
+    def decode(self, arrival: Arrival[Any], interval_s: float | None) -> npt.NDArray[np.float32] | None:
         """(H, W, 2) float32, image widths per second; None when the field's interval is needed and unknown.
 
         :raises SampleError: the message cannot be used.
         """
-        pixels = flow_to_field(message, max_pixels=self._max_pixels)
+        pixels = flow_to_field(arrival.message, max_pixels=self._max_pixels)
         if self._unit == "pixels_per_frame" and interval_s is None:
             return None
         return scale_flow(pixels, self._unit, interval_s)
@@ -222,12 +224,6 @@ class AudioSensor(Sensor[Audio]):
         :raises SampleError: the message cannot be used.
         """
         return audio_to_chunk(message, max_seconds=self._max_chunk_s)
-
-
-def make_sensors(names: Mapping[str, Any], settings: Settings) -> dict[str, Sensor[Any]]:
-    """A sensor for each modality of the bundle, in its order."""
-    known: dict[str, type[Sensor[Any]]] = {kind.name: kind for kind in (CameraSensor, FlowSensor, AudioSensor)}
-    return {name: known[name](settings) for name in names}
 
 
 def check_stamp(stamp_ns: int, clock_ns: int, tolerance_s: float) -> None:

@@ -20,6 +20,7 @@ from karmma_ros.errors import EngineError, SampleError
 from karmma_ros.health import SensorState, SensorStatus
 from karmma_ros.memory import return_freed_pages
 from karmma_ros.messages import stamp_to_ns
+from karmma_ros.nodes.computed_flow import ComputedFlow
 from karmma_ros.nodes.faults import FaultLog
 from karmma_ros.nodes.parameters import Settings
 from karmma_ros.nodes.sensors import Arrival, AudioSensor, CameraSensor, FlowSensor, Sensor, check_stamp
@@ -292,7 +293,10 @@ class Worker:
                 self._camera_ok_since_ns = arrival.stamp_ns
         if state is SensorState.OK:
             self._encode(camera, arrival, epoch, lambda: self._recognizer.push(camera.name, arrival.stamp_ns, rgb))
+        flow = self._sensors.get(FlowSensor.name)
         with self._wake:
+            if isinstance(flow, ComputedFlow) and epoch == self._epoch:
+                flow.frame(arrival, rgb, state is SensorState.OK)
             triggers = epoch == self._epoch and self._pacer.triggers(arrival.stamp_ns)
         if triggers:
             self._predict(arrival.stamp_ns, CAMERA, arrival.now_s, epoch, arrival.message, started)
@@ -305,7 +309,7 @@ class Worker:
         flow = self._sensors[FlowSensor.name]
         assert isinstance(flow, FlowSensor)
         interval_s = flow.interval_s(arrival.stamp_ns)
-        sample = self._decode(flow, arrival, epoch, lambda: (flow.decode(arrival.message, interval_s), 0))
+        sample = self._decode(flow, arrival, epoch, lambda: (flow.decode(arrival, interval_s), 0))
         if sample is None:
             return True
         state, field = sample

@@ -16,7 +16,7 @@ from sensor_msgs.msg import Image
 
 from karmma_msgs.msg import Audio
 from karmma_ros.nodes.parameters import PARAMETERS, Settings
-from karmma_ros.nodes.sensors import make_sensors
+from karmma_ros.nodes.sensor_set import make_sensors
 from karmma_ros.nodes.worker import CAMERA, Outcome, Worker
 from karmma_ros.recognizer import Recognizer
 

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which sensors a bundle needs, with these settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from karmma_ros.manifest import ModalitySpec
+from karmma_ros.nodes.computed_flow import ComputedFlow
+from karmma_ros.nodes.parameters import Settings
+from karmma_ros.nodes.sensors import AudioSensor, CameraSensor, FlowSensor, Sensor
+
+__all__ = ["make_sensors"]
+
+
+def make_sensors(modalities: Mapping[str, ModalitySpec], settings: Settings) -> dict[str, Sensor[Any]]:
+    """A sensor for each modality of the bundle, in its order."""
+
+    def make(spec: ModalitySpec) -> Sensor[Any]:
+        if spec.name == FlowSensor.name and settings.flow_compute and spec.producer is not None:
+            return ComputedFlow(settings, spec.producer, CameraSensor(settings).topic)
+        return known[spec.name](settings)
+
+    known: dict[str, type[Sensor[Any]]] = {kind.name: kind for kind in (CameraSensor, FlowSensor, AudioSensor)}
+    return {name: make(spec) for name, spec in modalities.items()}
