@@ -261,20 +261,22 @@ class Worker:
 
     def _frame_or_timer(self) -> bool:
         taken, epoch = self._take(CameraSensor.name)
-        if taken:
-            self._frame(taken[-1], epoch)
+        # A frame that triggers nothing (too old, a stamp once more) must not cost the timer its turn: on a machine that
+        # is too slow for every frame, the next one is waiting by now.
+        if taken and self._frame(taken[-1], epoch):
             return True
         with self._wake:
+            epoch = self._epoch
             due = self._pacer.poll(time.monotonic(), self._clock())
             if due is not None:
                 self._counts["skipped_predictions"] += due.skipped
         if due is None:
-            return False
+            return bool(taken)
         self._predict(due.stamp_ns, TIMER, due.due_s, epoch, None, time.perf_counter())
         return True
 
-    def _frame(self, arrival: Arrival[Any], epoch: int) -> None:
-        """Encodes a frame, and predicts if it triggers."""
+    def _frame(self, arrival: Arrival[Any], epoch: int) -> bool:
+        """Encodes a frame, and predicts if it triggers; whether it did."""
         started = time.perf_counter()
         camera = self._sensors[CameraSensor.name]
         assert isinstance(camera, CameraSensor)
@@ -283,7 +285,7 @@ class Worker:
                 self._camera_ok_since_ns = None
         sample = self._decode(camera, arrival, epoch, lambda: (camera.decode(arrival.message), 0))
         if sample is None:
-            return
+            return False
         state, rgb = sample
         with self._wake:
             self._frame_id = arrival.message.header.frame_id
@@ -300,6 +302,7 @@ class Worker:
             triggers = epoch == self._epoch and self._pacer.triggers(arrival.stamp_ns)
         if triggers:
             self._predict(arrival.stamp_ns, CAMERA, arrival.now_s, epoch, arrival.message, started)
+        return triggers
 
     def _flow(self) -> bool:
         taken, epoch = self._take(FlowSensor.name)

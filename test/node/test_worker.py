@@ -162,6 +162,25 @@ def hold_fusion(bench: Bench) -> tuple[threading.Event, threading.Event]:
     return begun, go_on
 
 
+def test_frames_that_trigger_nothing_leave_the_timer_its_turn(bench: Bench) -> None:
+    stamp = now_ns()
+    bench.frame(stamp)
+    push = bench.recognizer.push
+
+    def too_slow(modality: str, stamp_ns: int, *sample: Any) -> int:
+        """By the time that a frame is encoded, the next one, with the same stamp, is waiting."""
+        encoded = push(modality, stamp_ns, *sample)
+        bench.send_frame(stamp)
+        return encoded
+
+    bench.recognizer.push = too_slow  # type: ignore[method-assign]
+    bench.send_frame(stamp)
+    for periods in (1, 5, 10):
+        later_ns = stamp + periods * STEP_NS - STEP_NS // 2
+        bench.wait("the timer's turn", lambda o, later_ns=later_ns: o.trigger == TIMER and o.stamp_ns >= later_ns)
+    assert bench.outcomes[-1].statuses["video"].received > 10
+
+
 def test_a_prediction_that_a_restart_overtakes_is_not_published(bench: Bench) -> None:
     begun, go_on = hold_fusion(bench)
     old, new = now_ns() - 3_600_000_000_000, now_ns()
