@@ -45,9 +45,12 @@ class FlowProducer:
             raise ValueError(f"size {size} is smaller than 16")
         self.size = size
         self.preset = preset
-        opencv: Any = cv2  # the type stubs of OpenCV 5 lack this name, which every version from 4 on has
-        self._dis = opencv.DISOpticalFlow_create(_PRESETS[preset])
+        self._dis = self._make()
         self._before: tuple[int, tuple[int, ...], npt.NDArray[Any]] | None = None  # stamp, image's shape, grey
+
+    def _make(self) -> Any:
+        opencv: Any = cv2  # the type stubs of OpenCV 5 lack this name, which every version from 4 on has
+        return opencv.DISOpticalFlow_create(_PRESETS[self.preset])
 
     def push(self, stamp_ns: int, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32] | None:
         """Takes the next image, returns the flow from the one before to it, to be stamped `stamp_ns`.
@@ -79,4 +82,4 @@ class FlowProducer:
         if self._before is not None:
             self._before[2].fill(0)
             self._before = None
-            self._dis.collectGarbage()  # it keeps both images of the last run
+            self._dis = self._make()  # the old one keeps images of its last run; its collectGarbage() breaks it

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Between ROS messages and the core: samples in (see `decode`, found here too), predictions and labels out."""
+"""Between ROS messages and the core: samples in (see `decode`, found here too), predictions, labels and images out."""
 
+import array
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from builtin_interfaces.msg import Time
+from sensor_msgs.msg import Image
 
 from karmma_ros.decode import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
 from karmma_ros.errors import KarmmaError
@@ -29,6 +32,8 @@ __all__ = [
     "compressed_to_rgb",
     "event_to_msg",
     "flow_to_field",
+    "flow_to_msg",
+    "image_to_msg",
     "image_to_rgb",
     "labels_to_msg",
     "prediction_to_msg",
@@ -167,6 +172,31 @@ def labels_to_msg(manifest: Manifest) -> Labels:
         action_verb=[verb for verb, _ in pairs],
         action_noun=[noun for _, noun in pairs],
     )
+
+
+def image_to_msg(stamp_ns: int, frame_id: str, pixels: npt.NDArray[Any]) -> Image:
+    """An Image of uint8 RGB (H, W, 3), as rgb8, or of float32 (H, W, 2), as 32FC2.
+
+    :raises KarmmaError: the stamp does not fit.
+    """
+    height, width, channels = pixels.shape
+    encoding = {(3, np.dtype(np.uint8)): "rgb8", (2, np.dtype(np.float32)): "32FC2"}[channels, pixels.dtype]
+    message = Image(height=height, width=width, encoding=encoding, step=width * channels * pixels.itemsize)
+    message.header.stamp = stamp_to_msg(stamp_ns)
+    message.header.frame_id = frame_id
+    data = array.array("B")  # what rclpy takes without looking at every byte
+    data.frombytes(np.ascontiguousarray(pixels).view(np.uint8).data.cast("B"))
+    message.data = data
+    return message
+
+
+def flow_to_msg(stamp_ns: int, frame_id: str, field: npt.NDArray[np.float32]) -> Image:
+    """A flow field (h, w, 2) in image widths per second as 32FC2, in pixels per second of the published field.
+
+    Both components are in units of its width, as `scale_flow` has them: where the field squashes the image, y is not in
+    rows but in steps as long as those of x.
+    """
+    return image_to_msg(stamp_ns, frame_id, field * np.float32(field.shape[1]))
 
 
 def _labels(labels: Iterable[ScoredLabel]) -> list[ScoredLabelMsg]:

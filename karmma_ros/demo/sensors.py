@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import array
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +15,11 @@ from std_msgs.msg import Header
 
 from karmma_msgs.msg import Audio
 from karmma_ros.demo.sources import SOUND_RATE
+from karmma_ros.messages import flow_to_msg, image_to_msg
 
-__all__ = ["Sensors", "image_message", "set_header"]
+__all__ = ["Sensors", "set_header"]
 
 _NS = 1_000_000_000
-_PIXEL_BYTES = {"rgb8": 3, "32FC2": 8}
 
 
 class Sensors:
@@ -42,11 +41,11 @@ class Sensors:
 
     def image(self, stamp_ns: int, rgb: npt.NDArray[np.uint8]) -> Image:
         """A camera message of `rgb` (H, W, 3)."""
-        return image_message(stamp_ns, "camera", "rgb8", rgb)
+        return image_to_msg(stamp_ns, "camera", rgb)
 
     def flow(self, stamp_ns: int, flow: npt.NDArray[np.float32]) -> Image:
         """A flow message of `flow` (h, w, 2), image widths per second."""
-        return image_message(stamp_ns, "camera", "32FC2", flow * np.float32(flow.shape[1]))
+        return flow_to_msg(stamp_ns, "camera", flow)
 
     def publish_image(self, message: Image) -> None:
         self._image.publish(message)
@@ -68,17 +67,6 @@ class Sensors:
 
 def _best_effort(depth: int) -> QoSProfile:
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
-
-
-def image_message(stamp_ns: int, frame_id: str, encoding: str, pixels: npt.NDArray[Any]) -> Image:
-    """A message of `pixels` (H, W, channels): rgb8, or 32FC2."""
-    height, width = pixels.shape[:2]
-    message = Image(height=height, width=width, encoding=encoding, step=width * _PIXEL_BYTES[encoding])
-    set_header(message.header, stamp_ns, frame_id)
-    data = array.array("B")  # what rclpy takes without looking at every byte
-    data.frombytes(np.ascontiguousarray(pixels).view(np.uint8).data.cast("B"))
-    message.data = data
-    return message
 
 
 def set_header(header: Header, stamp_ns: int, frame_id: str) -> None:

@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from karmma_ros.health import SensorState, SensorStatus
 from karmma_ros.nodes.worker import Statistics
 
-__all__ = ["node_status", "sensor_status"]
+__all__ = ["node_status", "sensor_status", "status_of"]
 
 _LEVELS = {
     SensorState.OK: DiagnosticStatus.OK,
@@ -59,7 +59,7 @@ def node_status(
         values |= {"period_s": f"{now.period_s:.4f}", **dict(sorted(now.counts.items()))}
         values |= _latency(now.latencies_s)
         values |= {f"fault {cause}": count for cause, count in sorted(now.faults.items())}
-    return _status(name, level, message, str(facts.get("bundle", "")), values)
+    return status_of(name, level, message, str(facts.get("bundle", "")), values)
 
 
 def _running(now: Statistics, before: Statistics | None) -> tuple[bytes, str]:
@@ -121,9 +121,10 @@ def sensor_status(
         "last_cause": status.last_cause,
         **extra,
     }
-    return _status(name, level, message, topic, values)
+    return status_of(name, level, message, topic, values)
 
 
-def _status(name: str, level: bytes, message: str, hardware: str, values: Mapping[str, Any]) -> DiagnosticStatus:
+def status_of(name: str, level: bytes, message: str, hardware: str, values: Mapping[str, Any]) -> DiagnosticStatus:
+    """A status; `hardware` is what it is about (a bundle, a topic)."""
     pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
     return DiagnosticStatus(level=level, name=name, message=message, hardware_id=hardware, values=pairs)

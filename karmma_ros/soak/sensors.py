@@ -22,8 +22,9 @@ from sensor_msgs.msg import Image
 
 from karmma_msgs.msg import Audio
 from karmma_ros import transport
-from karmma_ros.demo.sensors import image_message, set_header
+from karmma_ros.demo.sensors import set_header
 from karmma_ros.flow import FlowProducer
+from karmma_ros.messages import image_to_msg
 from karmma_ros.soak.storm import RATE, Storm, make_storm
 from karmma_ros.tabletop.failures import cover
 from karmma_ros.tabletop.sequence import make_sequence
@@ -106,7 +107,7 @@ class Sensors:
         }
         rgb = pictures.get(kind, lambda: self._scene.frame(index))()
         stamp = {"future": self._stamp(index) + HOUR_NS, "no stamp": 0, "repeated": self._stamp(first)}
-        message = image_message(stamp.get(kind, self._stamp(index)), "camera", "rgb8", rgb)
+        message = image_to_msg(stamp.get(kind, self._stamp(index)), "camera", rgb)
         if kind == "huge":
             message.height = message.width = message.step = 2**31
         return _spoiled(message, rng) if kind == "garbage" else message
@@ -122,7 +123,7 @@ class Sensors:
         elif kind == "not finite":
             field = field.copy()
             field[rng.integers(field.shape[0])] = np.nan if rng.random() < 0.5 else np.inf
-        message = image_message(0 if kind == "no stamp" else self._stamp(index), "camera", "32FC2", field)
+        message = image_to_msg(0 if kind == "no stamp" else self._stamp(index), "camera", field)
         return _spoiled(message, rng) if kind == "garbage" else message
 
     def _sound(self, index: int, kind: str, rng: np.random.Generator) -> Any:

@@ -32,7 +32,8 @@ def settings(**changes: Any) -> Settings:
 class Bench:
     """A worker on a bench: feeds it messages and listens to what it publishes."""
 
-    def __init__(self, recognizer: Recognizer, **changes: Any) -> None:
+    def __init__(self, recognizer: Recognizer, *, clock: Callable[[], int] | None = None, **changes: Any) -> None:
+        """:param clock: simulated time [ns]: the timer follows it, however long this machine takes for anything."""
         self.recognizer = recognizer
         self.outcomes: list[Outcome] = []
         self.warnings: list[str] = []
@@ -43,8 +44,8 @@ class Bench:
             recognizer,
             self.sensors,
             self.settings,
-            follow_clock=lambda: False,
-            clock=time.time_ns,
+            follow_clock=lambda: clock is not None,
+            clock=clock or time.time_ns,
             publish=self._heard,
             warn=self.warnings.append,
         )

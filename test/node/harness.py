@@ -115,12 +115,13 @@ def start(
     log: Path,
     environment: dict[str, str],
     *,
+    module: str = NODE,
     path: Path | None = None,
     parameter_file: Path | None = None,
     **parameters: Any,
 ) -> Process:
-    """Starts the action node, or the script at `path`; parameter `image__rotate` is `image.rotate`."""
-    target = ["-m", NODE] if path is None else [str(path)]
+    """Starts a node, or the script at `path`; parameter `image__rotate` is `image.rotate`."""
+    target = ["-m", module] if path is None else [str(path)]
     command = [sys.executable, *target, "--ros-args"]
     if parameter_file is not None:
         command += ["--params-file", str(parameter_file)]
@@ -193,6 +194,12 @@ class Robot:
         with self._heard:
             where.append(what)
             self._heard.notify_all()
+
+    def listen(self, kind: type[T], topic: str) -> list[T]:
+        """Subscribes; the list grows with every message, oldest first."""
+        heard: list[T] = []
+        self.node.create_subscription(kind, topic, partial(self._keep, heard), 100)
+        return heard
 
     def forget(self) -> None:
         """Drops what was heard so far."""
@@ -383,13 +390,14 @@ def node_and_robot(
     log: Path,
     environment: dict[str, str],
     *,
+    module: str = NODE,
     path: Path | None = None,
     parameter_file: Path | None = None,
     compressed: bool = False,
     **parameters: Any,
 ) -> Iterator[tuple[Process, Robot]]:
     """A running node and a robot around it. Afterwards the node is gone, and must have ended with exit status 0."""
-    process = start(log, environment, path=path, parameter_file=parameter_file, **parameters)
+    process = start(log, environment, module=module, path=path, parameter_file=parameter_file, **parameters)
     try:
         with robot(compressed=compressed) as made:
             made.watched = process
