@@ -12,6 +12,7 @@ import yaml
 from node.harness import node_and_robot, value
 from toy_bundle import make_toy_bundle
 
+from karmma_ros.nodes import flow_parameters
 from karmma_ros.nodes.declarations import problem
 from karmma_ros.nodes.parameters import PARAMETERS, Settings
 from karmma_ros.share import share_path
@@ -25,25 +26,29 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def test_the_parameter_file_holds_every_parameter_with_its_default() -> None:
-    file = yaml.safe_load(share_path("config/action_node.yaml").read_text())
-    assert flat(file["/**"]["ros__parameters"]) == {name: entry.default for name, entry in PARAMETERS.items()}
+TABLES = {"action_node": PARAMETERS, "flow_node": flow_parameters.PARAMETERS}
+
+
+@pytest.mark.parametrize("node", TABLES)
+def test_the_parameter_file_holds_every_parameter_with_its_default(node: str) -> None:
+    file = yaml.safe_load(share_path(f"config/{node}.yaml").read_text())
+    assert flat(file["/**"]["ros__parameters"]) == {name: entry.default for name, entry in TABLES[node].items()}
 
 
 def test_settings_have_a_field_for_every_parameter() -> None:
     assert {field.name for field in fields(Settings)} == {name.replace(".", "_") for name in PARAMETERS}
 
 
-@pytest.mark.parametrize("name", sorted(PARAMETERS))
-def test_every_parameter_is_described_and_bounded(name: str) -> None:
-    declaration = PARAMETERS[name]
+@pytest.mark.parametrize(("node", "name"), [(node, name) for node, table in TABLES.items() for name in table])
+def test_every_parameter_is_described_and_bounded(node: str, name: str) -> None:
+    declaration = TABLES[node][name]
     descriptor = declaration.descriptor()
     assert descriptor.description.endswith(".")
     if isinstance(declaration.default, float):
         assert descriptor.floating_point_range
     elif isinstance(declaration.default, int) and not isinstance(declaration.default, bool):
         assert descriptor.integer_range
-    assert problem(PARAMETERS, name, declaration.default) == ""
+    assert problem(TABLES[node], name, declaration.default) == ""
 
 
 def test_the_node_reads_the_parameter_file(tmp_path: Path, ros_env: dict[str, str]) -> None:

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""flow_node as its own process, heard over DDS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from node.harness import Robot, node_and_robot, ns_of, start, value
+from sensor_msgs.msg import Image
+
+from karmma_msgs.msg import ActionPrediction
+from karmma_ros.flow import FlowProducer
+from karmma_ros.tabletop.sequence import make_sequence
+
+MODULE = "karmma_ros.nodes.flow_node"
+STEP_NS = 40_000_000
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[np.ndarray]:
+    """Rendered frames, (240, 320, 3)."""
+    shown = make_sequence(5, "test", duration_s=2.0).frames()
+    return [next(shown) for _ in range(8)]
+
+
+@pytest.fixture
+def robot(tmp_path: Path, ros_env: dict[str, str], toy: Path) -> Iterator[Robot]:
+    with node_and_robot(tmp_path / "log", ros_env, module=MODULE, bundle=toy) as (_, r):
+        yield r
+
+
+def cameras_heard(r: Robot) -> int:
+    return r.images.get_subscription_count()
+
+
+def test_fields_are_the_producers_with_the_newer_frames_header(robot: Robot, frames: list[np.ndarray]) -> None:
+    heard: list[Image] = robot.listen(Image, "flow")
+    robot.wait("the camera to be heard", partial(cameras_heard, robot))
+    producer = FlowProducer((64, 48), "fast")  # as the toy bundle's manifest says
+    first = robot.node.get_clock().now().nanoseconds - 10**9
+    for index, rgb in enumerate(frames):
+        stamp = first + index * STEP_NS
+        expected = producer.push(stamp, rgb)
+        robot.send_image(stamp, rgb)
+        if expected is None:
+            robot.pause(0.2)  # depth 1: it is to be taken before the next
+            continue
+        message = robot.wait("its flow", partial(of, heard, stamp))
+        assert (message.encoding, message.width, message.height) == ("32FC2", 64, 48)
+        assert message.header.frame_id == "camera"
+        published = np.frombuffer(message.data, np.float32).reshape(48, 64, 2)
+        np.testing.assert_allclose(published, expected * 64, rtol=1e-5, atol=1e-5)
+    assert len(heard) == len(frames) - 1
+
+
+def of(heard: list[Image], stamp_ns: int) -> Image | None:
+    return next((message for message in heard if ns_of(message.header.stamp) == stamp_ns), None)
+
+
+def test_the_camera_is_heard_only_while_somebody_listens(robot: Robot, frames: list[np.ndarray]) -> None:
+    status = robot.wait_status("its status", "flow_node", lambda s: "active" in s.message)
+    assert "nobody listens" in status.message
+    assert (value(status, "size"), value(status, "preset")) == ("64x48", "fast")
+    assert cameras_heard(robot) == 0
+    subscription = robot.node.create_subscription(Image, "flow", lambda _: None, 1)
+    robot.wait("the camera to be heard", partial(cameras_heard, robot))
+    robot.wait_status("the camera's status", "flow_node: video", lambda s: True)
+    robot.node.destroy_subscription(subscription)
+    robot.wait("the camera no longer to be heard", lambda: cameras_heard(robot) == 0)
+
+
+def test_action_node_takes_its_flow(tmp_path: Path, ros_env: dict[str, str], robot: Robot, toy: Path) -> None:
+    recogniser = start(tmp_path / "action", ros_env, bundle=toy)
+    robot.watched = recogniser
+    shown = make_sequence(5, "test", duration_s=4.0).frames()
+    try:
+        robot.wait_matched(robot.images)
+        robot.wait("both to hear the camera", lambda: cameras_heard(robot) == 2)
+        robot.play(3.0, flow=False, audio=False, pictures=lambda _: next(shown))
+        last = robot.wait("predictions", lambda: robot.predictions[-1])
+        assert last.message.status == ActionPrediction.OK
+        assert last.modality("flow").received >= 30
+        assert last.modality("flow").coverage > 0.3  # this machine may be too slow for every frame
+    finally:
+        assert recogniser.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [({"width": 160}, "set both"), ({"bundle": "nowhere"}, "no bundle named 'nowhere'")],
+)
+def test_what_cannot_be_is_said_and_can_be_mended(
+    tmp_path: Path, ros_env: dict[str, str], parameters: dict[str, object], said: str
+) -> None:
+    with node_and_robot(tmp_path / "log", ros_env, module=MODULE, **parameters) as (process, r):
+        status = r.wait_status("an error", "flow_node", lambda s: s.level == b"\x02")
+        assert said in status.message
+        assert "Traceback" not in process.output
