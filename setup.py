@@ -69,6 +69,9 @@ setup(
     entry_points={
         "console_scripts": [
             f"action_node = {NAME}.nodes.action_node:main",
+            f"flow_node = {NAME}.nodes.flow_node:main",
+            f"overlay_node = {NAME}.nodes.overlay_node:main",
+            f"wait_active = {NAME}.nodes.wait_active:main",
             f"karmma = {NAME}.cli.main:main",
         ],
     },

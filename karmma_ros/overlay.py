@@ -6,6 +6,7 @@ Everything scales with the image (320x240 to 1920x1080) and costs under 3 ms at 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ Colour = tuple[int, int, int]
 
 WHITE: Colour = (245, 246, 248)
 GREY: Colour = (168, 174, 184)
-TRACK: Colour = (70, 76, 86)
+TRACK: Colour = (104, 110, 120)
 BLUE: Colour = (92, 168, 255)
 GREEN: Colour = (88, 206, 122)
 RED: Colour = (255, 98, 88)
@@ -34,6 +35,7 @@ _STATE_COLOURS: Mapping[str, Colour] = {
 }  # the rest is amber
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _PANEL = 0.34  # how much of the picture shows through a panel
+_LEAST_TEXT = 8.0  # pixels that a capital letter is high: below this, digits run into one another
 _MISSED = 0.40  # brightness of a frame the node never got
 
 
@@ -77,7 +79,7 @@ class _Pen:
         self.height = image.shape[0] / self.scale
 
     def px(self, value: float) -> int:
-        return round(value * self.scale)
+        return math.floor(value * self.scale + 0.5)  # round() goes to even numbers: rows would not be evenly spaced
 
     def panel(self, top: float, bottom: float) -> None:
         rows = self.image[max(self.px(top), 0) : self.px(bottom)]
@@ -107,7 +109,7 @@ class _Pen:
         return text.rstrip() + "..."
 
     def _font(self, size: float, bold: bool) -> tuple[float, int]:
-        factor = size * self.scale / 22.0  # Hershey's capital letters are 22 pixels high at scale 1
+        factor = max(size * self.scale, _LEAST_TEXT) / 22.0  # capital letters are 22 pixels high at scale 1
         return factor, max(1, round(factor * (2.6 if bold else 1.6)))
 
     def bar(self, x: float, y: float, width: float, height: float, share: float, colour: Colour) -> None:

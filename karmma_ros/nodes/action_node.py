@@ -28,6 +28,7 @@ from karmma_ros.nodes.lifecycle import ManagedNode
 from karmma_ros.nodes.parameters import PARAMETERS, Settings
 from karmma_ros.nodes.sensor_set import make_sensors
 from karmma_ros.nodes.sensors import FlowSensor, Sensor
+from karmma_ros.nodes.vision import VisionOutput
 from karmma_ros.nodes.worker import Outcome, Statistics, Worker
 from karmma_ros.recognizer import Recognizer
 
@@ -90,6 +91,8 @@ class ActionNode(ManagedNode):
         labels = self.create_publisher(Labels, "~/labels", qos.latched(), qos_overriding_options=qos.overridable())
         self._outputs.append(labels)
         labels.publish(labels_to_msg(bundle))
+        self._vision = VisionOutput(self, bundle)
+        self._outputs += self._vision.publishers
         clock = self.get_clock()
         self._worker = Worker(
             recognizer,
@@ -159,6 +162,7 @@ class ActionNode(ManagedNode):
         try:
             self._actions.publish(prediction_to_msg(outcome, self._recognizer.bundle.name))
             self._events.take(outcome)
+            self._vision.publish(outcome)
         except Exception:
             if self.context.ok():  # at shutdown the publisher may go first
                 raise

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from karmma_ros.errors import UsageError
 
@@ -53,7 +54,7 @@ class Declaration:
 
 
 def declare(node: Node, table: Mapping[str, Declaration]) -> None:
-    """Declares all parameters of a table.
+    """Declares all parameters of a table, and refuses values that it does not allow from then on.
 
     :raises UsageError: a value given to the node has the wrong type or is out of range; the line names the parameter.
     """
@@ -71,6 +72,12 @@ def declare(node: Node, table: Mapping[str, Declaration]) -> None:
         fault = problem(table, name, value)
         if fault:
             raise UsageError(fault)
+
+    def check(parameters: list[Parameter]) -> SetParametersResult:
+        faults = [fault for p in parameters if (fault := problem(table, p.name, p.value))]
+        return SetParametersResult(successful=not faults, reason="; ".join(faults))
+
+    node.add_on_set_parameters_callback(check)
 
 
 def problem(table: Mapping[str, Declaration], name: str, value: object) -> str:

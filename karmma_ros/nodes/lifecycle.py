@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockChange, JumpThreshold, TimeJump
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
@@ -20,7 +19,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from karmma_ros.errors import KarmmaError
-from karmma_ros.nodes.declarations import Declaration, declare, problem
+from karmma_ros.nodes.declarations import Declaration, declare
 
 __all__ = ["ManagedNode"]
 
@@ -39,7 +38,6 @@ class ManagedNode(LifecycleNode, ABC):
         self._table = table
         self._fault = ""  # why the last transition failed, for the diagnostics
         declare(self, table)
-        self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._parameters_changed)
         self._refuse_invalid_transitions()
         self._jumps = [
@@ -177,10 +175,6 @@ class ManagedNode(LifecycleNode, ABC):
             if jump.clock_change == ClockChange.ROS_TIME_NO_CHANGE:
                 self.get_logger().warning(f"the clock has jumped back by {-jump.delta.nanoseconds * 1e-9:.1f} s")
             self._restart()
-
-    def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        faults = [fault for p in parameters if (fault := problem(self._table, p.name, p.value))]
-        return SetParametersResult(successful=not faults, reason="; ".join(faults))
 
     def _parameters_changed(self, parameters: list[Parameter]) -> None:
         # Subscribing declares parameters too (the QoS overrides), which must not lead back here.

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -134,11 +134,18 @@ def start(
 class Robot:
     """Sensors, ears and hands on the other side of DDS. Everything heard is kept; waiting is on events."""
 
-    def __init__(self, *, compressed: bool = False) -> None:
+    def __init__(
+        self, *, compressed: bool = False, namespace: str = "", topics: Mapping[str, str] | None = None
+    ) -> None:
+        """:param namespace: of the robot and its action node, such as "/robot1".
+        :param topics: other names for `image`, `flow` and `audio`.
+        """
+        names = {"image": "image", "flow": "flow", "audio": "audio", **(topics or {})}
+        action_node = f"{namespace}/action_node"
         transport.prepare()
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=int(os.environ["ROS_DOMAIN_ID"]))
-        self.node = rclpy.create_node("robot", context=self._context)
+        self.node = rclpy.create_node("robot", namespace=namespace, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._heard = threading.Condition()
@@ -150,21 +157,21 @@ class Robot:
         self.compressed = compressed
         sensor = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         self.images = (
-            self.node.create_publisher(CompressedImage, "image/compressed", sensor)
+            self.node.create_publisher(CompressedImage, f"{names['image']}/compressed", sensor)
             if compressed
-            else self.node.create_publisher(Image, "image", sensor)
+            else self.node.create_publisher(Image, names["image"], sensor)
         )
-        self.flows = self.node.create_publisher(Image, "flow", sensor)
-        self.sounds = self.node.create_publisher(Audio, "audio", QoSProfile(depth=50))
+        self.flows = self.node.create_publisher(Image, names["flow"], sensor)
+        self.sounds = self.node.create_publisher(Audio, names["audio"], QoSProfile(depth=50))
         self.clock = self.node.create_publisher(Clock, "/clock", 10)
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-        self.node.create_subscription(ActionPrediction, "/action_node/actions", self._prediction, 100)
-        self.node.create_subscription(ActionEvent, "/action_node/events", self._event, 50)
-        self.node.create_subscription(Labels, "/action_node/labels", self._label, latched)
+        self.node.create_subscription(ActionPrediction, f"{action_node}/actions", self._prediction, 100)
+        self.node.create_subscription(ActionEvent, f"{action_node}/events", self._event, 50)
+        self.node.create_subscription(Labels, f"{action_node}/labels", self._label, latched)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostic, 10)
-        self._change = self.node.create_client(ChangeState, "/action_node/change_state")
-        self._state = self.node.create_client(GetState, "/action_node/get_state")
-        self._set = self.node.create_client(SetParameters, "/action_node/set_parameters")
+        self._change = self.node.create_client(ChangeState, f"{action_node}/change_state")
+        self._state = self.node.create_client(GetState, f"{action_node}/get_state")
+        self._set = self.node.create_client(SetParameters, f"{action_node}/set_parameters")
         self._spinning = threading.Thread(target=self._spin, daemon=True)
         self._spinning.start()
 

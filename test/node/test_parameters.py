@@ -12,7 +12,7 @@ import yaml
 from node.harness import node_and_robot, value
 from toy_bundle import make_toy_bundle
 
-from karmma_ros.nodes import flow_parameters
+from karmma_ros.nodes import flow_parameters, overlay_parameters
 from karmma_ros.nodes.declarations import problem
 from karmma_ros.nodes.parameters import PARAMETERS, Settings
 from karmma_ros.share import share_path
@@ -26,7 +26,11 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-TABLES = {"action_node": PARAMETERS, "flow_node": flow_parameters.PARAMETERS}
+TABLES = {
+    "action_node": PARAMETERS,
+    "flow_node": flow_parameters.PARAMETERS,
+    "overlay_node": overlay_parameters.PARAMETERS,
+}
 
 
 @pytest.mark.parametrize("node", TABLES)

@@ -7,8 +7,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from node.harness import Robot, node_and_robot
+from node.harness import Robot, node_and_robot, robot, start
+from sensor_msgs.msg import Image
 from toy_bundle import make_toy_bundle
+
+from karmma_ros.nodes import vision
 
 POLICY = Path(__file__).resolve().parents[2] / "config" / "sros2" / "policy.xml"
 
@@ -37,25 +40,46 @@ def opened(r: Robot, name: str) -> dict[tuple[str, str], set[str]]:
     return {what: {topic for topic, _ in names} for what, names in found.items()}
 
 
+VISION = set() if vision.installed else {"/action_node/classification", "/action_node/label_info"}
+IMAGES = {"raw": "/image", "compressed": "/image/compressed"}
+
+
+def wait_for_the_policy(r: Robot, name: str, unused: set[str]) -> None:
+    """Waits until the node has open what the policy grants, but for what is not in use."""
+
+    def complete() -> bool:
+        if name not in r.node.get_node_names():
+            return False
+        return all(names == allowed(name, *what) - unused for what, names in opened(r, name).items())
+
+    try:
+        r.wait("everything to be discovered", complete, 20)
+    except AssertionError:
+        for what, names in opened(r, name).items():  # says what differs
+            assert names == allowed(name, *what) - unused, what
+        raise
+
+
 @pytest.mark.parametrize("transport", ["raw", "compressed"])
 def test_the_policy_grants_what_the_node_opens_and_nothing_else(
     tmp_path: Path, ros_env: dict[str, str], transport: str
 ) -> None:
     parameters = {"bundle": make_toy_bundle(tmp_path / "toy"), "image__transport": transport, "use_sim_time": True}
-    images = {"raw": "/image", "compressed": "/image/compressed"}
-    (unused,) = set(images.values()) - {images[transport]}
+    (unused,) = set(IMAGES.values()) - {IMAGES[transport]}
     with node_and_robot(tmp_path / "log", ros_env, compressed=transport == "compressed", **parameters) as (_, r):
+        wait_for_the_policy(r, "action_node", {unused} | VISION)
 
-        def complete() -> bool:
-            if "action_node" not in r.node.get_node_names():
-                return False
-            return all(
-                names == allowed("action_node", *what) - {unused} for what, names in opened(r, "action_node").items()
-            )
 
-        try:
-            r.wait("everything to be discovered", complete, 20)
-        except AssertionError:
-            for what, names in opened(r, "action_node").items():  # says what differs
-                assert names == allowed("action_node", *what) - {unused}, what
-            raise
+@pytest.mark.parametrize(("name", "output"), [("flow_node", "flow"), ("overlay_node", "overlay_node/image")])
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_the_policy_knows_the_companions(
+    tmp_path: Path, ros_env: dict[str, str], name: str, output: str, transport: str
+) -> None:
+    parameters = {"image__transport": transport, "use_sim_time": True}
+    process = start(tmp_path / "log", ros_env, module=f"karmma_ros.nodes.{name}", **parameters)
+    try:
+        with robot() as r:
+            r.listen(Image, output)  # they open the rest only while somebody listens
+            wait_for_the_policy(r, name, set(IMAGES.values()) - {IMAGES[transport]})
+    finally:
+        assert process.end() == 0, process.output

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ends with status 0 once a life cycle node is active: what starts afterwards finds it listening.
+
+ros2 run karmma_ros wait_active /action_node && ros2 bag play BAG --clock
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+import rclpy
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+from rclpy.executors import ExternalShutdownException
+from rclpy.utilities import remove_ros_args
+
+__all__ = ["main"]
+
+_ASK_S = 0.1  # [s] between two questions
+
+
+def _wait_active(name: str, timeout_s: float) -> bool:
+    """Whether the node became active in time."""
+    asking = rclpy.create_node("wait_active")
+    client = asking.create_client(GetState, f"{name}/get_state")
+    end_s = time.monotonic() + timeout_s
+    try:
+        while (left_s := end_s - time.monotonic()) > 0:
+            if not client.wait_for_service(timeout_sec=min(left_s, 1.0)):
+                continue
+            answer = client.call_async(GetState.Request())
+            rclpy.spin_until_future_complete(asking, answer, timeout_sec=min(left_s, 2.0))
+            if answer.done() and answer.result().current_state.id == State.PRIMARY_STATE_ACTIVE:
+                return True
+            client.remove_pending_request(answer)
+            rclpy.spin_once(asking, timeout_sec=_ASK_S)
+        return False
+    finally:
+        asking.destroy_node()
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Entry point of `ros2 run karmma_ros wait_active`; exit status 1: it is not active in time; 130: Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="wait_active", description="Waits until a life cycle node is active.")
+    parser.add_argument("node", help="its full name, such as /action_node")
+    parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="[s] (default: %(default)g)")
+    command = list(sys.argv if args is None else ["wait_active", *args])
+    options = parser.parse_args(remove_ros_args(command)[1:])
+    try:
+        rclpy.init(args=command)
+        active = _wait_active(options.node, options.timeout)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 130
+    finally:
+        rclpy.try_shutdown()
+    if not active:
+        print(f"wait_active: {options.node} is not active after {options.timeout:g} s: see its log", file=sys.stderr)
+    return 0 if active else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recogniser, and whatever of its companions is wanted: flow, microphone, overlay, camera driver.
+
+    ros2 launch karmma_ros karmma.launch.py image:=/camera/image_raw microphone:=true overlay:=true
+    ros2 launch karmma_ros karmma.launch.py --show-args
+
+Every argument is described there; docs/launch.md has examples.
+"""
+
+import os
+from typing import Any
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from karmma_ros import transport
+from launch import LaunchContext, LaunchDescription
+
+YES_NO = ["true", "false"]
+ARGUMENTS = [
+    DeclareLaunchArgument("namespace", default_value="", description="Namespace of all nodes: one for each robot."),
+    DeclareLaunchArgument(
+        "use_sim_time",
+        default_value="false",
+        choices=YES_NO,
+        description="Take the time from /clock (a bag, a simulator).",
+    ),
+    DeclareLaunchArgument(
+        "params_file",
+        default_value="",
+        description="Parameter file for all nodes of this launch. Arguments given here win over it.",
+    ),
+    DeclareLaunchArgument(
+        "bundle",
+        default_value="",
+        description="Bundle to run: a name or a folder. Empty: the parameter file's, or tabletop.",
+    ),
+    DeclareLaunchArgument(
+        "autostart",
+        default_value="true",
+        choices=YES_NO,
+        description="Configure and activate the nodes at start; false leaves that to a life cycle manager.",
+    ),
+    DeclareLaunchArgument(
+        "log_level",
+        default_value="info",
+        choices=["debug", "info", "warn", "error", "fatal"],
+        description="Least severity that is logged.",
+    ),
+    DeclareLaunchArgument(
+        "use_respawn", default_value="false", choices=YES_NO, description="Start a node again that has ended."
+    ),
+    DeclareLaunchArgument("respawn_delay", default_value="2.0", description="[s] before it is started again."),
+    DeclareLaunchArgument("image", default_value="image", description="Topic of the camera's images."),
+    DeclareLaunchArgument(
+        "image_transport",
+        default_value="raw",
+        choices=["raw", "compressed"],
+        description="raw: sensor_msgs/Image on that topic; compressed: CompressedImage on that topic + /compressed.",
+    ),
+    DeclareLaunchArgument(
+        "flow_from",
+        default_value="inside",
+        choices=["inside", "node", "topic"],
+        description="Optical flow. inside: action_node computes it from the images; node: flow_node does, and others "
+        "may hear it; topic: somebody else publishes it.",
+    ),
+    DeclareLaunchArgument("flow", default_value="flow", description="Topic of the optical flow (node, topic)."),
+    DeclareLaunchArgument("audio", default_value="audio", description="Topic of the sound."),
+    DeclareLaunchArgument(
+        "microphone", default_value="false", choices=YES_NO, description="Start microphone_node, which publishes it."
+    ),
+    DeclareLaunchArgument(
+        "overlay",
+        default_value="false",
+        choices=YES_NO,
+        description="Start overlay_node, which draws the predictions into the images: overlay_node/image.",
+    ),
+    DeclareLaunchArgument(
+        "camera_package", default_value="", description="Package of a camera driver to start. Empty: none is started."
+    ),
+    DeclareLaunchArgument("camera_executable", default_value="", description="Executable of the camera driver."),
+    DeclareLaunchArgument(
+        "camera_image", default_value="image_raw", description="The driver's own name for its images' topic."
+    ),
+]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """All arguments, and the nodes that they ask for."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=make_nodes)])
+
+
+def make_nodes(context: LaunchContext) -> list[Node]:
+    """The nodes that the arguments ask for."""
+    given = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
+    file = [given["params_file"]] if given["params_file"] else []
+    sim_time = {"use_sim_time": given["use_sim_time"] == "true"}
+    camera = {"image.transport": given["image_transport"]}
+    managed: dict[str, Any] = {"autostart": given["autostart"] == "true"}
+    if given["bundle"]:
+        managed["bundle"] = given["bundle"]
+    topics = [(name, given[name]) for name in ("image", "flow", "audio")]
+    topics.append(("image/compressed", f"{given['image']}/compressed"))
+    common: dict[str, Any] = {
+        "namespace": given["namespace"],
+        "output": "screen",
+        "arguments": ["--ros-args", "--log-level", given["log_level"]],
+        "respawn": given["use_respawn"] == "true",
+        "respawn_delay": float(given["respawn_delay"]),
+    }
+
+    def ours(name: str, *parameters: dict[str, Any]) -> Node:
+        return Node(
+            package="karmma_ros",
+            executable=name,
+            name=name,
+            parameters=[*file, sim_time, *parameters],
+            remappings=topics,
+            **common,
+        )
+
+    nodes = [ours("action_node", camera, managed, {"flow.compute": given["flow_from"] == "inside"})]
+    if given["flow_from"] == "node":
+        nodes.append(ours("flow_node", camera, managed))
+    if given["microphone"] == "true":
+        nodes.append(ours("microphone_node"))
+    if given["overlay"] == "true":
+        nodes.append(ours("overlay_node", camera))
+    if given["camera_package"]:
+        driver = given["camera_image"]
+        nodes.append(
+            Node(
+                package=given["camera_package"],
+                executable=given["camera_executable"],
+                name="camera",
+                parameters=[*file, sim_time],
+                remappings=[(driver, given["image"]), (f"{driver}/compressed", f"{given['image']}/compressed")],
+                additional_env=large_images(),
+                **common,
+            )
+        )
+    return nodes
+
+
+def large_images() -> dict[str, str]:
+    """What a driver's environment needs for Fast DDS to carry large images; the user's own choice wins."""
+    environment = dict(os.environ)
+    transport.prepare(environment)
+    return {name: value for name, value in environment.items() if os.environ.get(name) != value}

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""karmma.launch.py with every companion that needs no hardware: flow_node, overlay_node and a camera driver."""
+
+from __future__ import annotations
+
+import unittest
+from typing import Any
+
+import launch_testing
+from launch_testing.actions import ReadyToTest
+from launch_testing.asserts import assertExitCodes
+from launching import include, robot_of, toy_bundle
+from sensor_msgs.msg import Image
+
+from karmma_msgs.msg import ActionPrediction
+from launch import LaunchDescription
+
+
+def generate_test_description() -> LaunchDescription:
+    return LaunchDescription(
+        [
+            include(
+                "karmma",
+                bundle=toy_bundle(),
+                image="/eye/image_raw",
+                flow_from="node",
+                flow="eye/flow",
+                overlay="true",
+                log_level="debug",
+            ),
+            ReadyToTest(),
+        ]
+    )
+
+
+class TestKarmma(unittest.TestCase):
+    def test_nodes_come_up_and_predict_at_the_cameras_rate(self, proc_output: Any) -> None:
+        with robot_of(image="/eye/image_raw", flow="/eye/unused") as r:
+            pictures = r.listen(Image, "/overlay_node/image")
+            r.wait("all nodes", lambda: {"action_node", "flow_node", "overlay_node"} <= set(r.node.get_node_names()))
+            r.wait_matched(r.images)
+            r.wait("all to hear the camera", lambda: r.images.get_subscription_count() == 3)
+            assert r.state() == "active"
+            played = r.play_calmly(3.0, flow=False, audio=False)
+            heard = r.heard(played.start_s, played.end_s)
+            assert 85 <= len(heard) <= 95, len(heard)
+            last = r.wait_prediction("flow", lambda p: p.modality("flow").received > 0)
+            assert last.message.status == ActionPrediction.OK
+            r.wait("a picture", lambda: pictures)
+        proc_output.assertWaitFor("flow of 64x48 pixels", timeout=10)
+
+
+@launch_testing.post_shutdown_test()
+class TestEnd(unittest.TestCase):
+    def test_all_nodes_end_with_status_0(self, proc_info: Any) -> None:
+        assertExitCodes(proc_info, allowable_exit_codes=[0])

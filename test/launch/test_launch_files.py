@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each *.launch_test.py here starts a launch file as a user would, and is run by launch_testing's own runner.
+
+By hand, where karmma_ros is installed: `PYTHONPATH=test:test/launch launch_test test/launch/karmma.launch_test.py`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def run_launch_test(name: str, env: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "launch_testing.launch_test", str(HERE / f"{name}.launch_test.py")]
+    done = subprocess.run(
+        command, env={**env, "KARMMA_TEST_FOLDER": str(tmp_path)}, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+    assert "\nOK" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["karmma", "robots", "respawn"])
+def test_launch(name: str, launch_env: dict[str, str], tmp_path: Path) -> None:
+    run_launch_test(name, launch_env, tmp_path)
+
+
+def test_replay(launch_env: dict[str, str], tmp_path: Path) -> None:
+    pytest.importorskip("rosbags", reason="the bag of this test is written with rosbags, which is not installed")
+    run_launch_test("replay", launch_env, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["karmma", "replay"])
+def test_every_argument_is_described(name: str, launch_env: dict[str, str]) -> None:
+    program = f"""
+from launch.launch_description_sources import get_launch_description_from_python_launch_file as read
+for argument in read({str(HERE.parents[1] / "launch" / f"{name}.launch.py")!r}).get_launch_arguments():
+    print(argument.name, "|", argument.description)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=launch_env, capture_output=True, text=True, timeout=60, check=True
+    )
+    described = dict(line.split(" | ", 1) for line in done.stdout.splitlines())
+    nav2 = {"namespace", "use_sim_time", "params_file", "bundle", "autostart", "log_level", "use_respawn"}
+    assert nav2 <= set(described)
+    assert ("bag" in described) == (name == "replay")
+    for argument, description in described.items():
+        said = description.partition(" Valid choices are")[0]
+        assert said.endswith("."), argument
+        assert len(said) > 15, argument

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""overlay_node: frames meet their predictions, and somebody has to look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from node.harness import Robot, ns_of, picture, robot, start, time_of
+from sensor_msgs.msg import Image
+
+from karmma_msgs.msg import ActionPrediction, ModalityStatus, ScoredLabel
+from karmma_ros.nodes.matching import Matcher
+
+MODULE = "karmma_ros.nodes.overlay_node"
+
+
+def test_a_frame_and_its_prediction_meet_whichever_comes_first() -> None:
+    matcher: Matcher[str, str] = Matcher(wait_s=0.3)
+    assert matcher.frame(1, "frame", 0.0) is None
+    assert matcher.prediction(1, "prediction") == (1, "frame", "prediction")
+    assert matcher.prediction(2, "prediction") is None
+    assert matcher.frame(2, "frame", 0.1) == (2, "frame", "prediction")
+    assert matcher.overdue(9.0) == []
+
+
+def test_a_frame_whose_prediction_does_not_come_waits_no_longer_than_it_may() -> None:
+    matcher: Matcher[str, str] = Matcher(wait_s=0.3)
+    matcher.frame(1, "frame", 10.0)
+    assert matcher.overdue(10.29) == []
+    assert matcher.overdue(10.31) == [(1, "frame", None)]
+    assert matcher.prediction(1, "too late") is None
+    assert matcher.overdue(99.0) == []
+
+
+def test_frames_that_were_skipped_are_left_out() -> None:
+    matcher: Matcher[str, str] = Matcher(wait_s=0.3)
+    for stamp in (1, 2, 3):
+        matcher.frame(stamp, f"frame {stamp}", 0.0)
+    assert matcher.prediction(2, "prediction") == (2, "frame 2", "prediction")
+    assert matcher.overdue(9.0) == [(3, "frame 3", None)]
+    matcher.prediction(9, "prediction")
+    matcher.frame(8, "skipped", 9.0)
+    assert matcher.overdue(99.0) == []
+
+
+def test_a_recording_that_starts_again_is_followed() -> None:
+    matcher: Matcher[str, str] = Matcher(wait_s=0.3)
+    matcher.prediction(100_000_000_000, "prediction")
+    matcher.frame(5, "frame", 0.0)
+    assert matcher.prediction(5, "prediction") == (5, "frame", "prediction")
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=200), st.randoms(use_true_random=False))
+def test_every_predicted_frame_is_shown_once_with_its_own(predicted: list[bool], random: object) -> None:
+    """Frames and predictions each in order, mixed in any way; those not predicted are shown bare, or never."""
+    matcher: Matcher[int, int] = Matcher(wait_s=1e9)
+    streams = [list(range(len(predicted))), [i for i, yes in enumerate(predicted) if yes]]
+    shown = []
+    while any(streams):
+        kind = random.choice([i for i in (0, 1) if streams[i]])  # type: ignore[attr-defined]
+        if abs((streams[0] or [999])[0] - (streams[1] or [999])[0]) > 20:  # neither is late for ever
+            kind = int((streams[0] or [999])[0] > (streams[1] or [999])[0])
+        stamp = streams[kind].pop(0)
+        match = matcher.frame(stamp, stamp, 0.0) if kind == 0 else matcher.prediction(stamp, stamp)
+        if match is not None:
+            assert match.frame == match.prediction == stamp
+            shown.append(stamp)
+    assert shown == [i for i, yes in enumerate(predicted) if yes]
+
+
+# --- the process -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def overlaid(tmp_path: Path, ros_env: dict[str, str]) -> Iterator[Robot]:
+    process = start(tmp_path / "log", ros_env, module=MODULE)
+    try:
+        with robot() as r:
+            r.watched = process
+            r.actions = r.node.create_publisher(ActionPrediction, "action_node/actions", 10)  # type: ignore[attr-defined]
+            yield r
+        assert process.end() == 0, process.output
+    finally:
+        process.popen.kill()
+
+
+def watch(r: Robot) -> list[Image]:
+    heard: list[Image] = r.listen(Image, "overlay_node/image")
+    for publisher in (r.images, r.actions):  # type: ignore[attr-defined]
+        r.wait("the overlay to listen", partial(publisher.get_subscription_count))
+    return heard
+
+
+def predict(r: Robot, stamp_ns: int, *, trigger: int = ActionPrediction.CAMERA, video: int = ModalityStatus.OK) -> None:
+    message = ActionPrediction(trigger=trigger, latency=0.005)
+    message.header.stamp = time_of(stamp_ns)
+    message.actions = [ScoredLabel(id=1, name="pour bottle", score=0.8)]
+    message.modalities = [ModalityStatus(name="video", state=video)]
+    r.actions.publish(message)  # type: ignore[attr-defined]
+
+
+def shown(r: Robot, heard: list[Image], stamp_ns: int) -> np.ndarray:
+    message = r.wait("the picture", lambda: next((m for m in heard if ns_of(m.header.stamp) == stamp_ns), None))
+    assert message.encoding == "rgb8"
+    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
+
+
+def test_a_frame_is_shown_with_its_prediction_and_its_own_header(overlaid: Robot) -> None:
+    heard = watch(overlaid)
+    rgb = picture(120, 0, height=240, width=320)
+    overlaid.send_image(1_000_000_000, rgb)
+    predict(overlaid, 1_000_000_000)
+    drawn = shown(overlaid, heard, 1_000_000_000)
+    assert heard[0].header.frame_id == "camera"
+    assert drawn.shape == rgb.shape
+    assert np.array_equal(drawn[40:180], rgb[40:180])  # between the panels
+    assert drawn[190:].max() > rgb.max()  # written in light letters
+
+
+def test_a_frame_without_a_prediction_is_shown_after_a_while(overlaid: Robot) -> None:
+    heard = watch(overlaid)
+    overlaid.send_image(1_000_000_000, picture(120, 0, height=240, width=320))
+    bare = shown(overlaid, heard, 1_000_000_000)
+    overlaid.send_image(2_000_000_000, picture(120, 0, height=240, width=320))
+    predict(overlaid, 2_000_000_000)
+    assert not np.array_equal(bare, shown(overlaid, heard, 2_000_000_000))
+
+
+def test_while_the_camera_is_gone_its_last_picture_stays_dark(overlaid: Robot) -> None:
+    heard = watch(overlaid)
+    rgb = picture(120, 0, height=240, width=320)
+    overlaid.send_image(1_000_000_000, rgb)
+    predict(overlaid, 1_000_000_000)
+    shown(overlaid, heard, 1_000_000_000)
+    predict(overlaid, 1_033_000_000, trigger=ActionPrediction.TIMER)  # the camera is only late: no picture
+    predict(overlaid, 2_000_000_000, trigger=ActionPrediction.TIMER, video=ModalityStatus.STALE)
+    dark = shown(overlaid, heard, 2_000_000_000)
+    assert dark.shape == rgb.shape
+    assert dark[40:180].mean() < 0.5 * rgb[40:180].mean()
+    assert len(heard) == 2
+
+
+def test_nothing_is_heard_while_nobody_looks(overlaid: Robot) -> None:
+    subscription = overlaid.node.create_subscription(Image, "overlay_node/image", lambda _: None, 1)
+    overlaid.wait("the camera to be heard", overlaid.images.get_subscription_count)
+    overlaid.node.destroy_subscription(subscription)
+    overlaid.wait("the camera no longer to be heard", lambda: overlaid.images.get_subscription_count() == 0)
+
+
+def test_a_broken_image_is_said_and_survived(overlaid: Robot) -> None:
+    heard = watch(overlaid)
+    broken = Image(height=2, width=2, encoding="rgb8", step=1)
+    broken.header.stamp = time_of(1_000_000_000)
+    overlaid.images.publish(broken)
+    overlaid.wait("the line", lambda: overlaid.watched is not None and "wrong step" in overlaid.watched.output)
+    overlaid.send_image(2_000_000_000, picture(120, 0))
+    shown(overlaid, heard, 2_000_000_000)
