@@ -20,6 +20,7 @@ __all__ = [
     "add_json",
     "add_out",
     "add_seed",
+    "add_threads",
     "check_file",
     "check_out",
     "count",
@@ -76,6 +77,13 @@ def add_seed(parser: argparse.ArgumentParser, default: int = 0) -> None:
     """`--seed N`."""
     parser.add_argument(
         "--seed", type=count, default=default, metavar="N", help="seed of everything random (default: %(default)s)"
+    )
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """`--threads N`."""
+    parser.add_argument(
+        "--threads", type=int, default=1, choices=range(1, 65), metavar="N", help="threads of inference"
     )
 
 
