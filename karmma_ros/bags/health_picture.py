@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -41,6 +40,7 @@ _STATES: Mapping[str, Colour] = {  # from good to bad: of several in one column 
     "CORRUPT": (255, 120, 200),
     "STALE": (255, 98, 88),
 }
+_GOLDEN = 0.618034
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -97,6 +97,8 @@ class _Chart:
         steps = np.diff(times)
         period_s = float(np.median(steps)) if len(steps) else 1 / 30
         self._span_s = max(float(times.max()) + max(period_s, 1e-3) - self._begin_s, 1e-3)
+        self._ticks = _ticks(self._begin_s, self._begin_s + self._span_s)
+        self._tints: dict[str, Colour] = {}
         ends = np.append(times[1:], times[-1] + period_s)
         self._columns = [(self._x(t), max(self._x(end), self._x(t) + 1)) for t, end in zip(times, ends, strict=True)]
 
@@ -111,6 +113,8 @@ class _Chart:
 
     def _lane(self, top: int, height: int) -> None:
         self.image[top : top + height, _LEFT : _WIDTH - _RIGHT] = _LANE
+        for t_s in self._ticks:
+            self.image[top : top + height, self._x(t_s)] = _LINE
 
     def actions(self, top: int, label: str, names: Sequence[str], right: Sequence[bool] | None) -> None:
         """A lane with a block for each stretch of one action, named where there is room."""
@@ -121,13 +125,21 @@ class _Chart:
             begin, end = self._columns[first][0], self._columns[last][1]
             if not name:
                 continue
-            self.image[top : top + _ACTIONS - 8, begin:end] = _tint(name)
+            self.image[top : top + _ACTIONS - 8, begin:end] = self._tint(name)
             if right is not None:
                 for column, good in zip(self._columns[first : last + 1], right[first : last + 1], strict=True):
                     colour = _STATES["OK"] if good else _STATES["STALE"]
                     self.image[top + _ACTIONS - 13 : top + _ACTIONS - 8, column[0] : column[1]] = colour
             if cv2.getTextSize(name, _FONT, 0.42, 1)[0][0] < end - begin - 8:
                 self.text(begin + 5, top + 20, name, _INK, 0.42)
+
+    def _tint(self, name: str) -> Colour:
+        """A dark colour for each action; neighbours on the list are far apart on the circle of colours."""
+        if name not in self._tints:
+            hue = round(len(self._tints) * 180 * _GOLDEN) % 180
+            rgb = cv2.cvtColor(np.array([[[hue, 120, 105]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0]
+            self._tints[name] = (int(rgb[0]), int(rgb[1]), int(rgb[2]))
+        return self._tints[name]
 
     def sensor(self, top: int, name: str) -> set[str]:
         """A sensor's states and coverage; the states that occur."""
@@ -164,10 +176,9 @@ class _Chart:
         return set(states)
 
     def time_axis(self, top: int) -> None:
-        """Seconds below, a thin line through all lanes at each."""
-        for t_s in _ticks(self._begin_s, self._begin_s + self._span_s):
+        """Seconds, below the lanes."""
+        for t_s in self._ticks:
             x = self._x(t_s)
-            cv2.line(self.image, (x, _TOP - 6), (x, top), _LINE, 1)
             label = f"{t_s:g} s"
             width = cv2.getTextSize(label, _FONT, 0.42, 1)[0][0]
             self.text(min(x - width // 2, _WIDTH - width - 4), top + 16, label, _DIM, 0.42)
@@ -189,13 +200,6 @@ def _runs(names: Sequence[str]) -> Iterator[tuple[int, int]]:
         if place == len(names) or names[place] != names[first]:
             yield first, place - 1
             first = place
-
-
-def _tint(name: str) -> Colour:
-    """A dark colour of its own for each name, the same in every picture."""
-    hue = zlib.crc32(name.encode()) % 180
-    rgb = cv2.cvtColor(np.array([[[hue, 120, 105]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0]
-    return int(rgb[0]), int(rgb[1]), int(rgb[2])
 
 
 def _ticks(begin_s: float, end_s: float) -> list[float]:
