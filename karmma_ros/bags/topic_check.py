@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +87,7 @@ class TopicCheck:
         self._chunks_s: list[float] = []
 
     def take(self, message: BagMessage) -> None:
+        """The topic's next message."""
         self._logs.append(message.log_ns)
         try:
             decoded = message.decode()
@@ -111,18 +113,19 @@ class TopicCheck:
         self._stamps.append(stamp_ns)
         self._ends.append(end_ns - message.log_ns)
 
-    def _picture(self, message: BagMessage) -> str:
+    def _picture(self, message: Any) -> str:
         """Decodes it; says what it is."""
         if self.modality == "flow":
             height, width = flow_to_field(message).shape[:2]
             return f"{width}x{height} 32FC2"
         if self.topic.type == COMPRESSED:
             height, width = compressed_to_rgb(message).shape[:2]
-            return f"{width}x{height} {message.format}"
+            return f"{width}x{height} {picture_info(message.data).kind}"
         height, width = image_to_rgb(message).shape[:2]
         return f"{width}x{height} {message.encoding}"
 
     def report(self) -> TopicReport:
+        """The facts."""
         made = TopicReport(self.modality, self.topic.name, self.topic.type, len(self._logs))
         made.details = ", ".join(text for text, _ in self._details.most_common(2))
         if not self._logs:
@@ -214,20 +217,20 @@ class TopicCheck:
         if gaps.any():
             place = int(np.argmax(intervals))
             at_s = (self._logs[place] - self._start_ns) / _NS
-            text = f"{int(gaps.sum())} gaps, the longest {intervals[place]:.2f} s at {at_s:.1f} s"
+            number = f"{gaps.sum()} gaps, the longest" if gaps.sum() > 1 else "a gap of"
+            text = f"{number} {intervals[place]:.2f} s at {at_s:.1f} s"
             remedy = "record compressed images, to a fast disk, with a larger --max-cache-size"
-            find(
-                Severity.WARNING, text, remedy if self.modality != "audio" else "record it reliable, with a deep queue"
-            )
+            if self.modality == "audio":
+                remedy = "record it reliable, with a deep queue"
+            find(Severity.WARNING, text, remedy)
 
     def _judge_sound(self, find: Callable[[Severity, str, str], None]) -> None:
         if len(self._details) > 1:
             find(Severity.WARNING, "rate or channels change", "one setting per bag: sound starts anew at each change")
         if self._chunks_s and float(np.median(self._chunks_s)) > _CHUNK_S:
             text = f"chunks of {float(np.median(self._chunks_s)):.2f} s"
-            find(
-                Severity.WARNING, text, f"send chunks of at most {_CHUNK_S:g} s: of longer ones a node skips the start"
-            )
+            remedy = f"send chunks of at most {_CHUNK_S:g} s: of longer ones a node skips the start"
+            find(Severity.WARNING, text, remedy)
         if self._chunks_s and self._loudest < GateLimits().muted_level:
             find(Severity.WARNING, "nothing but silence", "is the microphone muted, or the wrong one?")
         if len(self._stamps) == len(self._chunks_s) and len(self._stamps) > 1:

@@ -10,8 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from karmma_ros.bags.check import BagReport, Finding, Severity, check_bag
+from karmma_ros.bags.check import BagReport, check_bag
 from karmma_ros.bags.reader import Bag
+from karmma_ros.bags.topic_check import Finding, Severity
 from karmma_ros.cli.bag_options import add_topics, wanted_topics
 from karmma_ros.cli.common import add_json
 from karmma_ros.cli.recognition import progress_bar
@@ -73,17 +74,18 @@ def _print(console: Console, report: BagReport) -> None:
 
 def _topics(report: BagReport) -> Table:
     table = Table()
-    for heading in ("topic", "type", "messages", "used as", "rate", "gaps", "stamp to log", "what it holds"):
-        table.add_column(
-            heading, justify="right" if heading in ("messages", "rate", "gaps", "stamp to log") else "left"
-        )
+    table.add_column("topic", overflow="fold", min_width=max(len(name) for name in report.topics))
+    for heading in ("type", "used as", "holds"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("messages", "rate", "gaps", "lag"):  # lag: from stamp to log time
+        table.add_column(heading, justify="right", no_wrap=True)
     used = {topic.name: topic for topic in report.used}
     for name, topic in report.topics.items():
         kind = topic["type"].replace("/msg/", "/")
-        cells = [name, kind, str(topic["messages"]), topic["used_as"] or "-"]
-        if name in used:
-            facts = used[name]
+        facts = used.get(name)
+        cells = [name, kind, topic["used_as"] or "-", facts.details if facts else "", str(topic["messages"])]
+        if facts:
             lag = "-" if facts.lag_s is None else f"{facts.lag_s * 1e3:.0f} ms"
-            cells += [f"{facts.rate_hz:.1f}/s", str(facts.gaps), lag, facts.details]
+            cells += [f"{facts.rate_hz:.1f}/s", str(facts.gaps), lag]
         table.add_row(*cells)
     return table
