@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from karmma_ros.bags.reader import Bag, BagMessage, Topic, header_ns
 from karmma_ros.bags.topics import COMPRESSED
+from karmma_ros.compressed import picture_info
 from karmma_ros.content import GateLimits, level
 from karmma_ros.decode import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb
 from karmma_ros.errors import SampleError
