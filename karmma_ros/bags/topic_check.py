@@ -146,7 +146,7 @@ class TopicCheck:
 
     def _gaps(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Intervals of log time, and which of them are gaps."""
-        intervals = np.diff(np.array(self._logs, np.int64)) / _NS
+        intervals = np.diff(np.array(self._logs, np.int64)).astype(np.float64) / _NS
         usual_s = float(np.median(intervals)) if len(intervals) else 0.0
         return intervals, intervals > max(_GAP_INTERVALS * usual_s, _GAP_S)
 

@@ -134,6 +134,18 @@ def first_stamp_ns(bag: Bag, topic: Topic) -> int | None:
     return None
 
 
+def origin_ns(bag: Bag, sensors: Sensors) -> int:
+    """The stamp that times of a bag count from: the camera's first, else the first of what there is.
+
+    :raises KarmmaError: there is none.
+    """
+    for _, topic in sensors.items():
+        stamp_ns = first_stamp_ns(bag, topic)
+        if stamp_ns is not None:
+            return stamp_ns
+    raise KarmmaError(f"{bag.path}: no camera, flow or sound with a stamp; `karmma record-check` says more")
+
+
 def first_picture(bag: Bag, topic: Topic, rotate: int) -> tuple[int, int]:
     """(width, height) of a camera's pictures, upright.
 

@@ -77,7 +77,7 @@ def _topics(report: BagReport) -> Table:
     table.add_column("topic", overflow="fold", min_width=max(len(name) for name in report.topics))
     for heading in ("type", "used as", "holds"):
         table.add_column(heading, overflow="fold")
-    for heading in ("messages", "rate", "gaps", "lag"):  # lag: from stamp to log time
+    for heading in ("messages", "rate", "lag"):  # lag: from stamp to log time
         table.add_column(heading, justify="right", no_wrap=True)
     used = {topic.name: topic for topic in report.used}
     for name, topic in report.topics.items():
@@ -86,6 +86,6 @@ def _topics(report: BagReport) -> Table:
         cells = [name, kind, topic["used_as"] or "-", facts.details if facts else "", str(topic["messages"])]
         if facts:
             lag = "-" if facts.lag_s is None else f"{facts.lag_s * 1e3:.0f} ms"
-            cells += [f"{facts.rate_hz:.1f}/s", str(facts.gaps), lag]
+            cells += [f"{facts.rate_hz:.1f}/s", lag]
         table.add_row(*cells)
     return table

@@ -23,7 +23,7 @@ from karmma_ros.bags.reader import Bag
 from karmma_ros.bags.replay import Answer, Replay, ReplaySettings
 from karmma_ros.bags.score import score
 from karmma_ros.bags.tables import csv_header, csv_row
-from karmma_ros.bags.topics import NONE, Sensors, choose, first_picture, first_stamp_ns
+from karmma_ros.bags.topics import NONE, Sensors, choose, first_picture, first_stamp_ns, origin_ns
 from karmma_ros.cli.bag_options import add_rotate, add_topics, wanted_topics
 from karmma_ros.cli.common import add_bundle, add_json, add_out, add_threads, check_file, check_out, positive
 from karmma_ros.cli.recognition import progress_bar, seen_longest
@@ -82,10 +82,10 @@ def run(args: argparse.Namespace) -> int:
     # Whatever can be wrong with bag, truth and bundle is found before anything is written.
     with Bag(args.bag) as bag:
         sensors, computed = _sensors(bag, args)
-        origin_ns = _origin_ns(bag, sensors)
+        begin_ns = origin_ns(bag, sensors)
         truth = None
         if args.truth is not None:
-            truth = read_intervals(check_file(args.truth), [bag.name]).of(bag.name, origin_ns)
+            truth = read_intervals(check_file(args.truth), [bag.name]).of(bag.name, begin_ns)
         recognizer = Recognizer(args.bundle, threads=args.threads, modalities=args.modalities)
         settings = ReplaySettings(
             rotate=args.rotate,
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
             stamp_offsets_s=dict(args.stamp_offset),
         )
         started = time.monotonic()
-        outcome = _replay(args, console, bag, sensors, recognizer, settings, computed, origin_ns, truth)
+        outcome = _replay(args, console, bag, sensors, recognizer, settings, computed, begin_ns, truth)
         elapsed_s = time.monotonic() - started
         summary = outcome.summary(args.bag, bag, sensors, computed, truth, elapsed_s)
     title = f"{bag.name}   {recognizer.bundle.name}   {bag.duration_s:.1f} s"
@@ -118,15 +118,6 @@ def _sensors(bag: Bag, args: argparse.Namespace) -> tuple[Sensors, bool]:
     if asked and sensors.video is None:
         raise UsageError(f"--flow camera: no camera in {bag.path}")
     return sensors, sensors.video is not None and sensors.flow is None and (asked or wanted["flow"] is None)
-
-
-def _origin_ns(bag: Bag, sensors: Sensors) -> int:
-    """The stamp that times count from: the camera's first, else the first of what there is."""
-    for _, topic in sensors.items():
-        stamp_ns = first_stamp_ns(bag, topic)
-        if stamp_ns is not None:
-            return stamp_ns
-    raise KarmmaError(f"{bag.path}: no message has a stamp: the drivers have to set header.stamp")
 
 
 def _producer(recognizer: Recognizer, computed: bool) -> FlowProducer | None:
@@ -195,13 +186,13 @@ def _replay(
     recognizer: Recognizer,
     settings: ReplaySettings,
     computed: bool,
-    origin_ns: int,
+    begin_ns: int,
     truth: BagIntervals | None,
 ) -> _Outcome:
     """Runs the bag and writes predictions and film as they come."""
     modalities = list(recognizer.bundle.modalities)
     with ExitStack() as outputs:
-        film = None if args.no_overlay else outputs.enter_context(_film(args, bag, sensors, origin_ns))
+        film = None if args.no_overlay else outputs.enter_context(_film(args, bag, sensors, begin_ns))
         replay = Replay(
             recognizer,
             bag,
@@ -219,7 +210,7 @@ def _replay(
         writer.writerow(csv_header(modalities, truth=truth is not None))
         progress = outputs.enter_context(progress_bar(console))
         task = progress.add_task("", total=bag.duration_s, action="")
-        for answer in replay.run(origin_ns=origin_ns):
+        for answer in replay.run(origin_ns=begin_ns):
             record = answer.record
             row = None if truth is None else truth.at(record.t_s)
             true = None if truth is None else row.action if row is not None else ""
@@ -237,15 +228,15 @@ def _replay(
     return outcome
 
 
-def _film(args: argparse.Namespace, bag: Bag, sensors: Sensors, origin_ns: int) -> Film:
+def _film(args: argparse.Namespace, bag: Bag, sensors: Sensors, begin_ns: int) -> Film:
     size, rate_hz = _NO_CAMERA[::-1], args.rate or 30.0
     if sensors.video is not None:
         size = first_picture(bag, sensors.video, args.rotate)
         if not args.rate and bag.duration_s > 0:
             rate_hz = min(max(sensors.video.count / bag.duration_s, 1.0), 240.0)
     stamps = [first_stamp_ns(bag, topic) for _, topic in sensors.items()]
-    begin_ns = min([stamp_ns for stamp_ns in stamps if stamp_ns is not None], default=origin_ns)
-    return Film(args.out / "overlay.mp4", size, rate_hz, origin_ns=begin_ns, sound=_track(bag, sensors))
+    first_ns = min([stamp_ns for stamp_ns in stamps if stamp_ns is not None], default=begin_ns)
+    return Film(args.out / "overlay.mp4", size, rate_hz, origin_ns=first_ns, sound=_track(bag, sensors))
 
 
 def _track(bag: Bag, sensors: Sensors) -> tuple[int, int] | None:
