@@ -46,6 +46,7 @@ class Job:
     split: str
     seed: int  # of the scene
     seconds: float = 0.0
+    take: int = 0  # of the scene
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from karmma_ros.synthesis import FPS, SIZE, Job, Row
 from karmma_ros.tabletop.sequence import SOUND_RATE, make_sequence
 from karmma_ros.tabletop.sequence import Sequence as Scene
 
-__all__ = ["AUDIO", "CAMERA", "FLOW", "INTERVALS", "record_scene", "render_session", "write_intervals"]
+__all__ = ["AUDIO", "CAMERA", "FLOW", "INTERVALS", "plan_session", "record_scene", "render_take", "write_intervals"]
 
 CAMERA, FLOW, AUDIO = "/camera/image_raw/compressed", "/flow", "/audio"
 INTERVALS = "intervals.csv"
@@ -82,13 +82,21 @@ def _sound(scene: Scene, start_ns: int) -> Iterator[_Event]:
         yield log_ns, 2, write
 
 
-def render_session(job: Job, folder: Path) -> list[Row]:
-    """Renders a sequence into the bag `folder/NAME`; gives its labelled intervals.
+def plan_session(seed: int, takes: int, minutes: float) -> list[Job]:
+    """The recordings of a session: takes of one scene, the same things on the same table and other actions.
+
+    :param minutes: length of each take.
+    """
+    return [Job(f"take-{take:02d}", "sequence", "train", seed, minutes * 60, take) for take in range(takes)]
+
+
+def render_take(job: Job, folder: Path) -> list[Row]:
+    """Renders a take into the bag `folder/NAME`; gives its labelled intervals.
 
     :raises OSError: it cannot be written.
     """
     cv2.setNumThreads(1)  # one process a core already
-    scene = make_sequence(job.seed, job.split, duration_s=job.seconds, size=SIZE, fps=FPS)
+    scene = make_sequence(job.seed, job.split, duration_s=job.seconds, size=SIZE, fps=FPS, take=job.take)
     record_scene(folder / job.name, scene)
     return [
         Row(job.name, job.split, job.name, round(i.start_s, 6), round(i.stop_s, 6), i.verb, i.noun)

@@ -180,5 +180,5 @@ def _report(
     for split in ("train", "val"):
         if not any(row.split == split for row in rows):
             say(f"nothing in split {split}, which `karmma train` needs: more bags, or --split time", "yellow")
-    seconds = ", ".join(f"{split} {_seconds(rows, split):.0f} s" for split in SPLITS)
-    say(f"{len(rows)} labelled intervals ({seconds}): {args.out / 'manifest.csv'}")
+    totals = ", ".join(f"{split} {_seconds(rows, split):.0f} s" for split in SPLITS)
+    say(f"{len(rows)} labelled intervals ({totals}): {args.out / 'manifest.csv'}")

@@ -49,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=("manifest", "bags"),
         default="manifest",
-        help="a data set for training, or rosbags as a robot records them, with intervals.csv (default: manifest)",
+        help="a data set for training; or rosbags as a robot records them, with intervals.csv: the sequences are then "
+        "takes of one scene (default: manifest)",
     )
     parser.add_argument("--workers", type=count, default=0, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--contact-sheet", type=Path, metavar="FILE.png", help="write a picture of every action")
@@ -82,9 +83,7 @@ def _check(args: argparse.Namespace) -> list[Job]:
     """The recordings asked for, once it is sure that they can be had."""
     if sum(args.split_shares) <= 0:
         raise UsageError("--split-shares: at least one must be above 0")
-    jobs = plan(args.seed, args.clips, args.sequences, args.minutes, tuple(args.split_shares))
-    if args.format == "bags" and args.clips:
-        raise UsageError("--clips: a robot records sequences; with --format bags give --sequences")
+    jobs = _plan(args)
     if args.contact_sheet is not None and args.contact_sheet.is_dir():
         raise UsageError(f"--contact-sheet {args.contact_sheet}: is a folder")
     if not jobs:
@@ -102,6 +101,16 @@ def _check(args: argparse.Namespace) -> list[Job]:
     return jobs
 
 
+def _plan(args: argparse.Namespace) -> list[Job]:
+    if args.format == "manifest":
+        return plan(args.seed, args.clips, args.sequences, args.minutes, tuple(args.split_shares))
+    from karmma_ros.bags.session import plan_session
+
+    if args.clips:
+        raise UsageError("--clips: a robot records sequences; with --format bags give --sequences")
+    return plan_session(args.seed, args.sequences, args.minutes)
+
+
 def _as_manifest(jobs: Sequence[Job], folder: Path, workers: int, console: Console) -> tuple[list[Row], str]:
     """Renders media files and `manifest.csv`."""
     media = folder / MEDIA
@@ -113,9 +122,9 @@ def _as_manifest(jobs: Sequence[Job], folder: Path, workers: int, console: Conso
 
 def _as_bags(jobs: Sequence[Job], folder: Path, workers: int, console: Console) -> tuple[list[Row], str]:
     """Renders rosbags and `intervals.csv`."""
-    from karmma_ros.bags.session import INTERVALS, render_session, write_intervals
+    from karmma_ros.bags.session import INTERVALS, render_take, write_intervals
 
-    rows = _render_all(render_session, jobs, folder, workers, console)
+    rows = _render_all(render_take, jobs, folder, workers, console)
     write_intervals(folder / INTERVALS, rows)
     return rows, INTERVALS
 
