@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes test/bags/data/tabletop, the bag that ships with the tests, and its intervals: python test/bags/make_small_bag.py
+"""Makes the bag that ships with the tests, test/bags/data/tabletop, and its intervals: python make_small_bag.py
 
 6.5 rendered seconds with a change of action: JPEG pictures, sound, and small flow, under 3 MB.
 """
