@@ -22,6 +22,7 @@ from karmma_ros.errors import SampleError
 __all__ = [
     "MAX_PIXELS",
     "audio_to_chunk",
+    "check_stamp",
     "compressed_to_rgb",
     "flow_to_field",
     "image_to_rgb",
@@ -169,6 +170,22 @@ def audio_to_chunk(msg: Any, *, max_seconds: float = 10.0) -> tuple[Float32Array
     if not np.isfinite(samples).all():
         raise SampleError("audio is not finite")
     return samples.reshape(-1, channels), rate
+
+
+def check_stamp(stamp_ns: int, clock_ns: int, tolerance_s: float) -> None:
+    """Refuses stamps that cannot be.
+
+    :param clock_ns: the node's clock; 0 when it is not known yet (simulated time before the first tick).
+    :raises SampleError: no stamp, or one in the future.
+    """
+    if stamp_ns <= 0:
+        raise SampleError("no stamp", "header.stamp is 0: set it to the time the sample was taken")
+    if clock_ns > 0 and stamp_ns - clock_ns > tolerance_s * 1e9:
+        raise SampleError(
+            "stamp in the future",
+            f"{(stamp_ns - clock_ns) * 1e-9:.2f} s ahead of the clock: synchronise the machines' clocks, "
+            "or set use_sim_time on both sides",
+        )
 
 
 def _size(msg: Any, max_pixels: int) -> tuple[int, int]:

@@ -5,11 +5,15 @@ The command line prints them on stderr and exits with 2; the node counts them an
 programmer stay ordinary Python exceptions (ValueError, TypeError), so that they are not mistaken for bad input.
 """
 
-__all__ = ["BundleError", "EngineError", "KarmmaError", "MediaError", "SampleError", "UsageError"]
+__all__ = ["BagError", "BundleError", "EngineError", "KarmmaError", "MediaError", "SampleError", "UsageError"]
 
 
 class KarmmaError(Exception):
     """Base of every error that is not a bug of ours; `str(error)` is one line for the user."""
+
+
+class BagError(KarmmaError):
+    """A recording that cannot be read, or lacks what is asked of it."""
 
 
 class BundleError(KarmmaError):

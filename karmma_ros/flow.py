@@ -15,7 +15,7 @@ import numpy.typing as npt
 from karmma_ros.errors import SampleError
 from karmma_ros.window import to_ns
 
-__all__ = ["MAX_INTERVAL_S", "FlowProducer"]
+__all__ = ["MAX_INTERVAL_S", "FlowIntervals", "FlowProducer"]
 
 MAX_INTERVAL_S = 0.2  # [s] frames further apart show another scene, not motion
 
@@ -83,3 +83,17 @@ class FlowProducer:
             self._before[2].fill(0)
             self._before = None
             self._dis = self._make()  # the old one keeps images of its last run; its collectGarbage() breaks it
+
+
+class FlowIntervals:
+    """The time that each field of a stream of flow spans: from the stamp of the one before."""
+
+    def __init__(self) -> None:
+        self._last_ns: int | None = None
+
+    def next(self, stamp_ns: int) -> float | None:
+        """[s] that the field stamped so spans; None when unknown or more than 0.2 s. Asked once a field, in order."""
+        last_ns, self._last_ns = self._last_ns, stamp_ns
+        if last_ns is None or not 0 < stamp_ns - last_ns <= to_ns(MAX_INTERVAL_S):
+            return None
+        return (stamp_ns - last_ns) * 1e-9

@@ -32,6 +32,7 @@ __all__ = [
     "VideoWriter",
     "read_audio",
     "read_video",
+    "to_pcm16",
     "write_wav",
 ]
 
@@ -212,14 +213,16 @@ def read_audio(path: str | Path) -> AudioReader | None:
 class VideoWriter:
     """Writes one video file; a context manager. The file appears under its name when the block ends well.
 
-    `codec` "h264" (yuv420p in MP4, plays everywhere; odd sizes gain a row or column) or "lossless" (FFVHUFF in AVI: RGB
-    comes back bit for bit, every frame stands alone, the same frames give the same bytes; measured on noisy 320x240
-    frames: 1.2 ms to write and 1.5 ms to read against FFV1's 4.2 and 4.6, at 1.17 times its size).
+    `codec` "h264" (yuv420p in MP4, plays everywhere; odd sizes gain a row or column), "h264rgb" (in MP4, RGB comes back
+    bit for bit at its own times) or "lossless" (FFVHUFF in AVI: RGB comes back bit for bit at a constant rate, every
+    frame stands alone, the same frames give the same bytes; measured on noisy 320x240 frames: 1.2 ms to write and
+    1.5 ms to read against FFV1's 4.2 and 4.6, at 1.17 times its size).
 
     :param path: where to; the folder is made.
     :param size: (width, height) of the frames to come.
     :param rate: frames per second, nominal.
-    :param sound: (rate in Hz, channels) to mux sound in as AAC; "h264" only.
+    :param sound: (rate in Hz, channels) to mux sound in as AAC; not with "lossless".
+    :param crf: quality of "h264", from 0 to 51, less is better: 22 to look at, 12 to learn from.
     :raises MediaError: if this PyAV lacks the encoder. :raises OSError: if the file cannot be written.
     """
 
@@ -230,7 +233,8 @@ class VideoWriter:
         rate: float,
         *,
         sound: tuple[int, int] | None = None,
-        codec: Literal["h264", "lossless"] = "h264",
+        codec: Literal["h264", "h264rgb", "lossless"] = "h264",
+        crf: int = 22,
     ) -> None:
         self.size = size
         self._codec = codec
@@ -248,7 +252,12 @@ class VideoWriter:
                 options = {"movflags": "+faststart"}
                 self._container = av.open(str(temporary), "w", format="mp4", options=options)
                 self._rate = Fraction(rate).limit_denominator(1001)
-                self._stream = self._video_stream("libx264", self._rate, "yuv420p", {"preset": "veryfast", "crf": "22"})
+                if codec == "h264rgb":
+                    exact = {"preset": "veryfast", "qp": "0"}
+                    self._stream = self._video_stream("libx264rgb", self._rate, "rgb24", exact)
+                else:
+                    quality = {"preset": "veryfast", "crf": str(crf)}
+                    self._stream = self._video_stream("libx264", self._rate, "yuv420p", quality)
                 self._stream.codec_context.time_base = Fraction(1, _TICKS)
                 if sound is not None:
                     self._sound = self._container.add_stream("aac", rate=sound[0])
@@ -279,7 +288,7 @@ class VideoWriter:
             frame = _planar(rgb)
             tick, frame.time_base = round(stamp_ns * self._rate / _NS), 1 / self._rate
         else:
-            if width % 2 or height % 2:
+            if self._codec == "h264" and (width % 2 or height % 2):
                 rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
             tick, frame.time_base = round(stamp_ns * _TICKS / _NS), Fraction(1, _TICKS)
@@ -319,13 +328,18 @@ class VideoWriter:
         self._stack.__exit__(kind, error, trace)
 
 
+def to_pcm16(samples: Samples) -> npt.NDArray[np.int16]:
+    """Samples in [-1, 1] as 16-bit PCM, little-endian; what is louder is clipped."""
+    return np.clip(np.round(samples * 32768.0), -32768, 32767).astype("<i2")
+
+
 def write_wav(path: str | Path, samples: Samples, rate: int) -> None:
     """Writes 16-bit PCM, whole or not at all. `samples`: float32 (n,) or (n, channels) in [-1, 1].
 
     :raises OSError: if the file cannot be written.
     """
     block = samples.reshape(len(samples), -1)
-    pcm = np.clip(np.round(block * 32768.0), -32768, 32767).astype("<i2")
+    pcm = to_pcm16(block)
     with whole_file(path) as temporary, wave.open(str(temporary), "wb") as file:
         file.setnchannels(block.shape[1])
         file.setsampwidth(2)

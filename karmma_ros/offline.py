@@ -9,10 +9,13 @@ import numpy.typing as npt
 
 from karmma_ros.content import GateLimits, make_gate
 from karmma_ros.errors import SampleError
-from karmma_ros.health import SensorHealth, SensorState, SensorStatus
-from karmma_ros.recognizer import Recognizer
+from karmma_ros.health import OkSpan, SensorHealth, SensorState, SensorStatus
+from karmma_ros.period import PeriodEstimator
+from karmma_ros.recognizer import Prediction, Recognizer
+from karmma_ros.records import PredictionRecord, Scored, SensorRecord
+from karmma_ros.window import to_ns
 
-__all__ = ["OfflineSensors"]
+__all__ = ["OfflineSensors", "to_record"]
 
 
 class OfflineSensors:
@@ -20,47 +23,139 @@ class OfflineSensors:
 
     :param limits: of the gates; None: the defaults.
     :param flow_follows_camera: flow is computed from the camera's pictures, and goes when they go.
+    :param audio_limit: audio grid points encoded per chunk; None: all that are due.
     """
 
     def __init__(
-        self, recognizer: Recognizer, *, limits: GateLimits | None = None, flow_follows_camera: bool = True
+        self,
+        recognizer: Recognizer,
+        *,
+        limits: GateLimits | None = None,
+        flow_follows_camera: bool = True,
+        audio_limit: int | None = None,
     ) -> None:
         self.recognizer = recognizer
-        self._health = {name: SensorHealth() for name in recognizer.bundle.modalities}
-        self._gates = {name: make_gate(name, limits) for name in self._health}
-        self._flow_follows = flow_follows_camera and "video" in self._health
+        self._limits = limits
+        self._audio_limit = audio_limit
+        modalities = recognizer.bundle.modalities
+        self._health = {name: SensorHealth(enabled=name in recognizer.modalities) for name in modalities}
+        self._flow_follows = flow_follows_camera and "video" in recognizer.modalities
+        self._begin()
+
+    def _begin(self) -> None:
+        self._gates = {name: make_gate(name, self._limits) for name in self._health}
+        self._camera_ok = OkSpan()
+
+    def reset(self) -> None:
+        """Forgets everything, the recogniser's window too: the recording's clock has jumped back."""
+        self._begin()
+        for health in self._health.values():
+            health.reset()
+        self.recognizer.reset()
 
     def push(
-        self, modality: str, stamp_ns: int, sample: npt.NDArray[Any], rate: int = 0, *, arrived_ns: int | None = None
+        self,
+        modality: str,
+        stamp_ns: int,
+        sample: npt.NDArray[Any],
+        rate: int = 0,
+        *,
+        arrived_ns: int | None = None,
+        interval_s: float | None = None,
+        period_s: float = PeriodEstimator.UNKNOWN_S,
     ) -> SensorState:
         """Takes a sample, as `Recognizer.push` does; one that cannot be used is counted as rejected.
 
         :param arrived_ns: when a robot would have had it; None: at its stamp.
+        :param interval_s: [s] that a flow field spans; None: the camera's period.
+        :param period_s: [s] of the camera; used for flow.
         :return: the sensor's state with it.
         """
         health = self._health[modality]
         now_s = (stamp_ns if arrived_ns is None else arrived_ns) / 1e9
+        if modality == "video":
+            self._camera_ok.judge(health.state(now_s))
         try:
             verdict = self._gates[modality].judge(stamp_ns, sample, rate)
             if verdict.fresh:
                 self.recognizer.evict(modality, verdict.since_ns)
                 if modality == "video" and self._flow_follows and "flow" in self._health:
                     self.recognizer.evict("flow", verdict.since_ns)
-            believed = verdict.state is SensorState.OK and self._source_ok(modality, now_s)
-            if believed:
-                self.recognizer.push(modality, stamp_ns, sample, rate or None)
-            elif modality == "audio":  # kept, since a later token's context may reach back to it; what was due passes
-                self.recognizer.store_audio(stamp_ns, sample, rate or None)
-                self.recognizer.encode_due_audio(limit=0)
+            believed = verdict.state is SensorState.OK
+            if modality == "flow":
+                believed = believed and self._camera_was_ok(stamp_ns - to_ns(interval_s or period_s), period_s, now_s)
+            if modality == "audio":
+                self._hear(stamp_ns, sample, rate, believed=believed)
+            elif believed:
+                self.recognizer.push(modality, stamp_ns, sample)
         except SampleError as error:
             return health.rejected(now_s, error.cause)
-        return health.received(now_s, verdict.state)
+        state = health.received(now_s, verdict.state)
+        if modality == "video":
+            self._camera_ok.judge(state, stamp_ns)
+        return state
 
-    def _source_ok(self, modality: str, now_s: float) -> bool:
-        """Whether what a modality is computed from is believed."""
-        follows = modality == "flow" and self._flow_follows
-        return not follows or self._health["video"].state(now_s) is SensorState.OK
+    def _hear(self, stamp_ns: int, samples: npt.NDArray[Any], rate: int, *, believed: bool) -> None:
+        if believed and self._audio_limit is None:
+            self.recognizer.push("audio", stamp_ns, samples, rate or None)
+            return
+        # Kept even if not believed, since a later token's context may reach back to it; what was due passes then.
+        self.recognizer.store_audio(stamp_ns, samples, rate or None)
+        _, skipped = self.recognizer.encode_due_audio(limit=self._audio_limit if believed else 0)
+        self._health["audio"].skipped(skipped if believed else 0)
+
+    def _camera_was_ok(self, begins_ns: int, period_s: float, now_s: float) -> bool:
+        """Whether what flow is computed from was believed since `begins_ns`."""
+        if not self._flow_follows:
+            return True
+        self._camera_ok.judge(self._health["video"].state(now_s))
+        return self._camera_ok.reaches(begins_ns, period_s)
+
+    def reject(self, modality: str, arrived_ns: int, cause: str) -> SensorState:
+        """A message came that holds no sample; returns the sensor's state with it."""
+        return self._health[modality].rejected(arrived_ns / 1e9, cause)
 
     def statuses(self, now_ns: int) -> dict[str, SensorStatus]:
         """Every sensor at a moment of the recording."""
         return {name: health.status(now_ns / 1e9) for name, health in self._health.items()}
+
+
+def to_record(
+    prediction: Prediction,
+    statuses: dict[str, SensorStatus],
+    *,
+    t_s: float,
+    bundle: str,
+    trigger: str = "CAMERA",
+    processing_s: float | None = None,
+) -> PredictionRecord:
+    """The record of a prediction.
+
+    :param t_s: its time from the start of the recording.
+    :param bundle: the bundle's name.
+    """
+    sensors = {
+        name: SensorRecord(
+            state=status.state.name,
+            coverage=prediction.coverages[name],
+            age_s=status.age_s,
+            rate_hz=status.rate_hz,
+            received=status.received,
+            skipped=status.skipped,
+            rejected=status.rejected,
+        )
+        for name, status in statuses.items()
+    }
+    return PredictionRecord(
+        stamp_ns=prediction.stamp_ns,
+        t_s=t_s,
+        status=prediction.status.name,
+        trigger=trigger,
+        bundle=bundle,
+        actions=[Scored(*label) for label in prediction.actions],
+        verbs=[Scored(*label) for label in prediction.verbs],
+        nouns=[Scored(*label) for label in prediction.nouns],
+        coverage=prediction.coverage,
+        processing_ms=None if processing_s is None else processing_s * 1e3,
+        sensors=sensors,
+    )

@@ -28,11 +28,12 @@ from karmma_ros.samples import prepare_flow, prepare_image, to_mono
 from karmma_ros.scoring import joint_probabilities, probabilities
 from karmma_ros.window import TokenWindow
 
-__all__ = ["UNKNOWN", "Prediction", "Recognizer", "ScoredLabel", "Status"]
+__all__ = ["LIVE_AUDIO_LIMIT", "UNKNOWN", "Prediction", "Recognizer", "ScoredLabel", "Status"]
 
 Float32Array = npt.NDArray[np.float32]
 
 UNKNOWN = "unknown"  # name of the label, with id -1, that stands for a top score below `min_score`
+LIVE_AUDIO_LIMIT = 2  # audio grid points that a node encodes at once: a chunk of sound must not hold up a frame
 _AUDIO_SLACK_S = 2.0  # [s] of audio kept beyond what the window needs, for a worker that is late
 _AUDIO_PIECE_S = 0.5  # [s] a long recording is stored and encoded in pieces
 _AUDIO_BATCH = 16  # grid points encoded in one run

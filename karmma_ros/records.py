@@ -20,12 +20,14 @@ import numpy as np
 from karmma_ros.errors import KarmmaError
 
 __all__ = [
+    "SETTLE_S",
     "Phase",
     "PredictionRecord",
     "Scored",
     "SensorRecord",
     "Truth",
     "describe_machine",
+    "percentiles",
     "read_records",
     "summarise",
     "to_line",
@@ -62,7 +64,8 @@ class PredictionRecord:
     """One prediction. `stamp_ns`: the time it is about; `t_s`: the same from the start of the recording.
 
     `status`: OK, NO_INPUT or FAILED (then the lists are empty); `trigger`: CAMERA or TIMER; `latency_ms`: from the
-    stamp (or the timer's due time) to the answer, None where there is no clock to measure it by.
+    stamp (or the timer's due time) to the answer, None where there is no clock to measure it by; `processing_ms`: what
+    it cost, None where a record must not depend on the machine.
     """
 
     stamp_ns: int
@@ -74,7 +77,7 @@ class PredictionRecord:
     verbs: Sequence[Scored] = ()
     nouns: Sequence[Scored] = ()
     coverage: float = 0.0
-    processing_ms: float = 0.0
+    processing_ms: float | None = None
     latency_ms: float | None = None
     sensors: Mapping[str, SensorRecord] = field(default_factory=dict)
 
@@ -184,7 +187,7 @@ def _summarise(
         "due": round(rate_hz * duration_s),
         "predictions": len(inside),
         "rate_hz": round(len(inside) / duration_s, 3),
-        "latency_ms": _percentiles(latencies),
+        "latency_ms": percentiles(latencies),
     }
     if truth is not None:
         summary["accuracy"] = _accuracy(inside, truth)
@@ -194,10 +197,11 @@ def _summarise(
     return summary
 
 
-def _percentiles(latencies_ms: Sequence[float]) -> dict[str, float | None]:
-    if not latencies_ms:
+def percentiles(values_ms: Sequence[float]) -> dict[str, float | None]:
+    """Median, 95th and 99th percentile and maximum; None where there is nothing to take them of."""
+    if not values_ms:
         return {"p50": None, "p95": None, "p99": None, "max": None}
-    values = np.percentile(latencies_ms, (50, 95, 99, 100))
+    values = np.percentile(values_ms, (50, 95, 99, 100))
     return {key: round(float(ms), 3) for key, ms in zip(("p50", "p95", "p99", "max"), values, strict=True)}
 
 

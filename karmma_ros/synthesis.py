@@ -8,19 +8,16 @@ same seed gives the same bytes (on the same machine, with the same versions).
 from __future__ import annotations
 
 import csv
-import zipfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from karmma_ros.files import whole_file
 from karmma_ros.flow import FlowProducer
+from karmma_ros.flow_file import FlowFileWriter
 from karmma_ros.media import VideoWriter, write_wav
 from karmma_ros.tabletop.sequence import SOUND_RATE, Interval, make_sequence
 
@@ -49,6 +46,7 @@ class Job:
     split: str
     seed: int  # of the scene
     seconds: float = 0.0
+    take: int = 0  # of the scene
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def render(job: Job, folder: Path) -> list[Row]:
     write_wav(folder / f"{job.name}.wav", np.asarray(sequence.sound()[first:last], np.float32), SOUND_RATE)
     with (
         VideoWriter(folder / f"{job.name}.avi", SIZE, FPS, codec="lossless") as video,
-        _FlowWriter(folder / f"{job.name}.npz", end - begin - 1) as flow,
+        FlowFileWriter(folder / f"{job.name}.npz", FLOW_SIZE) as flow,
     ):
         producer = FlowProducer(FLOW_SIZE)
         for place, index in enumerate(range(begin, end)):
@@ -146,42 +144,3 @@ def write_manifest(path: Path, rows: Sequence[Row], media: str) -> None:
         for row in rows:
             files = [f"{media}/{row.name}{suffix}" for suffix in (".avi", ".npz", ".wav")]
             writer.writerow([row.clip_id, row.split, *files, row.start_s, row.stop_s, row.verb, row.noun])
-
-
-class _FlowWriter:
-    """An .npz of `flow` float16 (n, h, w, 2), image widths per second, and `stamps_ns` int64 (n,), field by field.
-
-    `numpy.savez` would want all of it in memory: 2 MB a second of recording.
-    """
-
-    def __init__(self, path: Path, count: int) -> None:
-        self._count = count
-        self._stamps: list[int] = []
-        with ExitStack() as stack:
-            temporary = stack.enter_context(whole_file(path))
-            self._archive = stack.enter_context(zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED))
-            self._file = self._archive.open("flow.npy", "w", force_zip64=True)
-            header = {"descr": "<f2", "fortran_order": False, "shape": (count, FLOW_SIZE[1], FLOW_SIZE[0], 2)}
-            np.lib.format.write_array_header_1_0(self._file, header)
-            self._stack = stack.pop_all()
-
-    def write(self, stamp_ns: int, field: npt.NDArray[np.float32]) -> None:
-        """Adds a field, float32 (h, w, 2)."""
-        self._stamps.append(stamp_ns)
-        self._file.write(field.astype("<f2").tobytes())
-
-    def __enter__(self) -> _FlowWriter:
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        try:
-            self._file.close()
-            if kind is None:
-                if len(self._stamps) != self._count:
-                    raise ValueError(f"{len(self._stamps)} flow fields where {self._count} were announced")
-                with self._archive.open("stamps_ns.npy", "w") as file:
-                    np.lib.format.write_array(file, np.array(self._stamps, dtype="<i8"))
-        except Exception as failure:
-            self._stack.__exit__(type(failure), failure, None)
-            raise
-        self._stack.__exit__(kind, error, trace)

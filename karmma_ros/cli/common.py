@@ -20,11 +20,13 @@ __all__ = [
     "add_json",
     "add_out",
     "add_seed",
+    "add_threads",
     "check_file",
     "check_out",
     "count",
     "one_line",
     "positive",
+    "share",
     "terminable",
 ]
 
@@ -79,6 +81,13 @@ def add_seed(parser: argparse.ArgumentParser, default: int = 0) -> None:
     )
 
 
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """`--threads N`."""
+    parser.add_argument(
+        "--threads", type=int, default=1, choices=range(1, 65), metavar="N", help="threads of inference"
+    )
+
+
 def count(text: str) -> int:
     """An argparse type: an integer of at least 0."""
     try:
@@ -98,6 +107,17 @@ def positive(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def share(text: str) -> float:
+    """An argparse type: a finite number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a share")
     return value
 
 

@@ -31,6 +31,9 @@ COMMANDS: Mapping[str, _Command] = {
     "soak": _Command("karmma_ros.cli.soak", "run the node under a storm of failing sensors, and judge"),
     "demo": _Command("karmma_ros.cli.demo", "play a scene to the node over ROS 2 while its sensors fail"),
     "video": _Command("karmma_ros.cli.video", "name the actions in a video file"),
+    "replay": _Command("karmma_ros.cli.replay", "name the actions in a rosbag, without ROS"),
+    "record-check": _Command("karmma_ros.cli.record_check", "say whether a rosbag is fit for replay"),
+    "bag-to-manifest": _Command("karmma_ros.cli.bag_to_manifest", "turn labelled rosbags into a data set"),
     "inspect": _Command("karmma_ros.cli.inspect", "show what is in a bundle"),
     "synth": _Command("karmma_ros.cli.synth", "render a data set of tabletop scenes"),
     "train": _Command("karmma_training.cli.train", "train a student (training extra)"),
@@ -54,6 +57,7 @@ _MISSING: Mapping[str, str] = {
     "karmma_msgs": "karmma_msgs: build it with colcon (--base-paths . karmma_msgs), or run `make demo`",
     "onnxruntime": "ONNX Runtime: pip install 'karmma_ros[cpu]' (or [gpu])",
     "av": "PyAV: pip install av (python3-av in apt)",
+    "rosbags": "rosbags: pip install 'karmma_ros[bags]'",
     "rich": "rich: pip install rich (python3-rich in apt)",
 }
 

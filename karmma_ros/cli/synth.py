@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from karmma_ros import __version__
-from karmma_ros.cli.common import add_seed, check_out, count, positive
+from karmma_ros.cli.common import add_seed, check_out, count, positive, share
 from karmma_ros.contact_sheet import write_contact_sheet
 from karmma_ros.errors import KarmmaError, UsageError
 from karmma_ros.files import whole_folder, write_json
@@ -39,11 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--split-shares",
-        type=_share,
+        type=share,
         nargs=3,
         default=(0.8, 0.1, 0.1),
         metavar=("TRAIN", "VAL", "TEST"),
         help="how the recordings are divided (default: 0.8 0.1 0.1)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("manifest", "bags"),
+        default="manifest",
+        help="a data set for training; or rosbags as a robot records them, with intervals.csv: the sequences are then "
+        "takes of one scene (default: manifest)",
     )
     parser.add_argument("--workers", type=count, default=0, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--contact-sheet", type=Path, metavar="FILE.png", help="write a picture of every action")
@@ -61,13 +68,11 @@ def run(args: argparse.Namespace) -> int:
     if not jobs:
         return 0
     with whole_folder(args.out) as folder:
-        media = folder / MEDIA
-        media.mkdir()
-        rows = _render_all(jobs, media, args.workers or len(os.sched_getaffinity(0)), console)
-        write_manifest(folder / "manifest.csv", rows, MEDIA)
+        workers = args.workers or len(os.sched_getaffinity(0))
+        rows, table = (_as_bags if args.format == "bags" else _as_manifest)(jobs, folder, workers, console)
         write_json(folder / "synth.json", _origin(args))
     console.print(
-        f"{len(jobs)} recordings, {len(rows)} labelled intervals: {args.out / 'manifest.csv'}",
+        f"{len(jobs)} recordings, {len(rows)} labelled intervals: {args.out / table}",
         highlight=False,
         soft_wrap=True,
     )
@@ -78,7 +83,7 @@ def _check(args: argparse.Namespace) -> list[Job]:
     """The recordings asked for, once it is sure that they can be had."""
     if sum(args.split_shares) <= 0:
         raise UsageError("--split-shares: at least one must be above 0")
-    jobs = plan(args.seed, args.clips, args.sequences, args.minutes, tuple(args.split_shares))
+    jobs = _plan(args)
     if args.contact_sheet is not None and args.contact_sheet.is_dir():
         raise UsageError(f"--contact-sheet {args.contact_sheet}: is a folder")
     if not jobs:
@@ -96,8 +101,38 @@ def _check(args: argparse.Namespace) -> list[Job]:
     return jobs
 
 
-def _render_all(jobs: Sequence[Job], media: Path, workers: int, console: Console) -> list[Row]:
-    """Renders everything, longest first; gives the manifest's lines in the order of the jobs."""
+def _plan(args: argparse.Namespace) -> list[Job]:
+    if args.format == "manifest":
+        return plan(args.seed, args.clips, args.sequences, args.minutes, tuple(args.split_shares))
+    from karmma_ros.bags.session import plan_session
+
+    if args.clips:
+        raise UsageError("--clips: a robot records sequences; with --format bags give --sequences")
+    return plan_session(args.seed, args.sequences, args.minutes)
+
+
+def _as_manifest(jobs: Sequence[Job], folder: Path, workers: int, console: Console) -> tuple[list[Row], str]:
+    """Renders media files and `manifest.csv`."""
+    media = folder / MEDIA
+    media.mkdir()
+    rows = _render_all(render, jobs, media, workers, console)
+    write_manifest(folder / "manifest.csv", rows, MEDIA)
+    return rows, "manifest.csv"
+
+
+def _as_bags(jobs: Sequence[Job], folder: Path, workers: int, console: Console) -> tuple[list[Row], str]:
+    """Renders rosbags and `intervals.csv`."""
+    from karmma_ros.bags.session import INTERVALS, render_take, write_intervals
+
+    rows = _render_all(render_take, jobs, folder, workers, console)
+    write_intervals(folder / INTERVALS, rows)
+    return rows, INTERVALS
+
+
+def _render_all(
+    make: Callable[[Job, Path], list[Row]], jobs: Sequence[Job], folder: Path, workers: int, console: Console
+) -> list[Row]:
+    """Renders everything, longest first; gives the labelled intervals in the order of the jobs."""
     results: dict[str, list[Row]] = {}
     columns = (TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     context = multiprocessing.get_context("spawn")
@@ -106,7 +141,7 @@ def _render_all(jobs: Sequence[Job], media: Path, workers: int, console: Console
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("", total=len(jobs))
             pending: dict[Future[list[Row]], Job] = {
-                pool.submit(render, job, media): job for job in sorted(jobs, key=lambda job: -job.seconds)
+                pool.submit(make, job, folder): job for job in sorted(jobs, key=lambda job: -job.seconds)
             }
             while pending:
                 done, _ = wait(pending, return_when=FIRST_COMPLETED)
@@ -138,11 +173,5 @@ def _origin(args: argparse.Namespace) -> dict[str, object]:
         "sequences": args.sequences,
         "minutes": args.minutes,
         "split_shares": list(args.split_shares),
+        "format": args.format,
     }
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a share")
-    return value

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from karmma_ros.decode import check_stamp
 from karmma_ros.errors import SampleError
 from karmma_ros.flow import FlowProducer
 from karmma_ros.health import SensorState, SensorStatus
 from karmma_ros.messages import stamp_to_ns
 from karmma_ros.nodes.camera_parameters import CameraSettings
 from karmma_ros.nodes.faults import FaultLog
-from karmma_ros.nodes.sensors import CameraSensor, check_stamp
+from karmma_ros.nodes.sensors import CameraSensor
 from karmma_ros.window import to_ns
 
 __all__ = ["CameraFlow"]

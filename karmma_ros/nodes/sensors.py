@@ -19,15 +19,14 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from karmma_msgs.msg import Audio
 from karmma_ros.content import Verdict, make_gate
-from karmma_ros.errors import SampleError
-from karmma_ros.flow import MAX_INTERVAL_S
+from karmma_ros.flow import FlowIntervals
 from karmma_ros.health import SensorHealth, SensorState, SensorStatus
 from karmma_ros.memory import wipe
 from karmma_ros.messages import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
 from karmma_ros.nodes.camera_parameters import CameraSettings
 from karmma_ros.nodes.parameters import Settings
 
-__all__ = ["Arrival", "AudioSensor", "CameraSensor", "FlowSensor", "Sensor", "check_stamp"]
+__all__ = ["Arrival", "AudioSensor", "CameraSensor", "FlowSensor", "Sensor"]
 
 M = TypeVar("M")
 
@@ -174,17 +173,14 @@ class FlowSensor(Sensor[Any]):
         self._unit = settings.flow_unit
         self.follows_camera = settings.flow_source == "camera"
         self.unusable = 0  # fields without an interval, or across a time when the camera was not OK
-        self._last_ns: int | None = None
+        self._intervals = FlowIntervals()
 
     def interval_s(self, stamp_ns: int) -> float | None:
         """[s] that a field spans: from the stamp of the one before. None when unknown or more than 0.2 s.
 
         Asked once for each field, in the order they come.
         """
-        last_ns, self._last_ns = self._last_ns, stamp_ns
-        if last_ns is None or not 0 < stamp_ns - last_ns <= round(MAX_INTERVAL_S * 1e9):
-            return None
-        return (stamp_ns - last_ns) * 1e-9
+        return self._intervals.next(stamp_ns)
 
     def decode(self, arrival: Arrival[Any], interval_s: float | None) -> npt.NDArray[np.float32] | None:
         """(H, W, 2) float32, image widths per second; None when the field's interval is needed and unknown.
@@ -198,7 +194,7 @@ class FlowSensor(Sensor[Any]):
 
     def restart(self) -> None:
         super().restart()
-        self._last_ns = None
+        self._intervals = FlowIntervals()
 
 
 class AudioSensor(Sensor[Audio]):
@@ -224,19 +220,3 @@ class AudioSensor(Sensor[Audio]):
         :raises SampleError: the message cannot be used.
         """
         return audio_to_chunk(message, max_seconds=self._max_chunk_s)
-
-
-def check_stamp(stamp_ns: int, clock_ns: int, tolerance_s: float) -> None:
-    """Refuses stamps that cannot be.
-
-    :param clock_ns: the node's clock; 0 when it is not known yet (simulated time before the first tick).
-    :raises SampleError: no stamp, or one in the future.
-    """
-    if stamp_ns <= 0:
-        raise SampleError("no stamp", "header.stamp is 0: set it to the time the sample was taken")
-    if clock_ns > 0 and stamp_ns - clock_ns > tolerance_s * 1e9:
-        raise SampleError(
-            "stamp in the future",
-            f"{(stamp_ns - clock_ns) * 1e-9:.2f} s ahead of the clock: synchronise the machines' clocks, "
-            "or set use_sim_time on both sides",
-        )

@@ -16,22 +16,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from karmma_ros.content import Verdict
+from karmma_ros.decode import check_stamp
 from karmma_ros.errors import EngineError, SampleError
-from karmma_ros.health import SensorState, SensorStatus
+from karmma_ros.health import OkSpan, SensorState, SensorStatus
 from karmma_ros.memory import return_freed_pages
 from karmma_ros.messages import stamp_to_ns
 from karmma_ros.nodes.computed_flow import ComputedFlow
 from karmma_ros.nodes.faults import FaultLog
 from karmma_ros.nodes.parameters import Settings
-from karmma_ros.nodes.sensors import Arrival, AudioSensor, CameraSensor, FlowSensor, Sensor, check_stamp
+from karmma_ros.nodes.sensors import Arrival, AudioSensor, CameraSensor, FlowSensor, Sensor
 from karmma_ros.pacing import Pacer
-from karmma_ros.recognizer import Prediction, Recognizer, Status
+from karmma_ros.recognizer import LIVE_AUDIO_LIMIT, Prediction, Recognizer, Status
 from karmma_ros.window import to_ns
 
 __all__ = ["CAMERA", "TIMER", "Outcome", "Statistics", "Worker"]
 
 CAMERA, TIMER = 0, 1  # ActionPrediction.trigger
-_AUDIO_LIMIT = 2  # grid points of sound encoded per pass
 _FAR_S = 10.0  # [s] between a stamp and the node's clock that mean they are not the same clock
 
 
@@ -107,7 +107,7 @@ class Worker:
         """Everything that a restart forgets."""
         self._counts: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=300)
-        self._camera_ok_since_ns: int | None = None
+        self._camera_ok = OkSpan()
         self._frame_id = ""
         self._broken = ""  # an extractor's error since the last prediction
         self._failures, self._last_failure = 0, ""
@@ -281,18 +281,14 @@ class Worker:
         camera = self._sensors[CameraSensor.name]
         assert isinstance(camera, CameraSensor)
         with self._wake:
-            if camera.health.state(arrival.now_s) is not SensorState.OK:
-                self._camera_ok_since_ns = None
+            self._camera_ok.judge(camera.health.state(arrival.now_s))
         sample = self._decode(camera, arrival, epoch, lambda: (camera.decode(arrival.message), 0))
         if sample is None:
             return False
         state, rgb = sample
         with self._wake:
             self._frame_id = arrival.message.header.frame_id
-            if state is not SensorState.OK:
-                self._camera_ok_since_ns = None
-            elif self._camera_ok_since_ns is None:
-                self._camera_ok_since_ns = arrival.stamp_ns
+            self._camera_ok.judge(state, arrival.stamp_ns)
         if state is SensorState.OK:
             self._encode(camera, arrival, epoch, lambda: self._recognizer.push(camera.name, arrival.stamp_ns, rgb))
         flow = self._sensors.get(FlowSensor.name)
@@ -332,14 +328,9 @@ class Worker:
         if not flow.follows_camera or camera is None or not camera.health.enabled:
             return True
         # As of the field's arrival: the frames that came after it say nothing about its time.
-        if camera.state(arrival.now_s) is not SensorState.OK:
-            self._camera_ok_since_ns = None
-        since_ns = self._camera_ok_since_ns
-        if since_ns is None:
-            return False
-        period_ns = to_ns(self._pacer.period_s)
-        begins_ns = arrival.stamp_ns - (period_ns if interval_s is None else to_ns(interval_s))
-        return begins_ns >= since_ns - period_ns // 4  # stamps jitter, and flow may carry its own
+        self._camera_ok.judge(camera.state(arrival.now_s))
+        period_s = self._pacer.period_s
+        return self._camera_ok.reaches(arrival.stamp_ns - to_ns(interval_s or period_s), period_s)
 
     def _audio(self) -> bool:
         taken, epoch = self._take(AudioSensor.name)
@@ -358,7 +349,7 @@ class Worker:
             sample = self._decode(audio, arrival, epoch, store)
             state = sample[0] if sample is not None else state
         # While the microphone is not live, what has become due is passed over.
-        limit = _AUDIO_LIMIT if state is SensorState.OK else 0
+        limit = LIVE_AUDIO_LIMIT if state is SensorState.OK else 0
 
         def encode() -> None:
             _, skipped = self._recognizer.encode_due_audio(limit)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which topic of a bag is the camera, the flow and the microphone: by type and first message, or as the user says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from karmma_ros.bags.reader import AUDIO_TYPE, Bag, Topic, header_ns
+from karmma_ros.decode import compressed_to_rgb, image_to_rgb
+from karmma_ros.errors import KarmmaError, SampleError, UsageError
+
+__all__ = [
+    "COMPRESSED",
+    "IMAGE",
+    "NONE",
+    "OPTIONS",
+    "Sensors",
+    "candidates",
+    "choose",
+    "first_picture",
+    "first_stamp_ns",
+]
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
+OPTIONS: Mapping[str, str] = {"video": "--image", "flow": "--flow", "audio": "--audio"}  # modality -> option
+NONE = "none"  # an option's value: this modality is left out
+
+_TYPES: Mapping[str, tuple[str, ...]] = {"video": (IMAGE, COMPRESSED), "flow": (IMAGE,), "audio": (AUDIO_TYPE,)}
+_DEPTH = ("16UC1", "32FC1")
+_PROBED = 30  # messages that may be undecodable before a topic counts as one without any
+
+
+@dataclass(frozen=True)
+class Sensors:
+    """The topic of each modality; None where there is none."""
+
+    video: Topic | None = None
+    flow: Topic | None = None
+    audio: Topic | None = None
+
+    def items(self) -> list[tuple[str, Topic]]:
+        """(modality, topic) of those that are there."""
+        pairs = (("video", self.video), ("flow", self.flow), ("audio", self.audio))
+        return [(modality, topic) for modality, topic in pairs if topic is not None]
+
+    def modality_of(self) -> dict[str, str]:
+        """Topic name -> modality."""
+        return {topic.name: modality for modality, topic in self.items()}
+
+
+def candidates(bag: Bag) -> dict[str, list[Topic]]:
+    """Topics that could be each modality's sensor. Of a camera recorded raw and compressed, the raw one.
+
+    :raises BagError: a message cannot be read.
+    """
+    found: dict[str, list[Topic]] = {"video": [], "flow": [], "audio": []}
+    for topic in bag.topics.values():
+        modality = _modality(bag, topic)
+        if modality is not None:
+            found[modality].append(topic)
+    raw = {topic.name for topic in found["video"] if topic.type == IMAGE}
+    found["video"] = [t for t in found["video"] if t.type == IMAGE or t.name.removesuffix("/compressed") not in raw]
+    return found
+
+
+def _modality(bag: Bag, topic: Topic) -> str | None:
+    if not topic.count:
+        return None
+    if topic.type == AUDIO_TYPE:
+        return "audio"
+    if topic.type not in (IMAGE, COMPRESSED):
+        return None
+    first = bag.first(topic.name)
+    try:
+        message = first.decode() if first is not None else None
+    except SampleError:
+        return "video"  # what is wrong with it is told when it is used
+    if topic.type == COMPRESSED:
+        return None if message is None or "compressedDepth" in message.format else "video"
+    if message is None or message.encoding in _DEPTH:
+        return None
+    return "flow" if message.encoding == "32FC2" else "video"
+
+
+def choose(bag: Bag, wanted: Mapping[str, str | None]) -> Sensors:
+    """The sensors to use.
+
+    :param wanted: modality -> topic, `none`, or None: found by type.
+    :raises UsageError: a topic that is not there or of another type, or several that could be meant.
+    :raises BagError: a message cannot be read.
+    """
+    found: dict[str, list[Topic]] | None = None
+    chosen: dict[str, Topic | None] = {}
+    for modality, option in OPTIONS.items():
+        name = wanted.get(modality)
+        if name == NONE:
+            chosen[modality] = None
+        elif name is not None:
+            chosen[modality] = _named(bag, name, modality)
+        else:
+            found = candidates(bag) if found is None else found
+            chosen[modality] = _only(bag, found[modality], option)
+    return Sensors(**chosen)
+
+
+def _named(bag: Bag, name: str, modality: str) -> Topic:
+    option = OPTIONS[modality]
+    topic = bag.topics.get(name) or bag.topics.get(f"/{name}")
+    if topic is None:
+        raise UsageError(f"{option} {name}: no such topic in {bag.path}: it has {', '.join(bag.topics) or 'none'}")
+    if topic.type not in _TYPES[modality]:
+        raise UsageError(f"{option} {name}: is {topic.type}, not {' or '.join(_TYPES[modality])}")
+    return topic
+
+
+def _only(bag: Bag, topics: Sequence[Topic], option: str) -> Topic | None:
+    if len(topics) > 1:
+        names = ", ".join(topic.name for topic in topics)
+        raise UsageError(f"{bag.path}: {names} could all be meant: choose one with {option}")
+    return topics[0] if topics else None
+
+
+def first_stamp_ns(bag: Bag, topic: Topic) -> int | None:
+    """The first stamp of a topic that is one (not 0)."""
+    for message in bag.messages([topic.name]):
+        try:
+            stamp_ns = header_ns(message.decode())
+        except SampleError:
+            continue
+        if stamp_ns > 0:
+            return stamp_ns
+    return None
+
+
+def origin_ns(bag: Bag, sensors: Sensors) -> int:
+    """The stamp that times of a bag count from: the camera's first, else the first of what there is.
+
+    :raises KarmmaError: there is none.
+    """
+    for _, topic in sensors.items():
+        stamp_ns = first_stamp_ns(bag, topic)
+        if stamp_ns is not None:
+            return stamp_ns
+    raise KarmmaError(f"{bag.path}: no camera, flow or sound with a stamp; `karmma record-check` says more")
+
+
+def first_picture(bag: Bag, topic: Topic, rotate: int) -> tuple[int, int]:
+    """(width, height) of a camera's pictures, upright.
+
+    :raises KarmmaError: none of its first messages can be decoded.
+    """
+    to_rgb = compressed_to_rgb if topic.type == COMPRESSED else image_to_rgb
+    fault = "it has no messages"
+    for number, message in enumerate(bag.messages([topic.name])):
+        if number == _PROBED:
+            break
+        try:
+            height, width = to_rgb(message.decode(), rotate=rotate).shape[:2]
+            return width, height
+        except SampleError as error:
+            fault = str(error)
+    raise KarmmaError(f"{bag.path}: no picture on {topic.name} can be decoded ({fault}): choose another with --image")

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`karmma replay`: a rosbag through the node's own core, offline and without ROS."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from karmma_ros.bags.health_picture import write_health_picture
+from karmma_ros.bags.intervals import BagIntervals, read_intervals
+from karmma_ros.bags.reader import Bag
+from karmma_ros.bags.replay import Answer, Replay, ReplaySettings
+from karmma_ros.bags.score import score
+from karmma_ros.bags.tables import csv_header, csv_row
+from karmma_ros.bags.topics import NONE, Sensors, choose, first_picture, first_stamp_ns, origin_ns
+from karmma_ros.cli.bag_options import add_rotate, add_topics, wanted_topics
+from karmma_ros.cli.common import add_bundle, add_json, add_out, add_threads, check_file, check_out, positive
+from karmma_ros.cli.recognition import progress_bar, seen_longest
+from karmma_ros.decode import audio_to_chunk
+from karmma_ros.errors import KarmmaError, SampleError, UsageError
+from karmma_ros.files import whole_file, write_json
+from karmma_ros.film import Film
+from karmma_ros.flow import FlowProducer
+from karmma_ros.health import SensorStatus
+from karmma_ros.recognizer import Recognizer
+from karmma_ros.records import Phase, PredictionRecord, percentiles, summarise, to_line
+
+HELP = "Names the actions in a rosbag as the node would have, without ROS and faster than real time."
+
+CAMERA = "camera"  # value of --flow: computed from the camera
+_NO_CAMERA = (480, 640)  # (H, W) of the film where there is no picture
+_MODALITIES = ("video", "flow", "audio")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand's arguments."""
+    parser.add_argument("bag", type=Path, metavar="BAG", help="a bag's folder, an .mcap or a .db3")
+    add_topics(parser, computed=True)
+    parser.add_argument("--truth", type=Path, metavar="FILE.csv", help="score against start_s, stop_s, verb, noun")
+    parser.add_argument("--modalities", nargs="+", choices=_MODALITIES, help="sensors in use (default: all)")
+    add_rotate(parser)
+    parser.add_argument("--rate", type=positive, default=0.0, metavar="HZ", help="predictions due per second")
+    parser.add_argument(
+        "--flow-unit",
+        default="pixels_per_second",
+        choices=("pixels_per_second", "pixels_per_frame"),
+        help="unit of the flow topic (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--flow-source", default=CAMERA, choices=(CAMERA, "independent"), help="as the node's parameter flow.source"
+    )
+    parser.add_argument(
+        "--stamp-offset",
+        type=_offset,
+        action="append",
+        default=[],
+        metavar="MODALITY=SECONDS",
+        help="added to a sensor's stamps, as the node's parameter; may be given several times",
+    )
+    parser.add_argument("--no-overlay", action="store_true", help="do not write overlay.mp4")
+    add_threads(parser)
+    add_bundle(parser)
+    add_out(parser, "out/replay")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand."""
+    check_out(args.out)
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    # Whatever can be wrong with bag, truth and bundle is found before anything is written.
+    with Bag(args.bag) as bag:
+        sensors, computed = _sensors(bag, args)
+        begin_ns = origin_ns(bag, sensors)
+        truth = None
+        if args.truth is not None:
+            truth = read_intervals(check_file(args.truth), [bag.name]).of(bag.name, begin_ns)
+        recognizer = Recognizer(args.bundle, threads=args.threads, modalities=args.modalities)
+        settings = ReplaySettings(
+            rotate=args.rotate,
+            rate_hz=args.rate,
+            flow_unit=args.flow_unit,
+            flow_follows_camera=computed or args.flow_source == CAMERA,
+            stamp_offsets_s=dict(args.stamp_offset),
+        )
+        started = time.monotonic()
+        outcome = _replay(args, console, bag, sensors, recognizer, settings, computed, begin_ns, truth)
+        elapsed_s = time.monotonic() - started
+        summary = outcome.summary(args.bag, bag, sensors, computed, truth, elapsed_s)
+    title = f"{bag.name}   {recognizer.bundle.name}   {bag.duration_s:.1f} s"
+    names = None if truth is None else _true_names(outcome.records, truth)
+    write_health_picture(args.out / "health.png", title, outcome.records, names)
+    write_json(args.out / "summary.json", summary)
+    if args.json is not None:
+        write_json(args.json, summary)
+    _report(console, args, bag, outcome.records, summary)
+    return 0
+
+
+def _sensors(bag: Bag, args: argparse.Namespace) -> tuple[Sensors, bool]:
+    """The topics, and whether flow is computed from the camera."""
+    wanted = wanted_topics(args)
+    asked = wanted["flow"] == CAMERA
+    sensors = choose(bag, wanted | {"flow": NONE if asked else wanted["flow"]})
+    if not sensors.items():
+        raise UsageError(f"{bag.path}: nothing to replay: no camera, flow or sound; `karmma record-check` says more")
+    if asked and sensors.video is None:
+        raise UsageError(f"--flow camera: no camera in {bag.path}")
+    return sensors, sensors.video is not None and sensors.flow is None and (asked or wanted["flow"] is None)
+
+
+def _producer(recognizer: Recognizer, computed: bool) -> FlowProducer | None:
+    if not computed or "flow" not in recognizer.modalities:
+        return None
+    spec = recognizer.bundle.modalities["flow"].producer
+    return FlowProducer(spec.size, spec.preset) if spec else None
+
+
+class _Outcome:
+    """What a replay gave."""
+
+    def __init__(self, recognizer: Recognizer, replay: Replay) -> None:
+        self.recognizer = recognizer
+        self.replay = replay
+        self.records: list[PredictionRecord] = []
+        self.processing_ms: list[float] = []
+
+    def add(self, answer: Answer) -> None:
+        self.records.append(answer.record)
+        self.processing_ms.append(answer.processing_s * 1e3)
+
+    def summary(
+        self, path: Path, bag: Bag, sensors: Sensors, computed: bool, truth: BagIntervals | None, elapsed_s: float
+    ) -> dict[str, Any]:
+        """As the demo's, with one phase; where the bag's time went besides."""
+        times = [record.t_s for record in self.records]
+        whole = Phase(bag.name, min(times), max(times) + self.replay.period_s)
+        bundle = self.recognizer.bundle
+        rate_hz = 1 / self.replay.period_s
+        frames = self.replay.frames
+        summary = summarise(self.records, [whole], bundle=bundle.name, rate_hz=rate_hz, sent=[frames])
+        if truth is not None:
+            scores = score(self.records, truth, bundle.action_names)
+            summary["truth"] = scores
+            for key in ("accuracy", "accuracy_settled"):
+                summary["overall"][key] = scores[key]
+        topics = {modality: topic.name for modality, topic in sensors.items()}
+        summary["bag"] = {
+            "path": str(path),
+            "duration_s": round(bag.duration_s, 3),
+            "topics": topics | ({"flow": "computed from the camera"} if computed else {}),
+        }
+        summary["sensors"] = {name: self._sensor(name, status) for name, status in self.replay.statuses().items()}
+        summary["restarts"] = self.replay.restarts
+        summary["processing_ms"] = percentiles(self.processing_ms)
+        summary["speed"] = round(bag.duration_s / elapsed_s, 2)
+        return summary
+
+    def _sensor(self, name: str, last: SensorStatus) -> dict[str, Any]:
+        states = Counter(record.sensors[name].state for record in self.records)
+        return {
+            "states": {state: round(count / len(self.records), 4) for state, count in states.most_common()},
+            "received": last.received,
+            "skipped": last.skipped,
+            "rejected": last.rejected,
+            "faults": dict(self.replay.faults.get(name, {})),
+        }
+
+
+def _replay(
+    args: argparse.Namespace,
+    console: Console,
+    bag: Bag,
+    sensors: Sensors,
+    recognizer: Recognizer,
+    settings: ReplaySettings,
+    computed: bool,
+    begin_ns: int,
+    truth: BagIntervals | None,
+) -> _Outcome:
+    """Runs the bag and writes predictions and film as they come."""
+    modalities = list(recognizer.bundle.modalities)
+    with ExitStack() as outputs:
+        film = None if args.no_overlay else outputs.enter_context(_film(args, bag, sensors, begin_ns))
+        replay = Replay(
+            recognizer,
+            bag,
+            sensors,
+            settings,
+            producer=_producer(recognizer, computed),
+            on_sound=None if film is None else film.add_sound,
+        )
+        outcome = _Outcome(recognizer, replay)
+        lines = outputs.enter_context(outputs.enter_context(whole_file(args.out / "predictions.jsonl")).open("w"))
+        table = outputs.enter_context(
+            outputs.enter_context(whole_file(args.out / "predictions.csv")).open("w", newline="")
+        )
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(csv_header(modalities, truth=truth is not None))
+        progress = outputs.enter_context(progress_bar(console))
+        task = progress.add_task("", total=bag.duration_s, action="")
+        for answer in replay.run(origin_ns=begin_ns):
+            record = answer.record
+            row = None if truth is None else truth.at(record.t_s)
+            true = None if truth is None else row.action if row is not None else ""
+            outcome.add(answer)
+            lines.write(to_line(record))
+            writer.writerow(csv_row(record, modalities, true))
+            if film is not None:
+                rgb = answer.rgb if answer.rgb is not None else np.zeros((*_NO_CAMERA, 3), np.uint8)
+                film.add_frame(rgb, record, processing_s=answer.processing_s, truth=true or None, seen=answer.fresh)
+            said = record.actions[0].name if record.actions else ""
+            progress.update(task, completed=answer.arrived_s, action=said)
+        if not outcome.records:
+            causes = {name: dict(faults) for name, faults in replay.faults.items() if faults}
+            raise KarmmaError(f"{bag.path}: no prediction: {causes or 'too short'}; `karmma record-check` says more")
+    return outcome
+
+
+def _film(args: argparse.Namespace, bag: Bag, sensors: Sensors, begin_ns: int) -> Film:
+    size, rate_hz = _NO_CAMERA[::-1], args.rate or 30.0
+    if sensors.video is not None:
+        size = first_picture(bag, sensors.video, args.rotate)
+        if not args.rate and bag.duration_s > 0:
+            rate_hz = min(max(sensors.video.count / bag.duration_s, 1.0), 240.0)
+    stamps = [first_stamp_ns(bag, topic) for _, topic in sensors.items()]
+    first_ns = min([stamp_ns for stamp_ns in stamps if stamp_ns is not None], default=begin_ns)
+    return Film(args.out / "overlay.mp4", size, rate_hz, origin_ns=first_ns, sound=_track(bag, sensors))
+
+
+def _track(bag: Bag, sensors: Sensors) -> tuple[int, int] | None:
+    """(rate, channels) of the first sound that can be used."""
+    if sensors.audio is None:
+        return None
+    for message in bag.messages([sensors.audio.name]):
+        try:
+            samples, rate = audio_to_chunk(message.decode())
+        except SampleError:
+            continue
+        return rate, samples.shape[1]
+    return None
+
+
+def _true_names(records: Sequence[PredictionRecord], truth: BagIntervals) -> dict[int, str]:
+    rows = ((record.stamp_ns, truth.at(record.t_s)) for record in records)
+    return {stamp_ns: row.action for stamp_ns, row in rows if row is not None}
+
+
+def _report(
+    console: Console, args: argparse.Namespace, bag: Bag, records: Sequence[PredictionRecord], summary: dict[str, Any]
+) -> None:
+    console.print(seen_longest(bag.name, records))
+    health = Table()
+    for heading in ("sensor", "topic", "received", "rejected", "states"):
+        health.add_column(heading, justify="right" if heading in ("received", "rejected") else "left")
+    topics = summary["bag"]["topics"]
+    for name, sensor in summary["sensors"].items():
+        states = ", ".join(f"{state.lower()} {share:.0%}" for state, share in sensor["states"].items())
+        why = f" ({', '.join(sensor['faults'])})" if sensor["faults"] else ""
+        health.add_row(name, topics.get(name, "-"), str(sensor["received"]), f"{sensor['rejected']}{why}", states)
+    console.print(health)
+    if "truth" in summary:
+        _report_truth(console, summary["truth"])
+    if summary["restarts"]:
+        text = f"stamps jumped back {summary['restarts']} times, and all began anew: a bag that holds several runs"
+        console.print(text, style="yellow", highlight=False, soft_wrap=True)
+    processing = summary["processing_ms"]
+    console.print(
+        f"{len(records)} predictions for {summary['overall']['frames']} frames in {bag.duration_s:.1f} s; "
+        f"{processing['p50']:.1f} ms each (p99 {processing['p99']:.1f}), {summary['speed']:.1f}x real time",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"written to {args.out}", highlight=False, soft_wrap=True)
+
+
+def _report_truth(console: Console, truth: dict[str, Any]) -> None:
+    if not truth["scored"]:
+        text = "no prediction lies within an interval of --truth: are its times those of this bag?"
+        console.print(text, style="yellow", soft_wrap=True)
+        return
+    table = Table()
+    for heading in ("true action", "predictions", "right", "mostly said"):
+        table.add_column(heading, justify="right" if heading in ("predictions", "right") else "left")
+    for name, result in truth["actions"].items():
+        table.add_row(name, str(result["predictions"]), f"{result['accuracy']:.0%}", result["mostly"] or "nothing")
+    table.add_section()
+    settled = truth["accuracy_settled"]
+    table.add_row("all", str(truth["scored"]), f"{truth['accuracy']:.1%}", style="bold")
+    table.add_row("all, settled", "", "-" if settled is None else f"{settled:.1%}", style="bold")
+    console.print(table)
+    if truth["unknown"]:
+        text = f"the bundle cannot say: {', '.join(truth['unknown'])}"
+        console.print(text, style="yellow", highlight=False, soft_wrap=True)
+
+
+def _offset(text: str) -> tuple[str, float]:
+    """MODALITY=SECONDS."""
+    name, _, seconds = text.partition("=")
+    try:
+        value = float(seconds)
+    except ValueError:
+        value = float("nan")
+    if name not in _MODALITIES or not abs(value) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not MODALITY=SECONDS, such as audio=-0.2")
+    return name, value
