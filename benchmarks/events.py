@@ -22,7 +22,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from karmma_ros.events import EventDetector, EventSettings, EventType
+from karmma_ros.event_log import EventLog
+from karmma_ros.events import EventSettings
 from karmma_ros.files import whole_file, write_json
 from karmma_ros.flow import FlowProducer
 from karmma_ros.manifest import Manifest
@@ -104,18 +105,11 @@ def _times(interval: Any) -> tuple[float, float]:
 
 def by_events(watched: Watched, bundle: Manifest, settings: EventSettings) -> SegmentScores:
     """The detector's segments against the truth."""
-    names = bundle.action_names
-    detector = EventDetector(names, [bundle.heads["verb"][verb] for verb, _ in bundle.actions], settings)
-    events = []
+    log = EventLog(bundle, origin_ns=0, settings=settings)
     for i, row in enumerate(watched.scores):
-        events += detector.push((i + 1) * 10**9 // FPS, None if np.isnan(row).any() else row)
-    events += detector.close()
-    decided = {event.event_id: event.decided_ns / 1e9 for event in events if event.type is EventType.START}
-    said = [
-        Segment(names[event.action], event.start_ns / 1e9, event.end_ns / 1e9, decided[event.event_id])
-        for event in events
-        if event.type is EventType.END
-    ]
+        log.take((i + 1) * 10**9 // FPS, None if np.isnan(row).any() else row)
+    log.close()
+    said = [Segment(a.action, a.start_s, a.stop_s, a.decided_s) for a in log.actions]
     return score_segments(said, watched.truth, watched.duration_s)
 
 

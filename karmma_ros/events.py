@@ -14,6 +14,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from karmma_ros.manifest import Manifest
 from karmma_ros.window import to_ns
 
 __all__ = ["Event", "EventDetector", "EventSettings", "EventType"]
@@ -67,6 +68,13 @@ class EventDetector:
         self.settings = settings or EventSettings()
         self._next_id = 0
         self._forget()
+
+    @classmethod
+    def of(cls, bundle: Manifest, settings: EventSettings | None = None) -> EventDetector:
+        """One for the actions of a bundle."""
+        names = bundle.action_names
+        verbs = [bundle.heads["verb"][verb] for verb, _ in bundle.actions] if bundle.actions else names
+        return cls(names, verbs, settings)
 
     def _forget(self) -> None:
         self._average: npt.NDArray[np.float64] | None = None

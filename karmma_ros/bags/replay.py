@@ -54,6 +54,7 @@ class Answer:
     """A prediction. `rgb`: the frame that it is about, or the last one before; None before the first."""
 
     record: PredictionRecord
+    scores: npt.NDArray[np.float64] | None  # (A,) of every action; None without a prediction
     rgb: Image | None
     fresh: bool  # `rgb` is the frame that caused it
     arrived_s: float  # [s] of log time since the bag's first message
@@ -234,4 +235,4 @@ class Replay:
             bundle=self._recognizer.bundle.name,
             trigger="CAMERA" if fresh else "TIMER",
         )
-        return Answer(record, self._rgb, fresh, self._now_s, time.perf_counter() - started)
+        return Answer(record, prediction.scores, self._rgb, fresh, self._now_s, time.perf_counter() - started)

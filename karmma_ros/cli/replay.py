@@ -21,7 +21,7 @@ from karmma_ros.bags.health_picture import write_health_picture
 from karmma_ros.bags.intervals import BagIntervals, read_intervals
 from karmma_ros.bags.reader import Bag
 from karmma_ros.bags.replay import Answer, Replay, ReplaySettings
-from karmma_ros.bags.score import score
+from karmma_ros.bags.score import score, score_events
 from karmma_ros.bags.tables import csv_header, csv_row
 from karmma_ros.bags.topics import NONE, Sensors, choose, first_picture, first_stamp_ns, origin_ns
 from karmma_ros.cli.bag_options import add_rotate, add_topics, wanted_topics
@@ -29,6 +29,8 @@ from karmma_ros.cli.common import add_bundle, add_json, add_out, add_threads, ch
 from karmma_ros.cli.recognition import progress_bar, seen_longest
 from karmma_ros.decode import audio_to_chunk
 from karmma_ros.errors import KarmmaError, SampleError, UsageError
+from karmma_ros.event_log import EventLog, write_actions
+from karmma_ros.events import EventSettings
 from karmma_ros.files import whole_file, write_json
 from karmma_ros.film import Film
 from karmma_ros.flow import FlowProducer
@@ -101,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
     title = f"{bag.name}   {recognizer.bundle.name}   {bag.duration_s:.1f} s"
     names = None if truth is None else _true_names(outcome.records, truth)
     write_health_picture(args.out / "health.png", title, outcome.records, names)
+    write_actions(args.out / "events.csv", outcome.events.actions)
     write_json(args.out / "summary.json", summary)
     if args.json is not None:
         write_json(args.json, summary)
@@ -130,14 +133,16 @@ def _producer(recognizer: Recognizer, computed: bool) -> FlowProducer | None:
 class _Outcome:
     """What a replay gave."""
 
-    def __init__(self, recognizer: Recognizer, replay: Replay) -> None:
+    def __init__(self, recognizer: Recognizer, replay: Replay, begin_ns: int) -> None:
         self.recognizer = recognizer
         self.replay = replay
+        self.events = EventLog(recognizer.bundle, origin_ns=begin_ns)
         self.records: list[PredictionRecord] = []
         self.processing_ms: list[float] = []
 
     def add(self, answer: Answer) -> None:
         self.records.append(answer.record)
+        self.events.take(answer.record.stamp_ns, answer.scores)
         self.processing_ms.append(answer.processing_s * 1e3)
 
     def summary(
@@ -155,6 +160,7 @@ class _Outcome:
             summary["truth"] = scores
             for key in ("accuracy", "accuracy_settled"):
                 summary["overall"][key] = scores[key]
+            scores["events"] = score_events(self.events.actions, truth, EventSettings().idle)
         topics = {modality: topic.name for modality, topic in sensors.items()}
         summary["bag"] = {
             "path": str(path),
@@ -201,7 +207,7 @@ def _replay(
             producer=_producer(recognizer, computed),
             on_sound=None if film is None else film.add_sound,
         )
-        outcome = _Outcome(recognizer, replay)
+        outcome = _Outcome(recognizer, replay, begin_ns)
         lines = outputs.enter_context(outputs.enter_context(whole_file(args.out / "predictions.jsonl")).open("w"))
         table = outputs.enter_context(
             outputs.enter_context(whole_file(args.out / "predictions.csv")).open("w", newline="")
@@ -222,6 +228,7 @@ def _replay(
                 film.add_frame(rgb, record, processing_s=answer.processing_s, truth=true or None, seen=answer.fresh)
             said = record.actions[0].name if record.actions else ""
             progress.update(task, completed=answer.arrived_s, action=said)
+        outcome.events.close()
         if not outcome.records:
             causes = {name: dict(faults) for name, faults in replay.faults.items() if faults}
             raise KarmmaError(f"{bag.path}: no prediction: {causes or 'too short'}; `karmma record-check` says more")
@@ -300,6 +307,14 @@ def _report_truth(console: Console, truth: dict[str, Any]) -> None:
     table.add_row("all", str(truth["scored"]), f"{truth['accuracy']:.1%}", style="bold")
     table.add_row("all, settled", "", "-" if settled is None else f"{settled:.1%}", style="bold")
     console.print(table)
+    events = truth["events"]
+    late = events["start_latency_s"]
+    console.print(
+        f"events: {events['said']} said, {events['true']} true, F1 {events['f1']:.0%} at half of the union, "
+        f"{events['false_starts']} false starts" + (f", {late:.1f} s after the start" if late is not None else ""),
+        highlight=False,
+        soft_wrap=True,
+    )
     if truth["unknown"]:
         text = f"the bundle cannot say: {', '.join(truth['unknown'])}"
         console.print(text, style="yellow", highlight=False, soft_wrap=True)

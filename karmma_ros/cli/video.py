@@ -15,6 +15,7 @@ from rich.console import Console
 
 from karmma_ros.cli.common import add_bundle, add_json, add_out, add_threads, check_file, check_out
 from karmma_ros.cli.recognition import progress_bar, seen_longest
+from karmma_ros.event_log import EventLog, LoggedAction, write_actions
 from karmma_ros.files import whole_file, write_json
 from karmma_ros.film import Film
 from karmma_ros.flow import FlowProducer
@@ -63,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
             progress = outputs.enter_context(progress_bar(console))
             task = progress.add_task("", total=video.duration_s, action="")
             records = []
-            for frame, record, processing_s in _Stream(recognizer, video, sound, film).run():
+            stream = _Stream(recognizer, video, sound, film)
+            for frame, record, processing_s in stream.run():
                 lines.write(to_line(record))
                 records.append(record)
                 if film is not None:
@@ -71,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
                 progress.update(task, completed=record.t_s, action=record.actions[0].name if record.actions else "")
         elapsed_s = time.monotonic() - started
     summary = _summary(args.file, recognizer, records, video, elapsed_s)
+    write_actions(args.out / "events.csv", stream.actions)
     write_json(args.out / "summary.json", summary)
     if args.json is not None:
         write_json(args.json, summary)
@@ -79,7 +82,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Stream:
-    """Feeds a file to the recogniser in order of time, as a robot would hear and see it."""
+    """Feeds a file to the recogniser in order of time, as a robot would hear and see it.
+
+    `actions`: once it is over, what started and ended.
+    """
 
     def __init__(
         self, recognizer: Recognizer, video: VideoReader, sound: AudioReader | None, film: Film | None
@@ -94,12 +100,15 @@ class _Stream:
         producer = modalities["flow"].producer if "flow" in modalities else None
         self._flow = FlowProducer(producer.size, producer.preset) if producer else None
         self._sensors = OfflineSensors(recognizer)
+        self.actions: list[LoggedAction] = []
 
     def run(self) -> Iterator[tuple[Frame, PredictionRecord, float]]:
         """Every frame with the prediction for it, and the seconds it cost."""
         first_ns: int | None = None
         for frame in self._video:
-            first_ns = frame.stamp_ns if first_ns is None else first_ns
+            if first_ns is None:
+                first_ns = frame.stamp_ns
+                events = EventLog(self._recognizer.bundle, origin_ns=first_ns)
             self._hear_until(frame.stamp_ns)
             started = time.perf_counter()
             if "video" in self._recognizer.bundle.modalities:
@@ -110,6 +119,7 @@ class _Stream:
                     self._sensors.push("flow", frame.stamp_ns, flow, period_s=1 / self._video.rate)
             prediction = self._recognizer.predict(frame.stamp_ns)
             processing_s = time.perf_counter() - started
+            events.take(frame.stamp_ns, prediction.scores)
             record = to_record(
                 prediction,
                 self._sensors.statuses(frame.stamp_ns),
@@ -118,6 +128,9 @@ class _Stream:
                 processing_s=processing_s,
             )
             yield frame, record, processing_s
+        if first_ns is not None:
+            events.close()
+            self.actions = events.actions
 
     def _hear_until(self, stamp_ns: int) -> None:
         """Takes the sound whose last sample had been heard at `stamp_ns`."""

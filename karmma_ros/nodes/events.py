@@ -19,10 +19,8 @@ class Events:
 
     def __init__(self, bundle: Manifest, settings: EventSettings, publish: Callable[[ActionEvent], None]) -> None:
         """:param publish: called for every event, by whoever called `take` or `close`."""
-        names = bundle.action_names
-        verbs = [bundle.heads["verb"][verb] for verb, _ in bundle.actions] if bundle.actions else names
         self._bundle = bundle
-        self._detector = EventDetector(names, verbs, settings)
+        self._detector = EventDetector.of(bundle, settings)
         self._publish = publish
         self._frame_id = ""
 

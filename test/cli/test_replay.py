@@ -77,12 +77,17 @@ def test_the_shipped_bag_is_recognised_by_the_shipped_bundle(karmma: Any, tmp_pa
     for name in ("video", "flow", "audio"):
         assert outcome.records[-1].sensors[name].coverage > 0.8
         assert list(changes(outcome.states(name)))[-1] == "OK"
+    with (tmp_path / "events.csv").open(newline="") as file:
+        starts = {row["action"]: float(row["start_s"]) for row in csv.DictReader(file)}
+    assert starts["wipe flask"] < 1 < 2 < starts["turn bottle"] < 4.5
+    assert outcome.summary["truth"]["events"]["found"] == outcome.summary["truth"]["events"]["true"] == 2
 
 
 def test_the_same_bag_gives_the_same_bytes(replay: Any) -> None:
     first = replay(SMALL)
     before = {
-        name: (first.folder / name).read_bytes() for name in ("predictions.jsonl", "predictions.csv", "health.png")
+        name: (first.folder / name).read_bytes()
+        for name in ("predictions.jsonl", "predictions.csv", "events.csv", "health.png")
     }
     again = replay(SMALL)
     assert {name: (again.folder / name).read_bytes() for name in before} == before

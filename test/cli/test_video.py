@@ -166,7 +166,7 @@ def test_the_film_has_the_picture_the_sound_and_the_overlay(recognise: Any, tmp_
 
 def test_no_overlay_and_the_summary_once_more(recognise: Any, tmp_path: Path) -> None:
     outcome = recognise(make_video(tmp_path / "a.mp4"), "--no-overlay", "--json", str(tmp_path / "summary.json"))
-    assert sorted(path.name for path in outcome.folder.iterdir()) == ["predictions.jsonl", "summary.json"]
+    assert sorted(path.name for path in outcome.folder.iterdir()) == ["events.csv", "predictions.jsonl", "summary.json"]
     assert json.loads((tmp_path / "summary.json").read_text()) == outcome.summary
 
 
