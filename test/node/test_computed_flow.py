@@ -14,11 +14,14 @@ from node.bench import STEP_NS, Bench, Recorded, settings
 from node.harness import PATIENCE_S
 from sensor_msgs.msg import Image
 
+from karmma_ros.bundle import load_bundle
 from karmma_ros.health import SensorState
 from karmma_ros.messages import flow_to_msg, image_to_msg
 from karmma_ros.nodes.camera_flow import CameraFlow
+from karmma_ros.nodes.computed_flow import ComputedFlow
 from karmma_ros.nodes.flow_parameters import PARAMETERS
 from karmma_ros.nodes.flow_parameters import Settings as FlowSettings
+from karmma_ros.nodes.sensors import Arrival
 from karmma_ros.recognizer import Prediction, Recognizer
 from karmma_ros.tabletop.sequence import make_sequence
 
@@ -37,10 +40,12 @@ class Stage:
 
     def __init__(self, toy: Path, *, inside: bool) -> None:
         self.stamp_ns = 1_700_000_000_000_000_000
-        self.bench = Bench(Recognizer(toy), clock=lambda: self.stamp_ns, flow_compute=inside)
+        self.settings = {"flow_compute": inside, "stale_min_timeout": 60.0}  # this machine may be busy: no STALE
+        self.bench = Bench(Recognizer(toy), clock=lambda: self.stamp_ns, **self.settings)
         self.used = Recorded(self.bench.recognizer)
         self.stamps: list[int] = []
         self._flow = None if inside else flow_of(toy)
+        self.published: set[int] = set()  # indices of the frames whose flow came over the topic
 
     def show(self, frames: list[np.ndarray]) -> None:
         fields = self.bench.worker.statistics().statuses["flow"].received
@@ -54,6 +59,7 @@ class Stage:
                 field = self._flow.push(message, self.stamp_ns / 1e9, self.stamp_ns)
                 if field is None:
                     continue
+                self.published.add(len(self.stamps) - 1)
                 self.bench.worker.receive("flow", flow_to_msg(self.stamp_ns, "eye", field))
             elif self.bench.worker.statistics().statuses["video"].state is not SensorState.OK:
                 continue
@@ -116,6 +122,28 @@ def test_a_covered_camera_gives_no_flow_either_way(both: tuple[Stage, Stage], fr
     assert set(range(1, 12)) <= ours
     assert not ours & set(range(13, 22))
     assert max(ours) == FRAMES - 1
+    assert both[1].published == theirs, "flow_node itself keeps quiet"
+
+
+@pytest.mark.parametrize("between", ["nothing", "a frame not believed", "the camera switched off", "turned"])
+def test_no_flow_is_computed_across_an_interruption(toy: Path, frames: list[np.ndarray], between: str) -> None:
+    producer = load_bundle(toy).modalities["flow"].producer
+    assert producer is not None
+    flow = ComputedFlow(settings(), producer, "image")
+    arrivals = [Arrival(rgb, 10**9 + index * STEP_NS, 0.0) for index, rgb in enumerate(frames[:2])]
+    fields = []
+    for arrival in arrivals:
+        flow.frame(arrival, arrival.message, believed=True)
+        (taken,) = flow.take()
+        fields.append(flow.decode(taken, None))
+        if between == "a frame not believed":
+            flow.frame(arrival, arrival.message, believed=False)
+        elif between != "nothing":
+            changes = {"modalities": ("flow",)} if "off" in between else {"image_rotate": 180}
+            flow.configure(settings(**changes))
+            flow.configure(settings())
+    assert fields[0] is None
+    assert (fields[1] is not None) == (between == "nothing")
 
 
 def test_flow_begins_anew_after_the_camera_was_switched_off(
@@ -123,8 +151,8 @@ def test_flow_begins_anew_after_the_camera_was_switched_off(
 ) -> None:
     inside, _ = both
     inside.show(frames[:3])
-    inside.bench.worker.configure(settings(flow_compute=True, modalities=("flow", "audio")))
-    inside.bench.worker.configure(settings(flow_compute=True))
+    inside.bench.worker.configure(settings(**inside.settings, modalities=("flow", "audio")))
+    inside.bench.worker.configure(settings(**inside.settings))
     inside.show(frames[3:6])
     assert list(inside.fields()) == [1, 2, 4, 5]
 
