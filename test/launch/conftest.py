@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Launch tests run where launch_testing is installed. They start this checkout's nodes, or the installed ones."""
+"""Launch tests run where launch_testing is installed. They start this checkout's nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+CASES = Path(__file__).resolve().parent / "cases"
 NODES = ("action_node", "flow_node", "overlay_node", "wait_active")
+EXECUTABLES = {
+    "karmma_ros": {name: f"karmma_ros.nodes.{name}" for name in NODES},
+    "toy_camera": {"driver": "toy_camera"},
+}
 
 
 @pytest.fixture(scope="session")
@@ -23,15 +28,16 @@ def launch_env(ros_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
     prefix = tmp_path_factory.mktemp("prefix")
     index = prefix / "share" / "ament_index" / "resource_index" / "packages"
     index.mkdir(parents=True)
-    (index / "karmma_ros").touch()
-    executables = prefix / "lib" / "karmma_ros"
-    executables.mkdir(parents=True)
-    for name in NODES:
-        script = executables / name
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m karmma_ros.nodes.{name} "$@"\n')
-        script.chmod(0o755)
+    for package, executables in EXECUTABLES.items():
+        (index / package).touch()
+        folder = prefix / "lib" / package
+        folder.mkdir(parents=True)
+        for name, module in executables.items():
+            script = folder / name
+            script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+            script.chmod(0o755)
     prefixes = [str(prefix), *os.environ.get("AMENT_PREFIX_PATH", sys.prefix).split(os.pathsep)]
-    ours = (CHECKOUT, CHECKOUT / "test", CHECKOUT / "test" / "launch")
+    ours = (CHECKOUT, CHECKOUT / "test", CASES)
     paths = [*map(str, ours), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     logs = tmp_path_factory.mktemp("log")
     return {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each *.launch_test.py here starts a launch file as a user would, and is run by launch_testing's own runner.
+"""Each case in cases/ starts a launch file as a user would, and is run by launch_testing's own runner.
 
-By hand, where karmma_ros is installed: `PYTHONPATH=test:test/launch launch_test test/launch/karmma.launch_test.py`.
+By hand, where karmma_ros is installed: `PYTHONPATH=test:test/launch/cases launch_test test/launch/cases/karmma.py`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+CHECKOUT = Path(__file__).resolve().parents[2]
+CASES = Path(__file__).resolve().parent / "cases"
 
 
 def run_launch_test(name: str, env: dict[str, str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "launch_testing.launch_test", str(HERE / f"{name}.launch_test.py")]
+    command = [sys.executable, "-m", "launch_testing.launch_test", str(CASES / f"{name}.py")]
     done = subprocess.run(
         command, env={**env, "KARMMA_TEST_FOLDER": str(tmp_path)}, capture_output=True, text=True, timeout=600
     )
@@ -24,7 +25,7 @@ def run_launch_test(name: str, env: dict[str, str], tmp_path: Path) -> None:
     assert "\nOK" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["karmma", "robots", "respawn"])
+@pytest.mark.parametrize("name", ["karmma", "camera", "robots", "respawn"])
 def test_launch(name: str, launch_env: dict[str, str], tmp_path: Path) -> None:
     run_launch_test(name, launch_env, tmp_path)
 
@@ -38,7 +39,7 @@ def test_replay(launch_env: dict[str, str], tmp_path: Path) -> None:
 def test_every_argument_is_described(name: str, launch_env: dict[str, str]) -> None:
     program = f"""
 from launch.launch_description_sources import get_launch_description_from_python_launch_file as read
-for argument in read({str(HERE.parents[1] / "launch" / f"{name}.launch.py")!r}).get_launch_arguments():
+for argument in read({str(CHECKOUT / "launch" / f"{name}.launch.py")!r}).get_launch_arguments():
     print(argument.name, "|", argument.description)
 """
     done = subprocess.run(

@@ -58,7 +58,7 @@ def test_nothing_is_imported_that_no_requirement_names(folder: str, files: list[
     named = {name for file in [*files, "ros.txt"] for name in names(file)}
     known = packages_distributions()
     strangers = {}
-    for package in imported(folder) - IMPLIED - {"cv_bridge"}:  # which is used where ROS brings it
+    for package in imported(folder) - IMPLIED - {"cv_bridge", "vision_msgs"}:  # which are used where ROS brings them
         distributions = {name.lower().replace("_", "-") for name in known.get(package, [package])}
         if not distributions & named:
             strangers[package] = distributions
