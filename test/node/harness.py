@@ -135,9 +135,15 @@ class Robot:
     """Sensors, ears and hands on the other side of DDS. Everything heard is kept; waiting is on events."""
 
     def __init__(
-        self, *, compressed: bool = False, namespace: str = "", topics: Mapping[str, str] | None = None
+        self,
+        *,
+        compressed: bool = False,
+        namespace: str = "",
+        topics: Mapping[str, str] | None = None,
+        managed: str = "action_node",
     ) -> None:
         """:param namespace: of the robot and its action node, such as "/robot1".
+        :param managed: the node whose life cycle and parameters are in its hands.
         :param topics: other names for `image`, `flow` and `audio`.
         """
         names = {"image": "image", "flow": "flow", "audio": "audio", **(topics or {})}
@@ -169,9 +175,9 @@ class Robot:
         self.node.create_subscription(ActionEvent, f"{action_node}/events", self._event, 50)
         self.node.create_subscription(Labels, f"{action_node}/labels", self._label, latched)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostic, 10)
-        self._change = self.node.create_client(ChangeState, f"{action_node}/change_state")
-        self._state = self.node.create_client(GetState, f"{action_node}/get_state")
-        self._set = self.node.create_client(SetParameters, f"{action_node}/set_parameters")
+        self._change = self.node.create_client(ChangeState, f"{namespace}/{managed}/change_state")
+        self._state = self.node.create_client(GetState, f"{namespace}/{managed}/get_state")
+        self._set = self.node.create_client(SetParameters, f"{namespace}/{managed}/set_parameters")
         self._spinning = threading.Thread(target=self._spin, daemon=True)
         self._spinning.start()
 
@@ -383,9 +389,9 @@ def calmly(play: Callable[[], list[Played]]) -> list[Played]:
 
 
 @contextmanager
-def robot(*, compressed: bool = False) -> Iterator[Robot]:
-    """A robot for a test."""
-    made = Robot(compressed=compressed)
+def robot(**how: Any) -> Iterator[Robot]:
+    """A robot for a test; see `Robot`."""
+    made = Robot(**how)
     try:
         yield made
     finally:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker whose sensors send a pattern, until it is told on stdin to switch them off.
 
-    marked_worker.py BUNDLE NUMBER ENCODING
+    marked_worker.py BUNDLE NUMBER ENCODING [flow]
 
 Says on stdout what it has done, a word a line, so that another process can search its memory in between. The pattern is
 twice `half` of the number in the second argument and kept nowhere else.
@@ -43,7 +43,8 @@ def say(word: str) -> None:
 
 def main() -> None:
     number = int(sys.argv[2])
-    bench = Bench(Recognizer(sys.argv[1]))
+    inside = sys.argv[4:] == ["flow"]
+    bench = Bench(Recognizer(sys.argv[1]), flow_compute=inside)
     go_on = threading.Event()
     predict = bench.recognizer.predict
 
@@ -74,7 +75,7 @@ def main() -> None:
         threading.Event().wait(0.034)
     say("sent")
     sys.stdin.readline()
-    bench.worker.configure(settings(modalities=("flow",)))
+    bench.worker.configure(settings(modalities=("flow",), flow_compute=inside))
     go_on.set()
     say("off")
     sys.stdin.readline()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lifecycle_msgs.msg import Transition
+from node import harness
 from node.harness import Robot, node_and_robot, ns_of, start, value
 from sensor_msgs.msg import Image
 
@@ -87,6 +89,29 @@ def test_action_node_takes_its_flow(tmp_path: Path, ros_env: dict[str, str], rob
         assert last.modality("flow").coverage > 0.3  # this machine may be too slow for every frame
     finally:
         assert recogniser.end() == 0
+
+
+def test_life_cycle_three_times_round(tmp_path: Path, ros_env: dict[str, str], toy: Path) -> None:
+    process = start(tmp_path / "log", ros_env, module=MODULE, bundle=toy, autostart=False)
+    try:
+        with harness.robot(managed="flow_node") as r:
+            r.watched = process
+            r.listen(Image, "flow")
+            for _ in range(3):
+                assert r.state() == "unconfigured"
+                assert not r.change_state(Transition.TRANSITION_ACTIVATE)
+                assert r.change_state(Transition.TRANSITION_CONFIGURE)
+                assert r.change_state(Transition.TRANSITION_ACTIVATE)
+                r.wait("the camera to be heard", partial(cameras_heard, r))
+                assert r.set_parameter("image.rotate", 90) == (True, "")
+                assert not r.set_parameter("preset", "slow")[0]
+                assert r.change_state(Transition.TRANSITION_DEACTIVATE)
+                r.wait("the camera no longer to be heard", lambda: cameras_heard(r) == 0)
+                assert r.change_state(Transition.TRANSITION_CLEANUP)
+        assert process.end() == 0, process.output
+        assert "Traceback" not in process.output
+    finally:
+        process.popen.kill()
 
 
 @pytest.mark.parametrize(

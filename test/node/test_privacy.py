@@ -36,14 +36,16 @@ def occurrences(pid: int, *markers: bytes) -> int:
     return count
 
 
-@pytest.mark.parametrize("encoding", ["rgb8", "bgr8"])
+@pytest.mark.parametrize(("encoding", "flow"), [("rgb8", []), ("bgr8", []), ("rgb8", ["flow"])])
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux's /proc")
-def test_nothing_of_a_camera_and_a_microphone_stays_when_they_are_switched_off(tmp_path: Path, encoding: str) -> None:
+def test_nothing_of_a_camera_and_a_microphone_stays_when_they_are_switched_off(
+    tmp_path: Path, encoding: str, flow: list[str]
+) -> None:
     script, bundle = Path(__file__).with_name("marked_worker.py"), make_toy_bundle(tmp_path / "toy")
     sent = (2 * half(NUMBER)).tobytes() * 86  # just more than a page: see karmma_ros/memory.py
     decoded = np.frombuffer(sent, np.uint8).reshape(-1, 3)[:, ::-1].tobytes()
     with subprocess.Popen(
-        [sys.executable, str(script), str(bundle), str(NUMBER), encoding],
+        [sys.executable, str(script), str(bundle), str(NUMBER), encoding, *flow],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

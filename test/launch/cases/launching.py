@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from node.harness import Robot
+from node.harness import Robot, robot
 from toy_bundle import make_toy_bundle
 
 from karmma_ros.share import share_path
@@ -32,11 +31,6 @@ def include(name: str, **arguments: str) -> IncludeLaunchDescription:
     return IncludeLaunchDescription(source, launch_arguments=list(arguments.items()))
 
 
-@contextmanager
-def robot_of(namespace: str = "", **topics: str) -> Iterator[Robot]:
+def robot_of(namespace: str = "", **topics: str) -> AbstractContextManager[Robot]:
     """Sensors and ears in a namespace; `image`, `flow` and `audio` may have other names."""
-    made = Robot(namespace=namespace, topics=topics)
-    try:
-        yield made
-    finally:
-        made.close()
+    return robot(namespace=namespace, topics=topics)
