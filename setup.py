@@ -61,6 +61,7 @@ setup(
     extras_require={
         "cpu": ["onnxruntime>=1.18,<2"],
         "gpu": ["onnxruntime-gpu>=1.18,<2"],
+        "bags": ["rosbags>=0.11,<0.12"],
         "training": ["torch>=2.5", "accelerate>=1", "tensorboard>=2.16", "onnx>=1.16", "onnxscript", "matplotlib"],
         "backbones": ["timm>=1", "torchvision>=0.20", "transformers>=4.45"],
         "test": ["pytest>=8", "pytest-timeout", "hypothesis"],

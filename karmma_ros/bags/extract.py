@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_ros.bags.reader import Bag, Topic, header_ns
-from karmma_ros.bags.topics import COMPRESSED, Sensors
+from karmma_ros.bags.topics import COMPRESSED, Sensors, usual_rate_hz
 from karmma_ros.decode import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
 from karmma_ros.errors import KarmmaError, SampleError
 from karmma_ros.files import whole_file
@@ -44,7 +44,7 @@ class ExtractSettings:
     """How media are written."""
 
     rotate: int = 0  # clockwise degrees that make the picture upright
-    lossless: bool = False  # pictures bit for bit, at three to ten times the size
+    lossless: bool = False  # pictures bit for bit; twelve times the size on rendered scenes
     flow_unit: str = "pixels_per_second"
 
 
@@ -114,8 +114,7 @@ def extract(
 
 def _file(modality: str, topic: Topic, bag: Bag, folder: Path, settings: ExtractSettings) -> _File:
     kinds: dict[str, type[_File]] = {"video": _Pictures, "flow": _Flow, "audio": _Sound}
-    rate_hz = topic.count / bag.duration_s if bag.duration_s > 0 else 30.0
-    return kinds[modality](folder / bag.name, topic, min(max(rate_hz, 1.0), 240.0), settings)
+    return kinds[modality](folder / bag.name, topic, usual_rate_hz(bag, topic), settings)
 
 
 class _File:

@@ -102,8 +102,8 @@ class TopicCheck:
                 self._loudest = max(self._loudest, level(samples))
                 self._details[f"{rate} Hz, {samples.shape[1]} channel{'s' * (samples.shape[1] > 1)}"] += 1
             elif (len(self._logs) - 1) % _DECODED == 0:
-                self._decoded += 1
                 self._details[self._picture(decoded)] += 1
+                self._decoded += 1
         except SampleError as error:
             self._faults[error.cause] += 1
             self._example.setdefault(error.cause, str(error))

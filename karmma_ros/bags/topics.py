@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
 
 from karmma_ros.bags.reader import AUDIO_TYPE, Bag, Topic, header_ns
 from karmma_ros.decode import compressed_to_rgb, image_to_rgb
@@ -20,6 +21,8 @@ __all__ = [
     "choose",
     "first_picture",
     "first_stamp_ns",
+    "origin_ns",
+    "usual_rate_hz",
 ]
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -29,7 +32,7 @@ NONE = "none"  # an option's value: this modality is left out
 
 _TYPES: Mapping[str, tuple[str, ...]] = {"video": (IMAGE, COMPRESSED), "flow": (IMAGE,), "audio": (AUDIO_TYPE,)}
 _DEPTH = ("16UC1", "32FC1")
-_PROBED = 30  # messages that may be undecodable before a topic counts as one without any
+_PROBED = 30  # messages looked at to know a topic
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,13 @@ def first_stamp_ns(bag: Bag, topic: Topic) -> int | None:
     return None
 
 
+def usual_rate_hz(bag: Bag, topic: Topic) -> float:
+    """Messages per second, by the usual interval at the beginning: lost ones and outages do not count. 1 to 240."""
+    logs = [message.log_ns for message in islice(bag.messages([topic.name]), _PROBED)]
+    intervals = sorted(after - before for before, after in pairwise(logs) if after > before)
+    return min(max(1e9 / intervals[len(intervals) // 2], 1.0), 240.0) if intervals else 30.0
+
+
 def origin_ns(bag: Bag, sensors: Sensors) -> int:
     """The stamp that times of a bag count from: the camera's first, else the first of what there is.
 
@@ -153,9 +163,7 @@ def first_picture(bag: Bag, topic: Topic, rotate: int) -> tuple[int, int]:
     """
     to_rgb = compressed_to_rgb if topic.type == COMPRESSED else image_to_rgb
     fault = "it has no messages"
-    for number, message in enumerate(bag.messages([topic.name])):
-        if number == _PROBED:
-            break
+    for message in islice(bag.messages([topic.name]), _PROBED):
         try:
             height, width = to_rgb(message.decode(), rotate=rotate).shape[:2]
             return width, height

@@ -23,7 +23,7 @@ from karmma_ros.bags.reader import Bag
 from karmma_ros.bags.replay import Answer, Replay, ReplaySettings
 from karmma_ros.bags.score import score, score_events
 from karmma_ros.bags.tables import csv_header, csv_row
-from karmma_ros.bags.topics import NONE, Sensors, choose, first_picture, first_stamp_ns, origin_ns
+from karmma_ros.bags.topics import NONE, Sensors, choose, first_picture, first_stamp_ns, origin_ns, usual_rate_hz
 from karmma_ros.cli.bag_options import add_rotate, add_topics, wanted_topics
 from karmma_ros.cli.common import add_bundle, add_json, add_out, add_threads, check_file, check_out, positive
 from karmma_ros.cli.recognition import progress_bar, seen_longest
@@ -100,7 +100,9 @@ def run(args: argparse.Namespace) -> int:
         outcome = _replay(args, console, bag, sensors, recognizer, settings, computed, begin_ns, truth)
         elapsed_s = time.monotonic() - started
         summary = outcome.summary(args.bag, bag, sensors, computed, truth, elapsed_s)
-    title = f"{bag.name}   {recognizer.bundle.name}   {bag.duration_s:.1f} s"
+    title = f"{bag.name}    bundle {recognizer.bundle.name}    {bag.duration_s:.1f} s"
+    if summary["overall"].get("accuracy") is not None:
+        title += f"    {summary['overall']['accuracy']:.0%} right"
     names = None if truth is None else _true_names(outcome.records, truth)
     write_health_picture(args.out / "health.png", title, outcome.records, names)
     write_actions(args.out / "events.csv", outcome.events.actions)
@@ -239,8 +241,7 @@ def _film(args: argparse.Namespace, bag: Bag, sensors: Sensors, begin_ns: int) -
     size, rate_hz = _NO_CAMERA[::-1], args.rate or 30.0
     if sensors.video is not None:
         size = first_picture(bag, sensors.video, args.rotate)
-        if not args.rate and bag.duration_s > 0:
-            rate_hz = min(max(sensors.video.count / bag.duration_s, 1.0), 240.0)
+        rate_hz = args.rate or usual_rate_hz(bag, sensors.video)
     stamps = [first_stamp_ns(bag, topic) for _, topic in sensors.items()]
     first_ns = min([stamp_ns for stamp_ns in stamps if stamp_ns is not None], default=begin_ns)
     return Film(args.out / "overlay.mp4", size, rate_hz, origin_ns=first_ns, sound=_track(bag, sensors))
