@@ -13,6 +13,7 @@ from typing import Any
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
 from karmma_ros import transport
 from launch import LaunchContext, LaunchDescription
@@ -72,6 +73,11 @@ ARGUMENTS = [
         "microphone", default_value="false", choices=YES_NO, description="Start microphone_node, which publishes it."
     ),
     DeclareLaunchArgument(
+        "microphone_device",
+        default_value="",
+        description="Its device: part of a name, or a number. Empty: the parameter file's, or the system's default.",
+    ),
+    DeclareLaunchArgument(
         "overlay",
         default_value="false",
         choices=YES_NO,
@@ -98,9 +104,10 @@ def make_nodes(context: LaunchContext) -> list[Node]:
     file = [given["params_file"]] if given["params_file"] else []
     sim_time = {"use_sim_time": given["use_sim_time"] == "true"}
     camera = {"image.transport": given["image_transport"]}
-    managed: dict[str, Any] = {"autostart": given["autostart"] == "true"}
-    if given["bundle"]:
-        managed["bundle"] = given["bundle"]
+    managed = {"autostart": given["autostart"] == "true"}
+    bundle = {"bundle": given["bundle"]} if given["bundle"] else {}
+    device = given["microphone_device"]
+    microphone = {"device": ParameterValue(device, value_type=str)} if device else {}  # "3" stays a text
     topics = [(name, given[name]) for name in ("image", "flow", "audio")]
     topics.append(("image/compressed", f"{given['image']}/compressed"))
     common: dict[str, Any] = {
@@ -121,11 +128,11 @@ def make_nodes(context: LaunchContext) -> list[Node]:
             **common,
         )
 
-    nodes = [ours("action_node", camera, managed, {"flow.compute": given["flow_from"] == "inside"})]
+    nodes = [ours("action_node", camera, managed, bundle, {"flow.compute": given["flow_from"] == "inside"})]
     if given["flow_from"] == "node":
-        nodes.append(ours("flow_node", camera, managed))
+        nodes.append(ours("flow_node", camera, managed, bundle))
     if given["microphone"] == "true":
-        nodes.append(ours("microphone_node"))
+        nodes.append(ours("microphone_node", managed, microphone))
     if given["overlay"] == "true":
         nodes.append(ours("overlay_node", camera))
     if given["camera_package"]:
