@@ -34,10 +34,13 @@ class Declaration:
     choices: tuple[str, ...] = ()
     live: bool = False  # may change while the node runs; others are read again by cleanup + configure, or are read-only
     read_only: bool = False
+    or_number: bool = False  # a text that may be given as a whole number of at least 0, too
 
     def descriptor(self) -> ParameterDescriptor:
         """What `ros2 param describe` shows, and what rclpy checks values by."""
-        descriptor = ParameterDescriptor(description=self.description, read_only=self.read_only)
+        descriptor = ParameterDescriptor(
+            description=self.description, read_only=self.read_only, dynamic_typing=self.or_number
+        )
         if self.choices:
             each = "each " if isinstance(self.default, list) else ""
             descriptor.additional_constraints = f"{each}one of " + ", ".join(self.choices)
@@ -83,7 +86,11 @@ def declare(node: Node, table: Mapping[str, Declaration]) -> None:
 def problem(table: Mapping[str, Declaration], name: str, value: object) -> str:
     """What is wrong with a value that fits the parameter's type and range, or ""; "" too for what is in no table."""
     declaration = table.get(name)
-    if declaration is None or not declaration.choices:
+    if declaration is None:
+        return ""
+    if declaration.or_number and not isinstance(value, str) and (type(value) is not int or value < 0):
+        return f"parameter {name} is {value!r}: it must be a text or a whole number of at least 0"
+    if not declaration.choices:
         return ""
     if not isinstance(declaration.default, list):
         if value in declaration.choices:
@@ -95,9 +102,15 @@ def problem(table: Mapping[str, Declaration], name: str, value: object) -> str:
 
 
 def values(node: Node, table: Mapping[str, Declaration]) -> dict[str, Any]:
-    """The parameters' values on a node where `declare` has run, by field name: a dot becomes `_`, a list a tuple."""
-    current = {name.replace(".", "_"): node.get_parameter(name).value for name in table}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in current.items()}
+    """The parameters' values on a node where `declare` has run, by field name: a dot becomes `_`, a list a tuple, and a
+    number given for a text a text."""
+    current = {}
+    for name, declaration in table.items():
+        value = node.get_parameter(name).value
+        if declaration.or_number:
+            value = str(value)
+        current[name.replace(".", "_")] = tuple(value) if isinstance(value, list) else value
+    return current
 
 
 def _kind(declaration: Declaration) -> str:
