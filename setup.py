@@ -62,6 +62,7 @@ setup(
         "cpu": ["onnxruntime>=1.18,<2"],
         "gpu": ["onnxruntime-gpu>=1.18,<2"],
         "bags": ["rosbags>=0.11,<0.12"],
+        "microphone": ["sounddevice>=0.4.6"],
         "training": ["torch>=2.5", "accelerate>=1", "tensorboard>=2.16", "onnx>=1.16", "onnxscript", "matplotlib"],
         "backbones": ["timm>=1", "torchvision>=0.20", "transformers>=4.45"],
         "test": ["pytest>=8", "pytest-timeout", "hypothesis"],
@@ -70,6 +71,7 @@ setup(
     entry_points={
         "console_scripts": [
             f"action_node = {NAME}.nodes.action_node:main",
+            f"microphone_node = {NAME}.nodes.microphone_node:main",
             f"flow_node = {NAME}.nodes.flow_node:main",
             f"overlay_node = {NAME}.nodes.overlay_node:main",
             f"wait_active = {NAME}.nodes.wait_active:main",

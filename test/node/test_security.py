@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from ctypes.util import find_library
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -83,3 +84,10 @@ def test_the_policy_knows_the_companions(
             wait_for_the_policy(r, name, set(IMAGES.values()) - {IMAGES[transport]})
     finally:
         assert process.end() == 0, process.output
+
+
+@pytest.mark.skipif(find_library("portaudio") is None, reason="PortAudio (libportaudio2) is not installed")
+def test_the_policy_knows_the_microphone(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    module = "karmma_ros.nodes.microphone_node"
+    with node_and_robot(tmp_path / "log", ros_env, module=module, use_sim_time=True) as (_, r):
+        wait_for_the_policy(r, "microphone_node", set())
