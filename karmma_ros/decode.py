@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the messages of cameras, flow and microphones to the core's samples, without ROS.
 
-Works on anything with the fields of sensor_msgs/Image, sensor_msgs/CompressedImage or karmma_msgs/Audio: rclpy's
-messages, those of a bag reader, or a plain object. Whatever is wrong with a message (and sensors send all sorts of
-things) raises `SampleError` and nothing else, before anything of the size that the message claims has been allocated.
-Pixels are viewed where they lie as long as that is possible: an rgb8 image is not copied.
+Works on anything with the fields of sensor_msgs/Image, sensor_msgs/CompressedImage or a message of sound (see
+`decode_audio`): rclpy's messages, those of a bag reader, or a plain object. Whatever is wrong with a message (and
+sensors send all sorts of things) raises `SampleError` and nothing else, before anything of the size that the message
+claims has been allocated. Pixels are viewed where they lie as long as that is possible: an rgb8 image is not copied.
 """
 
 import math
@@ -16,8 +16,10 @@ import numpy.typing as npt
 
 from karmma_ros import bridge
 from karmma_ros.compressed import picture_info
+from karmma_ros.decode_audio import audio_to_chunk
 from karmma_ros.encodings import BGR8, FLOW, PLANAR, Layout, convert, first_line, layout_of, to_rgb
 from karmma_ros.errors import SampleError
+from karmma_ros.fields import count_of, shown, text_of
 
 __all__ = [
     "MAX_PIXELS",
@@ -34,8 +36,6 @@ Float32Array = npt.NDArray[np.float32]
 AnyArray = npt.NDArray[Any]
 
 MAX_PIXELS = 1 << 24  # 4096 x 4096
-_MAX_RATE = 768_000  # [Hz] nothing that records sound is faster
-_MAX_CHANNELS = 64
 
 _ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
@@ -52,7 +52,7 @@ def image_to_rgb(msg: Any, *, rotate: int = 0, max_pixels: int = MAX_PIXELS) -> 
     :raises SampleError: the message cannot be used.
     """
     height, width = _size(msg, max_pixels)
-    encoding = _text(msg, "encoding")
+    encoding = text_of(msg, "encoding")
     if encoding in PLANAR:
         rgb = _planar_to_rgb(msg, encoding, height, width)
     elif layout := layout_of(encoding):
@@ -71,8 +71,8 @@ def compressed_to_rgb(msg: Any, *, rotate: int = 0, max_pixels: int = MAX_PIXELS
     :return: (H, W, 3) uint8, after turning.
     :raises SampleError: the message cannot be used.
     """
-    source = _text(msg, "format").split(";")[0].strip()
-    if "compressedDepth" in _text(msg, "format"):
+    source = text_of(msg, "format").split(";")[0].strip()
+    if "compressedDepth" in text_of(msg, "format"):
         raise SampleError("unsupported encoding", "compressedDepth is not a colour image")
     data = _bytes(msg)
     info = picture_info(data)
@@ -104,9 +104,9 @@ def flow_to_field(msg: Any, *, max_pixels: int = MAX_PIXELS) -> Float32Array:
     :raises SampleError: the message cannot be used.
     """
     height, width = _size(msg, max_pixels)
-    encoding = _text(msg, "encoding")
+    encoding = text_of(msg, "encoding")
     if encoding != "32FC2":
-        raise SampleError("flow is not 32FC2", _shown(encoding))
+        raise SampleError("flow is not 32FC2", shown(encoding))
     field = _pixels(msg, FLOW, height, width)
     # Sums of float32 cannot overflow a double, and anything that is not finite shows in them.
     if not all(map(math.isfinite, cv2.sumElems(field))):
@@ -138,40 +138,6 @@ def scale_flow(pixels: Float32Array, unit: str, dt_s: float | None = None) -> Fl
     return field
 
 
-def audio_to_chunk(msg: Any, *, max_seconds: float = 10.0) -> tuple[Float32Array, int]:
-    """A chunk of sound as samples. Its stamp is that of its first sample.
-
-    :param msg: has `sample_rate`, `channels` and interleaved float `samples`.
-    :param max_seconds: longer chunks are refused.
-    :return: ((n, channels) float32, finite, may be a view; sample rate [Hz]).
-    :raises SampleError: the message cannot be used.
-    """
-    rate, channels = _count(msg, "sample_rate"), _count(msg, "channels")
-    if not 1 <= rate <= _MAX_RATE:
-        raise SampleError("audio has no usable sample rate", f"{rate} Hz")
-    if not 1 <= channels <= _MAX_CHANNELS:
-        raise SampleError("audio has no usable number of channels", str(channels))
-    try:
-        size = len(msg.samples)
-    except (AttributeError, TypeError):
-        raise SampleError("malformed message", "samples") from None
-    if size == 0:
-        raise SampleError("audio is empty")
-    if size % channels:
-        raise SampleError("audio has a wrong size", f"{size} samples in {channels} channels")
-    if size > max_seconds * rate * channels:
-        raise SampleError("audio chunk is too long", f"{size / channels / rate:.1f} s, at most {max_seconds:g} s")
-    try:
-        samples = np.asarray(msg.samples, dtype=np.float32)
-    except (TypeError, ValueError, OverflowError):
-        raise SampleError("malformed message", "samples") from None
-    if samples.ndim != 1 or samples.size != size:
-        raise SampleError("malformed message", "samples")
-    if not np.isfinite(samples).all():
-        raise SampleError("audio is not finite")
-    return samples.reshape(-1, channels), rate
-
-
 def check_stamp(stamp_ns: int, clock_ns: int, tolerance_s: float) -> None:
     """Refuses stamps that cannot be.
 
@@ -189,26 +155,12 @@ def check_stamp(stamp_ns: int, clock_ns: int, tolerance_s: float) -> None:
 
 
 def _size(msg: Any, max_pixels: int) -> tuple[int, int]:
-    height, width = _count(msg, "height"), _count(msg, "width")
+    height, width = count_of(msg, "height"), count_of(msg, "width")
     if height == 0 or width == 0:
         raise SampleError("image is empty", f"{width}x{height}")
     if height * width > max_pixels:
         raise SampleError("image is too large", f"{width}x{height}, at most {max_pixels} pixels")
     return height, width
-
-
-def _count(msg: Any, name: str) -> int:
-    value = getattr(msg, name, None)
-    if not isinstance(value, (int, np.integer)) or value < 0:
-        raise SampleError("malformed message", name)
-    return int(value)
-
-
-def _text(msg: Any, name: str) -> str:
-    value = getattr(msg, name, None)
-    if not isinstance(value, str):
-        raise SampleError("malformed message", name)
-    return value
 
 
 def _bytes(msg: Any) -> Uint8Array:
@@ -222,17 +174,12 @@ def _bytes(msg: Any) -> Uint8Array:
     return data
 
 
-def _shown(text: str) -> str:
-    """A string from a message, fit to be logged."""
-    return repr(text if len(text) <= 40 else text[:40] + "...")
-
-
 def _pixels(msg: Any, layout: Layout, height: int, width: int) -> AnyArray:
     """The message's pixels, (H, W) or (H, W, channels), in native byte order; a view where possible.
 
     :raises SampleError: step and data do not fit the size.
     """
-    step = _count(msg, "step")
+    step = count_of(msg, "step")
     row_bytes = width * layout.pixel_bytes
     if step < row_bytes:
         raise SampleError("wrong step", f"{step}, at least {row_bytes} for {width} pixels")
@@ -244,7 +191,7 @@ def _pixels(msg: Any, layout: Layout, height: int, width: int) -> AnyArray:
     if layout.mosaic and min(height, width) < 3:
         raise SampleError("image is too small", f"{width}x{height}")
     dtype = np.dtype(layout.dtype)
-    stored = dtype.newbyteorder(">" if _count(msg, "is_bigendian") else "<")
+    stored = dtype.newbyteorder(">" if count_of(msg, "is_bigendian") else "<")
     strides = (step, layout.pixel_bytes, dtype.itemsize)
     pixels: AnyArray = np.ndarray((height, width, layout.channels), stored, buffer=data, strides=strides)
     if layout.channels == 1:
@@ -256,7 +203,7 @@ def _pixels(msg: Any, layout: Layout, height: int, width: int) -> AnyArray:
 
 def _planar_to_rgb(msg: Any, encoding: str, height: int, width: int) -> Uint8Array:
     """4:2:0 images: a plane of brightness, then colour at half the resolution, interleaved or as two planes."""
-    step = _count(msg, "step")
+    step = count_of(msg, "step")
     if height % 2 or width % 2 or step % 2:
         raise SampleError("odd size", f"{width}x{height}, step {step}: this encoding comes in blocks of 2x2 pixels")
     if step < width:

@@ -13,13 +13,16 @@ from typing import Any
 
 __all__ = ["return_freed_pages", "wipe"]
 
+# Fields that hold samples, and fields that hold messages which do
+_SAMPLES = ("data", "samples", "float32_data", "int32_data", "int16_data", "int8_data", "uint8_data")
+_PARTS = ("audio", "audio_data")
 _BLOCK = 65_536  # bytes; below the size that glibc maps for itself
 _BLOCKS = 128  # 8 MiB: more than the samples that a thread handles at a time
 
 
 def wipe(message: Any) -> None:
-    """Overwrites the samples of a message (`data` or `samples`) with zeros."""
-    for name in ("data", "samples"):
+    """Overwrites the samples of a message with zeros."""
+    for name in _SAMPLES:
         values = getattr(message, name, None)
         if values is None:
             continue
@@ -29,6 +32,9 @@ def wipe(message: Any) -> None:
             continue
         if len(view) and not view.readonly:
             ctypes.memset((ctypes.c_char * len(view)).from_buffer(view), 0, len(view))
+    for name in _PARTS:
+        if hasattr(message, name):
+            wipe(getattr(message, name))
 
 
 def return_freed_pages() -> bool:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.clock import JumpThreshold, ROSClock, TimeJump
+from rclpy.clock import Clock, JumpThreshold, ROSClock, TimeJump
+from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
@@ -22,12 +23,13 @@ from rclpy.subscription import Subscription
 from karmma_msgs.msg import ActionEvent, ActionPrediction, Labels
 from karmma_ros.messages import labels_to_msg, prediction_to_msg
 from karmma_ros.nodes import process, qos
+from karmma_ros.nodes.audio_types import info_type
 from karmma_ros.nodes.diagnostics import node_status, sensor_status
 from karmma_ros.nodes.events import Events
 from karmma_ros.nodes.lifecycle import ManagedNode
 from karmma_ros.nodes.parameters import PARAMETERS, Settings
 from karmma_ros.nodes.sensor_set import make_sensors
-from karmma_ros.nodes.sensors import FlowSensor, Sensor
+from karmma_ros.nodes.sensors import AudioSensor, FlowSensor, Sensor
 from karmma_ros.nodes.vision import VisionOutput
 from karmma_ros.nodes.worker import Outcome, Statistics, Worker
 from karmma_ros.recognizer import Recognizer
@@ -55,6 +57,7 @@ class ActionNode(ManagedNode):
                 post_callback=self._clock_ticked,
             )
         )
+        self.create_timer(1.0, self._follow_audio, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def make_recognizer(self, settings: Settings) -> Recognizer:
         """Loads the bundle.
@@ -140,16 +143,34 @@ class ActionNode(ManagedNode):
         for name, sensor in self._sensors.items():
             if not sensor.subscribes:
                 continue
-            if name in settings.modalities and name not in self._heard:
-                self._heard[name] = self.create_subscription(
-                    sensor.message_type,
-                    sensor.topic,
-                    self._receiver(name),
-                    qos.sensor(sensor.depth),
-                    qos_overriding_options=qos.overridable(),
-                )
-            elif name not in settings.modalities and name in self._heard:
-                self.destroy_subscription(self._heard.pop(name))
+            if name not in settings.modalities:
+                self._unhear(name)
+            elif name not in self._heard:
+                self._hear(name, sensor.message_type, sensor.topic, self._receiver(name), sensor.depth)
+                if sensor.info_topic:
+                    self._hear(f"{name} info", info_type(), sensor.info_topic, sensor.inform, 1)
+
+    def _hear(self, name: str, kind: type, topic: str, receive: Callable[[Any], None], depth: int) -> None:
+        self._heard[name] = self.create_subscription(
+            kind, topic, receive, qos.sensor(depth), qos_overriding_options=qos.overridable()
+        )
+
+    def _unhear(self, name: str) -> None:
+        for key in (name, f"{name} info"):
+            if key in self._heard:
+                self.destroy_subscription(self._heard.pop(key))
+
+    def _follow_audio(self) -> None:
+        """Sound comes in several types of message: hears the one that is published, if the parameter says auto."""
+        audio = self._sensors.get(AudioSensor.name)
+        if isinstance(audio, AudioSensor) and AudioSensor.name in self._heard and audio.follow(self._offered(audio)):
+            self.get_logger().info(f"hearing {audio.type_name} on {self.resolve_topic_name(audio.topic)}")
+            self._unhear(audio.name)
+            self._listen(Settings.of(self))
+
+    def _offered(self, sensor: Sensor[Any]) -> set[str]:
+        """The types that are published on a sensor's topic."""
+        return {end.topic_type for end in self.get_publishers_info_by_topic(self.resolve_topic_name(sensor.topic))}
 
     def _receiver(self, name: str) -> Callable[[Any], None]:
         worker = self._worker
@@ -201,10 +222,16 @@ class ActionNode(ManagedNode):
             sensor = self._sensors[modality]
             extra: dict[str, Any] = {"unusable": sensor.unusable} if isinstance(sensor, FlowSensor) else {}
             topic = self.resolve_topic_name(sensor.topic)
+            silent = ""
+            if isinstance(sensor, AudioSensor):
+                extra["type"] = sensor.type_name
+                silent = sensor.unheard(topic, self._offered(sensor))
             behind_s = lags_s[modality] - lags_s["video"] if {modality, "video"} <= lags_s.keys() else 0.0
             if modality in lags_s:
                 extra["stamp_lag_s"] = f"{lags_s[modality]:.3f}"
-            statuses.append(sensor_status(f"{name}: {modality}", topic, status, extra, behind_camera_s=behind_s))
+            statuses.append(
+                sensor_status(f"{name}: {modality}", topic, status, extra, behind_camera_s=behind_s, silent=silent)
+            )
         self._reported = now
         return statuses
 

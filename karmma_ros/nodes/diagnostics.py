@@ -91,16 +91,23 @@ def _latency(latencies_s: tuple[float, ...]) -> dict[str, str]:
 
 
 def sensor_status(
-    name: str, topic: str, status: SensorStatus, extra: Mapping[str, Any], *, behind_camera_s: float = 0.0
+    name: str,
+    topic: str,
+    status: SensorStatus,
+    extra: Mapping[str, Any],
+    *,
+    behind_camera_s: float = 0.0,
+    silent: str = "",
 ) -> DiagnosticStatus:
     """A sensor's status.
 
     :param topic: where it is heard; extra: what only this kind of sensor counts.
     :param behind_camera_s: by how much its stamps are older at arrival than the camera's.
+    :param silent: why nothing is heard, where that is known.
     """
     message, level = status.state.name, _LEVELS[status.state]
     if status.state in (SensorState.WAITING, SensorState.STALE):
-        message += f": nothing on {topic}"
+        message += f": {silent or f'nothing on {topic}'}"
     elif status.state is SensorState.OK and abs(behind_camera_s) > LAG_S:
         level = DiagnosticStatus.WARN
         parameter = f"{name.rsplit(' ', 1)[-1]}.stamp_offset"

@@ -10,6 +10,7 @@ from rclpy.node import Node
 from karmma_ros.content import GateLimits
 from karmma_ros.events import EventSettings
 from karmma_ros.manifest import MODALITIES
+from karmma_ros.nodes.audio_types import AUTO, TYPES
 from karmma_ros.nodes.camera_parameters import AT_CONFIGURE, CAMERA_PARAMETERS, STAMP_OFFSET, CameraSettings
 from karmma_ros.nodes.declarations import Declaration, values
 
@@ -58,6 +59,11 @@ PARAMETERS: dict[str, Declaration] = {
     ),
     "flow.max_pixels": Declaration(
         16_777_216, "Flow fields with more pixels than this are refused. " + AT_CONFIGURE, 1, 268_435_456
+    ),
+    "audio.type": Declaration(
+        AUTO,
+        "Type of message on the audio topic; auto hears whichever of them is published. " + AT_CONFIGURE,
+        choices=(AUTO, *TYPES),
     ),
     "audio.max_chunk": Declaration(10.0, "[s] longer chunks of sound are refused. " + AT_CONFIGURE, 0.01, 600.0),
     "muted.enabled": Declaration(True, "Judge whether the microphone sends silence.", live=True),
@@ -128,6 +134,7 @@ class Settings(CameraSettings):
     flow_unit: str
     flow_source: str
     flow_max_pixels: int
+    audio_type: str
     audio_max_chunk: float
     muted_enabled: bool
     muted_level: float

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 from sensor_msgs.msg import CompressedImage, Image
 
-from karmma_msgs.msg import Audio
 from karmma_ros.content import Verdict, make_gate
+from karmma_ros.decode_audio import AUDIO, AUDIO_DATA_STAMPED, PcmFormat, audio_seconds, info_to_format
+from karmma_ros.errors import SampleError
 from karmma_ros.flow import FlowIntervals
 from karmma_ros.health import SensorHealth, SensorState, SensorStatus
 from karmma_ros.memory import wipe
 from karmma_ros.messages import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
+from karmma_ros.nodes.audio_types import choose_type, installed_types, unheard
 from karmma_ros.nodes.camera_parameters import CameraSettings
 from karmma_ros.nodes.parameters import Settings
 
@@ -47,6 +49,7 @@ class Sensor(Generic[M]):
     topic: str
     message_type: type
     depth = 1  # messages the middleware keeps, and `store` too
+    info_topic = ""  # a second topic, which says what the messages of the first are; see `inform`
     subscribes = True  # to `topic`; False: samples come from inside the node
 
     def __init__(self, settings: CameraSettings) -> None:
@@ -83,6 +86,9 @@ class Sensor(Generic[M]):
         if len(self._waiting) == self.depth:
             self._passed_over.append(self._waiting.popleft().now_s)
         self._waiting.append(arrival)
+
+    def inform(self, info: Any) -> None:
+        """Takes a message of `info_topic`."""
 
     def lagged(self, lag_s: float, message: M) -> None:
         """A message arrived `lag_s` after its stamp, by the node's clock."""
@@ -197,26 +203,58 @@ class FlowSensor(Sensor[Any]):
         self._intervals = FlowIntervals()
 
 
-class AudioSensor(Sensor[Audio]):
-    """Sound in chunks."""
+class AudioSensor(Sensor[Any]):
+    """Sound in chunks, as messages of one of the types in `audio_types`; `type_name` says which."""
 
     name = "audio"
     topic = "audio"
-    message_type = Audio
     depth = 50
 
     def __init__(self, settings: Settings) -> None:
+        """:raises KarmmaError: the type of message that is set is not installed."""
         super().__init__(settings)
         self._max_chunk_s = settings.audio_max_chunk
+        self._wanted_type = settings.audio_type
+        self._types = installed_types()
+        self._pcm: PcmFormat | SampleError = SampleError("audio has no format yet", "nothing on audio_info")
+        self._take_type(choose_type(self._wanted_type, AUDIO, (), self._types))
 
-    def lagged(self, lag_s: float, message: Audio) -> None:
+    def _take_type(self, name: str) -> None:
+        self.type_name = name
+        self.message_type = self._types[name]
+        self.info_topic = "audio_info" if name == AUDIO_DATA_STAMPED else ""
+
+    def follow(self, offered: Collection[str]) -> bool:
+        """Takes the type of message that is published; whether it is another one than so far.
+
+        :param offered: types that are published on the topic.
+        """
+        before = self.type_name
+        self._take_type(choose_type(self._wanted_type, before, offered, self._types))
+        return self.type_name != before
+
+    def unheard(self, topic: str, offered: Collection[str]) -> str:
+        """What to do about sound that is published on the topic in a type that is not heard, or ""."""
+        return unheard(topic, self.type_name, offered, self._types)
+
+    def inform(self, info: Any) -> None:
+        """Takes an AudioInfo, which says what the bytes of messages are from now on."""
+        try:
+            self._pcm = info_to_format(info)
+        except SampleError as error:
+            self._pcm = error
+
+    def lagged(self, lag_s: float, message: Any) -> None:
         """The stamp is that of the first sample, and a chunk cannot come before its last."""
-        per_s = message.sample_rate * message.channels
-        super().lagged(lag_s - len(message.samples) / per_s if per_s else lag_s, message)
+        pcm = self._pcm if isinstance(self._pcm, PcmFormat) else None
+        super().lagged(lag_s - audio_seconds(message, pcm), message)
 
-    def decode(self, message: Audio) -> tuple[npt.NDArray[np.float32], int]:
+    def decode(self, message: Any) -> tuple[npt.NDArray[np.float32], int]:
         """((n, channels) float32, sample rate [Hz]).
 
         :raises SampleError: the message cannot be used.
         """
-        return audio_to_chunk(message, max_seconds=self._max_chunk_s)
+        pcm = self._pcm
+        if self.info_topic and isinstance(pcm, SampleError):
+            raise pcm
+        return audio_to_chunk(message, max_seconds=self._max_chunk_s, pcm=pcm if isinstance(pcm, PcmFormat) else None)

@@ -66,9 +66,9 @@ def test_the_policy_grants_what_the_node_opens_and_nothing_else(
     tmp_path: Path, ros_env: dict[str, str], transport: str
 ) -> None:
     parameters = {"bundle": make_toy_bundle(tmp_path / "toy"), "image__transport": transport, "use_sim_time": True}
-    (unused,) = set(IMAGES.values()) - {IMAGES[transport]}
+    unused = {*IMAGES.values(), "/audio_info"} - {IMAGES[transport]}
     with node_and_robot(tmp_path / "log", ros_env, compressed=transport == "compressed", **parameters) as (_, r):
-        wait_for_the_policy(r, "action_node", {unused} | VISION)
+        wait_for_the_policy(r, "action_node", unused | VISION)
 
 
 @pytest.mark.parametrize(("name", "output"), [("flow_node", "flow"), ("overlay_node", "overlay_node/image")])
