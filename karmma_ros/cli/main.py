@@ -29,6 +29,7 @@ class _Command(NamedTuple):
 
 COMMANDS: Mapping[str, _Command] = {
     "soak": _Command("karmma_ros.cli.soak", "run the node under a storm of failing sensors, and judge"),
+    "doctor": _Command("karmma_ros.cli.doctor", "look whether everything that the nodes need is there and works"),
     "demo": _Command("karmma_ros.cli.demo", "play a scene to the node over ROS 2 while its sensors fail"),
     "video": _Command("karmma_ros.cli.video", "name the actions in a video file"),
     "replay": _Command("karmma_ros.cli.replay", "name the actions in a rosbag, without ROS"),
