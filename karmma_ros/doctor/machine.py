@@ -15,6 +15,7 @@ from karmma_ros.doctor.finding import Finding, advice, ok
 __all__ = ["check_machine", "judge_cores", "judge_governor", "judge_power_mode"]
 
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_INTEL = Path("/sys/devices/system/cpu/intel_pstate")  # with this driver, powersave means automatic
 _MODEL = Path("/proc/device-tree/model")  # of boards
 
 
@@ -40,9 +41,7 @@ def judge_cores(cores: int, machine: str) -> Finding:
 
 def judge_governor(governor: str) -> Finding:
     """:param governor: of Linux's frequency scaling."""
-    if (
-        governor == "powersave" and not Path("/sys/devices/system/cpu/intel_pstate").exists()
-    ):  # there it means automatic
+    if governor == "powersave" and not _INTEL.exists():
         return advice(
             "clock rate", f"governor {governor}: the lowest frequency", "sudo cpupower frequency-set -g performance"
         )

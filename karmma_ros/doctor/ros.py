@@ -70,7 +70,7 @@ def judge_ros(probe: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[
         yield fault(
             "messages",
             f"karmma_msgs: {probe['karmma_msgs.msg']}",
-            "colcon build --base-paths src src/karmma_ros/karmma_msgs, source install/setup.bash; in a checkout: make setup",
+            "colcon build --base-paths src src/karmma_ros/karmma_msgs, source install/setup.bash; here: make setup",
         )
     else:
         others = [name.removesuffix(".msg") for name in ("vision_msgs.msg", "audio_common_msgs.msg") if not probe[name]]
