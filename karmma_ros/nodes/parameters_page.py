@@ -22,7 +22,7 @@ _FIRST = "action_node"
 _HEAD = """# Parameters
 
 Made from the nodes' declarations by `scripts/parameters_page`; a test keeps it so. *live*: may change while the node
-runs. Numbers with a decimal point need it (`5.0`, not `5`). On a running robot: `ros2 param describe /action_node NAME`.
+runs. Numbers with a decimal point need it (`5.0`, not `5`). On a robot: `ros2 param describe /action_node NAME`.
 Parameter files with every default are in `config/`.
 
 Every topic's quality of service can be overridden, by its name after remapping, for example

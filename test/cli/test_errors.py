@@ -43,6 +43,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "synth: a file": (["synth", "{text}", "--clips", "1"], "not a folder"),
     "synth: too much": (["synth", "{out}", "--sequences", "1", "--minutes", "1e9"], "GB are needed"),
     "synth: sheet is a folder": (["synth", "--contact-sheet", "{tmp}"], "folder"),
+    "doctor: no camera": (["doctor", "--camera", "big"], "640x480@30"),
     "demo: no such bundle": (["demo", "--bundle", "nobody", "--out", "{out}"], "nobody"),
     "demo: too short": (["demo", "--bundle", "{bundle}", "--seconds", "1", "--out", "{out}"], "--seconds"),
     "demo: not a number": (["demo", "--seconds", "soon", "--out", "{out}"], "soon"),
@@ -104,7 +105,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(case, places, karmma, monkeypa
 
 def test_every_command_explains_itself_without_ros_or_torch(karmma) -> None:  # type: ignore[no-untyped-def]
     assert karmma("--help").status == 0
-    for command in ("demo", "video", "inspect", "synth"):
+    for command in ("demo", "doctor", "video", "inspect", "synth"):
         result = karmma(command, "--help")
         assert result.status == 0
         assert result.out.startswith(f"usage: karmma {command}")

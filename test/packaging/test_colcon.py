@@ -76,7 +76,7 @@ def test_ros_finds_the_package_and_its_nodes(workspace: Path) -> None:
     installed = workspace / "install" / "karmma_ros"
     assert (installed / "share/ament_index/resource_index/packages/karmma_ros").is_file()
     assert (installed / "share/karmma_ros/package.xml").is_file()
-    for script in ("action_node", "flow_node", "overlay_node", "wait_active", "karmma"):
+    for script in ("action_node", "flow_node", "microphone_node", "overlay_node", "wait_active", "karmma"):
         assert os.access(installed / "lib/karmma_ros" / script, os.X_OK), script
     find = "from ament_index_python import get_package_share_directory as f; print(f('karmma_ros'), f('karmma_msgs'))"
     shares = sourced(workspace, "install", f'python -c "{find}"').split()
