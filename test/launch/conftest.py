@@ -12,7 +12,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CASES = Path(__file__).resolve().parent / "cases"
-NODES = ("action_node", "flow_node", "overlay_node", "wait_active")
+NODES = ("action_node", "flow_node", "microphone_node", "overlay_node", "wait_active")
 EXECUTABLES = {
     "karmma_ros": {name: f"karmma_ros.nodes.{name}" for name in NODES},
     "toy_camera": {"driver": "toy_camera"},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""karmma.launch.py with every companion that needs no hardware: flow_node, overlay_node and a camera driver."""
+"""karmma.launch.py with every companion; where there is no microphone, its node waits for one."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def generate_test_description() -> LaunchDescription:
                 image="/eye/image_raw",
                 flow_from="node",
                 flow="eye/flow",
+                microphone="true",
                 overlay="true",
                 log_level="debug",
             ),
@@ -37,7 +38,8 @@ class TestKarmma(unittest.TestCase):
     def test_nodes_come_up_and_predict_at_the_cameras_rate(self, proc_output: Any) -> None:
         with robot_of(image="/eye/image_raw", flow="/eye/unused") as r:
             pictures = r.listen(Image, "/overlay_node/image")
-            r.wait("all nodes", lambda: {"action_node", "flow_node", "overlay_node"} <= set(r.node.get_node_names()))
+            nodes = {"action_node", "flow_node", "microphone_node", "overlay_node"}
+            r.wait("all nodes", lambda: nodes <= set(r.node.get_node_names()))
             r.wait_matched(r.images)
             r.wait("all to hear the camera", lambda: r.images.get_subscription_count() == 3)
             assert r.state() == "active"
