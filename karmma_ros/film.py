@@ -84,6 +84,7 @@ class Film:
             sensors={name: sensor.state for name, sensor in record.sensors.items()},
             latency_ms=processing_s * 1e3,
             rate_hz=self._rate_hz,
+            phase=f"{record.t_s:.2f} s",  # what a person writes down who labels it
             note=record.status.lower().replace("_", " "),
             seen=seen,
         )
