@@ -30,7 +30,7 @@ _JOIN_S = 0.02  # chunks of sound this close to their expected time follow seaml
 _CHUNK_S = 0.2  # a node encodes two grid points of 0.1 s at once
 _GAP_INTERVALS, _GAP_S = 3.0, 0.1  # a gap is longer than so many usual intervals, and than this: the node's STALE
 _DECODED = 10  # every so many messages one is decoded
-_LEVELS = 5  # shown causes
+_SHOWN = 5  # causes listed
 
 
 class Severity(StrEnum):
@@ -173,7 +173,7 @@ class TopicCheck:
 
     def _judge_faults(self, find: Callable[[Severity, str, str], None], total: int) -> None:
         looked_at = total if self.modality == "audio" else max(self._decoded + sum(self._faults.values()), 1)
-        for cause, count in self._faults.most_common(_LEVELS):
+        for cause, count in self._faults.most_common(_SHOWN):
             severity = Severity.ERROR if count > looked_at / 2 else Severity.WARNING
             text = f"{self._example[cause]}: {count} of {looked_at} messages looked at"
             find(severity, text, "they are left out in a replay; mend the driver or its encoding")
