@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_ros.bags.reader import Bag, Topic, header_ns
+from karmma_ros.bags.sound import SoundDecoder
 from karmma_ros.bags.topics import COMPRESSED, Sensors, usual_rate_hz
-from karmma_ros.decode import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
+from karmma_ros.decode import compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
 from karmma_ros.errors import KarmmaError, SampleError
 from karmma_ros.files import whole_file
 from karmma_ros.flow import FlowIntervals
@@ -113,8 +114,10 @@ def extract(
 
 
 def _file(modality: str, topic: Topic, bag: Bag, folder: Path, settings: ExtractSettings) -> _File:
-    kinds: dict[str, type[_File]] = {"video": _Pictures, "flow": _Flow, "audio": _Sound}
-    return kinds[modality](folder / bag.name, topic, usual_rate_hz(bag, topic), settings)
+    stem, rate_hz = folder / bag.name, usual_rate_hz(bag, topic)
+    if modality == "audio":
+        return _Sound(stem, topic, rate_hz, settings, SoundDecoder(bag, topic))
+    return (_Pictures if modality == "video" else _Flow)(stem, topic, rate_hz, settings)
 
 
 class _File:
@@ -203,14 +206,17 @@ class _Sound(_File):
     suffix = ".wav"
     _writer: wave.Wave_write | None = None
 
-    def __init__(self, stem: Path, topic: Topic, rate_hz: float, settings: ExtractSettings) -> None:
+    def __init__(
+        self, stem: Path, topic: Topic, rate_hz: float, settings: ExtractSettings, to_samples: SoundDecoder
+    ) -> None:
         super().__init__(stem, topic, rate_hz, settings)
+        self._to_samples = to_samples
         self._silent: list[tuple[float, float]] = []
         self._format = (0, 0)  # (rate, channels)
         self._samples = 0
 
     def decode(self, stamp_ns: int, message: Any) -> tuple[npt.NDArray[np.float32], int]:
-        return audio_to_chunk(message)
+        return self._to_samples(message)
 
     def write(self, time_ns: int, sample: tuple[npt.NDArray[np.float32], int]) -> None:
         chunk, rate = sample

@@ -18,11 +18,11 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from karmma_ros.decode_audio import AUDIO
 from karmma_ros.errors import BagError, SampleError
 
-__all__ = ["AUDIO_DEFINITION", "AUDIO_TYPE", "Bag", "BagMessage", "Topic", "bag_name", "default_types", "header_ns"]
+__all__ = ["AUDIO_DEFINITION", "Bag", "BagMessage", "Topic", "bag_name", "default_types", "header_ns"]
 
-AUDIO_TYPE = "karmma_msgs/msg/Audio"
 AUDIO_DEFINITION = """
 std_msgs/Header header
 uint32 sample_rate
@@ -38,7 +38,7 @@ _IDL_SEPARATOR = "=" * 80 + "\n"
 def default_types() -> Typestore:
     """ROS 2 Jazzy's common types and ours: for bags that carry no definitions, and for writing."""
     store = get_typestore(Stores.ROS2_JAZZY)
-    store.register(get_types_from_msg(AUDIO_DEFINITION, AUDIO_TYPE))
+    store.register(get_types_from_msg(AUDIO_DEFINITION, AUDIO))
     return store
 
 

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_ros.bags.reader import Bag, BagMessage, header_ns
+from karmma_ros.bags.sound import SoundDecoder
 from karmma_ros.bags.topics import COMPRESSED, Sensors
-from karmma_ros.decode import audio_to_chunk, check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
+from karmma_ros.decode import check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
 from karmma_ros.errors import SampleError
 from karmma_ros.flow import FlowIntervals, FlowProducer
 from karmma_ros.health import SensorStatus
@@ -90,6 +91,7 @@ class Replay:
             recognizer, flow_follows_camera=self._settings.flow_follows_camera, audio_limit=LIVE_AUDIO_LIMIT
         )
         self._intervals = FlowIntervals()
+        self._to_samples = SoundDecoder(bag, sensors.audio) if sensors.audio else None
         self._to_rgb = compressed_to_rgb if sensors.video and sensors.video.type == COMPRESSED else image_to_rgb
         self._origin_ns: int | None = None  # stamp at which the records' time starts
         self._now_ns = 0  # log time
@@ -209,8 +211,9 @@ class Replay:
         )
 
     def _sound(self, decoded: Any, stamp_ns: int, *, used: bool) -> None:
+        assert self._to_samples is not None
         try:
-            samples, rate = audio_to_chunk(decoded)
+            samples, rate = self._to_samples(decoded)
         except SampleError as error:
             self._reject("audio", error)
             return

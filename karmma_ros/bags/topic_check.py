@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_ros.bags.reader import Bag, BagMessage, Topic, header_ns
+from karmma_ros.bags.sound import SoundDecoder
 from karmma_ros.bags.topics import COMPRESSED
 from karmma_ros.compressed import picture_info
 from karmma_ros.content import GateLimits, level
-from karmma_ros.decode import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb
+from karmma_ros.decode import compressed_to_rgb, flow_to_field, image_to_rgb
 from karmma_ros.errors import SampleError
 
 __all__ = ["LAG_S", "Finding", "Severity", "TopicCheck", "TopicReport"]
@@ -75,6 +76,7 @@ class TopicCheck:
     def __init__(self, bag: Bag, topic: Topic, modality: str) -> None:
         self.topic = topic
         self.modality = modality
+        self._to_samples = SoundDecoder(bag, topic) if modality == "audio" else None
         self._start_ns = bag.start_ns
         self._logs: list[int] = []
         self._stamps: list[int] = []
@@ -96,7 +98,8 @@ class TopicCheck:
             end_ns = stamp_ns
             # Sound is cheap to decode; of pictures a sample will do.
             if self.modality == "audio":
-                samples, rate = audio_to_chunk(decoded)
+                assert self._to_samples is not None
+                samples, rate = self._to_samples(decoded)
                 end_ns += len(samples) * _NS // rate
                 self._chunks_s.append(len(samples) / rate)
                 self._loudest = max(self._loudest, level(samples))

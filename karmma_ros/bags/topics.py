@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
-from karmma_ros.bags.reader import AUDIO_TYPE, Bag, Topic, header_ns
+from karmma_ros.bags.reader import Bag, Topic, header_ns
+from karmma_ros.bags.sound import SOUND_TYPES
 from karmma_ros.decode import compressed_to_rgb, image_to_rgb
 from karmma_ros.errors import KarmmaError, SampleError, UsageError
 
@@ -30,7 +31,7 @@ COMPRESSED = "sensor_msgs/msg/CompressedImage"
 OPTIONS: Mapping[str, str] = {"video": "--image", "flow": "--flow", "audio": "--audio"}  # modality -> option
 NONE = "none"  # an option's value: this modality is left out
 
-_TYPES: Mapping[str, tuple[str, ...]] = {"video": (IMAGE, COMPRESSED), "flow": (IMAGE,), "audio": (AUDIO_TYPE,)}
+_TYPES: Mapping[str, tuple[str, ...]] = {"video": (IMAGE, COMPRESSED), "flow": (IMAGE,), "audio": SOUND_TYPES}
 _DEPTH = ("16UC1", "32FC1")
 _PROBED = 30  # messages looked at to know a topic
 
@@ -71,7 +72,7 @@ def candidates(bag: Bag) -> dict[str, list[Topic]]:
 def _modality(bag: Bag, topic: Topic) -> str | None:
     if not topic.count:
         return None
-    if topic.type == AUDIO_TYPE:
+    if topic.type in SOUND_TYPES:
         return "audio"
     if topic.type not in (IMAGE, COMPRESSED):
         return None

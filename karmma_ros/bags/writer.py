@@ -15,8 +15,9 @@ import numpy.typing as npt
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from karmma_ros.bags.reader import AUDIO_TYPE, default_types
+from karmma_ros.bags.reader import default_types
 from karmma_ros.bags.topics import COMPRESSED, IMAGE
+from karmma_ros.decode_audio import AUDIO
 
 __all__ = ["BagWriter"]
 
@@ -68,9 +69,7 @@ class BagWriter:
         """A chunk of sound, float32 (n,) or (n, channels); `stamp_ns` is that of its first sample."""
         channels = 1 if samples.ndim == 1 else samples.shape[1]
         flat = np.ascontiguousarray(samples, np.float32).ravel()
-        self._write(
-            topic, AUDIO_TYPE, stamp_ns, log_ns, "microphone", sample_rate=rate, channels=channels, samples=flat
-        )
+        self._write(topic, AUDIO, stamp_ns, log_ns, "microphone", sample_rate=rate, channels=channels, samples=flat)
 
     def message(self, topic: str, kind: str, message: Any, *, log_ns: int) -> None:
         """Any message of a type that `default_types` knows, as it is."""

@@ -22,12 +22,12 @@ from karmma_ros.bags.intervals import BagIntervals, read_intervals
 from karmma_ros.bags.reader import Bag
 from karmma_ros.bags.replay import Answer, Replay, ReplaySettings
 from karmma_ros.bags.score import score, score_events
+from karmma_ros.bags.sound import SoundDecoder
 from karmma_ros.bags.tables import csv_header, csv_row
 from karmma_ros.bags.topics import NONE, Sensors, choose, first_picture, first_stamp_ns, origin_ns, usual_rate_hz
 from karmma_ros.cli.bag_options import add_rotate, add_topics, wanted_topics
 from karmma_ros.cli.common import add_bundle, add_json, add_out, add_threads, check_file, check_out, positive
 from karmma_ros.cli.recognition import progress_bar, seen_longest
-from karmma_ros.decode import audio_to_chunk
 from karmma_ros.errors import KarmmaError, SampleError, UsageError
 from karmma_ros.event_log import EventLog, write_actions
 from karmma_ros.events import EventSettings
@@ -251,9 +251,10 @@ def _track(bag: Bag, sensors: Sensors) -> tuple[int, int] | None:
     """(rate, channels) of the first sound that can be used."""
     if sensors.audio is None:
         return None
+    to_samples = SoundDecoder(bag, sensors.audio)
     for message in bag.messages([sensors.audio.name]):
         try:
-            samples, rate = audio_to_chunk(message.decode())
+            samples, rate = to_samples(message.decode())
         except SampleError:
             continue
         return rate, samples.shape[1]
