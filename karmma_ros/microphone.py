@@ -126,11 +126,10 @@ class Microphone:
     def _run(self) -> None:
         wait_s = _FIRST_WAIT_S
         said = ""
-        again = False
         while not self._ending.is_set():
             before = self._status.chunks
             try:
-                self._record(again)
+                self._record()
             except Exception as error:  # whatever a driver does, the next attempt may succeed
                 fault = str(error) if isinstance(error, KarmmaError) else f"{type(error).__name__}: {error}"
                 fault = " ".join(fault.split())
@@ -140,17 +139,15 @@ class Microphone:
                 if fault != said:
                     self._warn(f"{fault}; trying again until it works")
                     said = fault
-                again = True
                 self._ending.wait(wait_s)
                 wait_s = min(2 * wait_s, self._settings.longest_wait_s)
 
-    def _record(self, again: bool) -> None:
+    def _record(self) -> None:
         """Connects and records until it is stopped.
 
         :raises AudioDeviceError: there is no such device, or it is gone.
         """
-        if again:
-            rescan()
+        rescan()
         device = self._find()
         rate, channels = negotiate(device, self._settings.rate, self._settings.channels)
         size = max(1, round(self._settings.chunk_s * rate))
@@ -162,7 +159,7 @@ class Microphone:
             stamps, jumps = ChunkClock(rate), self._status.jumps
             while not self._ending.is_set():
                 block = recording.read(silent_s)
-                stamp_ns = stamps.stamp(block.taken_ns, len(block.samples), lost=block.lost)
+                stamp_ns = stamps.stamp(block.taken_ns, len(block.samples), hurried=block.hurried, lost=block.lost)
                 self._heard(block, jumps + stamps.jumps)
                 self._deliver(Chunk(stamp_ns, rate, block.samples))
 

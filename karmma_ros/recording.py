@@ -7,6 +7,7 @@ import queue
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Block:
     samples: npt.NDArray[np.float32]  # (n, channels)
     taken_ns: int  # when the first sample was taken
     by_adc: bool  # the driver said so; else it is reckoned from the block's arrival
+    hurried: bool  # it came right after the one before: the driver catches up, and its times are not to be relied on
     lost: bool  # samples before this block are missing: an overrun of the device, or a reader that was too slow
 
 
@@ -45,6 +47,7 @@ class Recording:
         self._rate = rate
         self._clock = clock
         self._lost = False
+        self._heard_s = 0.0  # steady time of the last block
         self._blocks: queue.Queue[Block | None] = queue.Queue(_WAITING_BLOCKS)
         module = sounddevice()
         try:
@@ -92,9 +95,12 @@ class Recording:
     def _heard(self, data: npt.NDArray[np.float32], frames: int, times: Any, flags: Any) -> None:
         # The two clocks are read side by side: how long this thread waited to run does not matter then.
         now_ns, stream_s = self._clock(), self._stream.time
-        age_s, by_adc = taken_ago_s(times.inputBufferAdcTime, stream_s, frames / self._rate)
+        block_s, now_s = frames / self._rate, monotonic()
+        age_s, by_adc = taken_ago_s(times.inputBufferAdcTime, stream_s, block_s)
         lost = self._lost or bool(flags.input_overflow)
-        block = Block(data.copy(), now_ns - round(age_s * 1e9), by_adc, lost)
+        hurried = now_s - self._heard_s < block_s / 2
+        self._heard_s = now_s
+        block = Block(data.copy(), now_ns - round(age_s * 1e9), by_adc, hurried, lost)
         try:
             self._blocks.put_nowait(block)
             self._lost = False

@@ -29,11 +29,12 @@ class ChunkClock:
         self._settled = 0  # chunks averaged
         self._off = 0  # chunks in a row that are off by more than can be slewed
 
-    def stamp(self, measured_ns: int, samples: int, *, lost: bool = False) -> int:
+    def stamp(self, measured_ns: int, samples: int, *, hurried: bool = False, lost: bool = False) -> int:
         """The stamp of the next chunk's first sample.
 
         :param measured_ns: when the driver says that it was taken.
         :param samples: length of the chunk, per channel.
+        :param hurried: the driver catches up after a delay: what it says about the time of this chunk is not used.
         :param lost: samples before it are missing: what is measured is believed, unless it overlaps the chunk before.
         :return: [ns].
         """
@@ -42,6 +43,8 @@ class ChunkClock:
         error_ns = measured_ns - self._clock.time_ns(self._samples)
         if lost:
             self._move(max(0, error_ns))
+        elif hurried:
+            pass
         elif abs(error_ns) < JOIN_S * 1e9:
             self._off = 0
             self._settled += 1

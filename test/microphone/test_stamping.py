@@ -62,6 +62,17 @@ def test_a_time_that_is_far_off_once_moves_nothing() -> None:
     assert clock.jumps == 0
 
 
+def test_a_driver_that_catches_up_is_not_asked_for_the_time() -> None:
+    """After a delay, PulseAudio's times are wrong by half a chunk until it has caught up."""
+    clock = ChunkClock(RATE)
+    stamps = [
+        clock.stamp(BEGIN_NS + i * CHUNK_NS - (50_000_000 if 30 < i < 55 else 0), SAMPLES, hurried=30 < i < 55)
+        for i in range(90)
+    ]
+    assert all(b - a == CHUNK_NS for a, b in pairwise(stamps))
+    assert clock.jumps == 0
+
+
 @pytest.mark.parametrize("jump_s", [-3600.0, -0.05, 0.05, 3600.0])
 def test_a_clock_that_is_set_is_followed(jump_s: float) -> None:
     clock = ChunkClock(RATE)
