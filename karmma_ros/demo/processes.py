@@ -158,8 +158,12 @@ def shared_memory_of(pids: Sequence[int]) -> set[Path]:
 
 
 def unlink_shared_memory(segments: set[Path]) -> None:
-    """Removes what processes that were killed could not, locks included. Only once all of them are gone."""
-    for segment in segments:
+    """Removes what processes that were killed could not, locks included; but nothing that another process has mapped.
+
+    Ports below 7400 belong to no domain: the other ROS processes of this machine use them too.
+    """
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    for segment in segments - shared_memory_of([pid for pid in pids if pid != os.getpid()]):
         for name in ("{}", "{}_el", "{}_sl", "sem.{}_mutex"):
             with contextlib.suppress(OSError):
                 segment.with_name(name.format(segment.name)).unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,11 @@ def test_a_video_file_is_played_with_its_sound_and_repeats(start: Any, tmp_path:
     assert records[15].sensors["audio"].state == "OK"
 
 
+def left_behind(memory: set[str]) -> list[str]:
+    """What is still there; ports below 7400 are shared with the other ROS processes of this machine."""
+    return [name for name in memory if Path(name).exists() and not re.search("fastrtps_port7[0-3]", name)]
+
+
 def test_ctrl_c_ends_everything_and_leaves_nothing(start: Any) -> None:
     demo = start("--seconds", "60")
     demo.wait_playing()
@@ -107,7 +113,7 @@ def test_ctrl_c_ends_everything_and_leaves_nothing(start: Any) -> None:
     assert demo.stderr == ""
     wait_until(lambda: not demo.processes(), 10)
     assert not demo.out.exists()
-    assert not [name for name in memory if Path(name).exists()]
+    assert not left_behind(memory)
 
 
 def test_a_node_that_dies_is_one_line_and_status_1(start: Any) -> None:
@@ -120,7 +126,7 @@ def test_a_node_that_dies_is_one_line_and_status_1(start: Any) -> None:
     assert demo.stderr.startswith("karmma: the action node died (signal SIGKILL)")
     wait_until(lambda: not demo.processes(), 10)
     assert not demo.out.exists()
-    assert not [name for name in memory if Path(name).exists()]
+    assert not left_behind(memory)
 
 
 def test_a_demo_that_is_killed_takes_its_processes_along(start: Any) -> None:

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from cli_helpers import make_video, noise
 from rich.console import Console
 
 from karmma_ros.demo.ahead import FlowSettings, FramesAhead
-from karmma_ros.demo.processes import own_domain
+from karmma_ros.demo.processes import own_domain, unlink_shared_memory
 from karmma_ros.demo.script import sensor_script
 from karmma_ros.demo.sources import SOUND_RATE, FileSource, SceneSource, open_file_source
 from karmma_ros.demo.table import offline_accuracies, result_table
@@ -202,3 +205,29 @@ def test_an_error_of_the_system_inside_a_domain_stays_what_it_is() -> None:
     """domain_coordinator takes an OSError for a domain in use and goes on to the next."""
     with pytest.raises(OSError, match="No space left"), own_domain():
         raise OSError(28, "No space left on device")
+
+
+def test_shared_memory_that_another_process_has_mapped_is_left_alone(tmp_path: Path) -> None:
+    abandoned, used = (Path(f"/dev/shm/fastrtps_port{7398 + i}_of_test_{os.getpid()}") for i in range(2))
+    hold = "import mmap, sys; f = open(sys.argv[1], 'r+b'); m = mmap.mmap(f.fileno(), 0); print('held'); input()"
+    for path in (abandoned, used):
+        path.write_bytes(bytes(4096))
+        path.with_name(f"{path.name}_el").touch()
+    holder = subprocess.Popen(
+        [sys.executable, "-uc", hold, str(used)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        unlink_shared_memory({abandoned, used})
+        assert (abandoned.exists(), used.exists()) == (False, True)
+        assert used.with_name(f"{used.name}_el").exists()
+        holder.communicate("\n", timeout=30)
+        unlink_shared_memory({used})
+        assert not used.exists()
+    finally:
+        holder.kill()
+        holder.wait()
+        for path in (abandoned, used):
+            for name in (path.name, f"{path.name}_el"):
+                path.with_name(name).unlink(missing_ok=True)
