@@ -4,11 +4,15 @@ line and status 2."""
 
 from __future__ import annotations
 
+import faulthandler
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import rclpy
+import rclpy.signals
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -18,6 +22,8 @@ from karmma_ros.errors import KarmmaError
 __all__ = ["run"]
 
 N = TypeVar("N", bound=Node)
+
+_LOOK_S = 0.1  # [s] between two looks for a signal: one that comes while the executor waits is seen after it
 
 
 def run(
@@ -34,11 +40,17 @@ def run(
     :param args: the command line; the process's own by default.
     :param start: called once, before the first callback.
     """
+    faulthandler.enable()  # a crash in native code says where
     transport.prepare()
     executor: SingleThreadedExecutor | None = None
     node: N | None = None
+    _on_signals(signal.default_int_handler)
     try:
-        rclpy.init(args=None if args is None else list(args))
+        # Not rclpy's own handlers: they shut ROS down from a thread of theirs while this one takes the node apart. Now
+        # and then that ends in a segmentation fault, and a node has things to say before it goes.
+        rclpy.init(
+            args=None if args is None else list(args), signal_handler_options=rclpy.signals.SignalHandlerOptions.NO
+        )
         executor = SingleThreadedExecutor()
         node = make_node()
     except KeyboardInterrupt:
@@ -51,15 +63,25 @@ def run(
         executor.add_node(node)
         if start is not None:
             start(node)
-        while rclpy.ok():
-            executor.spin_once(timeout_sec=0.5)
+        ended = threading.Event()
+        _on_signals(lambda number, frame: ended.set())
+        while rclpy.ok() and not ended.is_set():
+            executor.spin_once(timeout_sec=_LOOK_S)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception:
         if rclpy.ok():  # what breaks because the context is gone is no fault
             raise
     finally:
+        _on_signals(signal.SIG_IGN)
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _on_signals(handler: Any) -> None:
+    """What SIGINT and SIGTERM do; like Python itself, nothing outside the main thread."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, handler)

@@ -415,7 +415,8 @@ def node_and_robot(
         with robot(compressed=compressed) as made:
             made.watched = process
             yield process, made
-        assert process.end() == 0, process.output
+        status = process.end()
+        assert status == 0, f"ended with {status}:\n{process.output}"
     finally:
         if process.popen.poll() is None:
             process.popen.kill()

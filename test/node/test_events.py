@@ -60,6 +60,16 @@ def test_an_action_starts_and_ends_with_the_predictions(tmp_path: Path, ros_env:
         assert ns_of(start.start) < ns_of(end.end) <= last_ns
 
 
+def test_whoever_interrupts_the_node_hears_what_was_going_on_end(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    bundle = make_toy_bundle(tmp_path / "toy")
+    with node_and_robot(tmp_path / "log", ros_env, bundle=bundle, **EAGER | {"events__gap": 60.0}) as (process, r):
+        r.wait_matched()
+        play(r, 1.0)
+        start = started(r, 1)
+        assert process.end() == 0
+        ended(r, start)
+
+
 def test_events_follow_their_parameters_while_running(tmp_path: Path, ros_env: dict[str, str]) -> None:
     bundle = make_toy_bundle(tmp_path / "toy")
     with node_and_robot(tmp_path / "log", ros_env, bundle=bundle, **EAGER) as (_, r):

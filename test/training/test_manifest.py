@@ -123,6 +123,8 @@ def test_every_fault_is_told_with_row_and_column(folder: Path) -> None:
         "c3,train,,,,0,1,pour,mug",
         "c4,train,a.avi,,,2,1,pour,",
         "c5,train,a.avi,,,x,1,pour,mug",
+        f"c6,train,{'v' * 5000},,,0,1,pour,mug",
+        "c7,train,a\0.avi,,,0,1,pour,mug",
     )
     with pytest.raises(UsageError) as error:
         open_source(config)
@@ -134,6 +136,8 @@ def test_every_fault_is_told_with_row_and_column(folder: Path) -> None:
         "row 5, stop_s: must be later",
         "row 5, noun: no label",
         "row 6, start_s: 'x' is not a time",
+        "row 7, video: no file vvv",
+        "row 8, video: no file a",
     ):
         assert part in text
     assert "\n" not in text
