@@ -21,7 +21,7 @@ from karmma_ros.bags.manifest import SPLITS, Labelled, outside, split_by_bag, sp
 from karmma_ros.bags.reader import Bag, bag_name
 from karmma_ros.bags.topics import Sensors, choose, origin_ns
 from karmma_ros.cli.bag_options import add_rotate, add_topics, wanted_topics
-from karmma_ros.cli.common import add_json, add_seed, check_file, check_out, share
+from karmma_ros.cli.common import add_json, add_seed, add_split_shares, check_file, check_out
 from karmma_ros.cli.recognition import progress_bar
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_folder, write_json
@@ -47,14 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("bag", "time"),
         help="whole bags train, validate or test, or the beginning, middle and end of each (default: bag with several)",
     )
-    parser.add_argument(
-        "--split-shares",
-        type=share,
-        nargs=3,
-        default=(0.8, 0.1, 0.1),
-        metavar=("TRAIN", "VAL", "TEST"),
-        help="how they are divided (default: 0.8 0.1 0.1)",
-    )
+    add_split_shares(parser)
     add_topics(parser)
     add_rotate(parser)
     parser.add_argument(

@@ -20,6 +20,7 @@ __all__ = [
     "add_json",
     "add_out",
     "add_seed",
+    "add_split_shares",
     "add_threads",
     "check_file",
     "check_out",
@@ -78,6 +79,18 @@ def add_seed(parser: argparse.ArgumentParser, default: int = 0) -> None:
     """`--seed N`."""
     parser.add_argument(
         "--seed", type=count, default=default, metavar="N", help="seed of everything random (default: %(default)s)"
+    )
+
+
+def add_split_shares(parser: argparse.ArgumentParser) -> None:
+    """`--split-shares TRAIN VAL TEST`."""
+    parser.add_argument(
+        "--split-shares",
+        type=share,
+        nargs=3,
+        default=(0.8, 0.1, 0.1),
+        metavar=("TRAIN", "VAL", "TEST"),
+        help="how the recordings are divided (default: 0.8 0.1 0.1)",
     )
 
 

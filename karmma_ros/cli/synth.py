@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from karmma_ros import __version__
-from karmma_ros.cli.common import add_seed, check_out, count, positive, share
+from karmma_ros.cli.common import add_seed, add_split_shares, check_out, count, positive
 from karmma_ros.contact_sheet import write_contact_sheet
 from karmma_ros.errors import KarmmaError, UsageError
 from karmma_ros.files import whole_folder, write_json
@@ -37,14 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes", type=positive, default=5.0, metavar="L", help="length of each sequence (default: 5)"
     )
-    parser.add_argument(
-        "--split-shares",
-        type=share,
-        nargs=3,
-        default=(0.8, 0.1, 0.1),
-        metavar=("TRAIN", "VAL", "TEST"),
-        help="how the recordings are divided (default: 0.8 0.1 0.1)",
-    )
+    add_split_shares(parser)
     parser.add_argument(
         "--format",
         choices=("manifest", "bags"),
