@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-__all__ = ["KINDS", "Bytes", "message"]
+__all__ = ["KINDS", "Bytes", "message", "settings"]
 
 KINDS = ("image", "compressed", "flow", "audio")
 NAMES = ["rgb8", "bgr8", "rgba8", "bgra16", "mono8", "mono16", "bayer_gbrg8", "bayer_rggb16", "yuv422", "yuv422_yuy2"]
@@ -50,6 +50,18 @@ def message(data: bytes) -> tuple[str, SimpleNamespace]:
     kind = source.choice(KINDS)
     make = {"image": _image, "compressed": _compressed, "flow": _flow, "audio": _audio}
     return kind, make[kind](source)
+
+
+def settings(data: bytes) -> SimpleNamespace:
+    """What a user may set and a clock may say; from the end of the bytes, so that the message stays as it is."""
+    source = Bytes(data[::-1])
+    return SimpleNamespace(
+        rotate=source.choice((0, 90, 180, 270)),
+        unit=source.choice(("pixels_per_second", "pixels_per_frame")),
+        dt_s=source.choice((1 / 30, 1e-30, 0.0, -1.0, float("nan"), float("inf"), None)),
+        stamp_ns=source.choice((10**9, 0, -1, 2 * 10**9, 2**63 - 1)),
+        clock_ns=source.choice((10**9, 0)),
+    )
 
 
 def _image(source: Bytes) -> SimpleNamespace:

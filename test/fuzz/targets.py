@@ -7,10 +7,10 @@ import contextlib
 from pathlib import Path
 
 import numpy as np
-from fuzz.inputs import message
+from fuzz.inputs import message, settings
 
 from karmma_ros.content import make_gate
-from karmma_ros.decode import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
+from karmma_ros.decode import audio_to_chunk, check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
 from karmma_ros.errors import BundleError, SampleError, UsageError
 from karmma_ros.graph_file import has_external_data
 from karmma_ros.manifest import decode_manifest, parse_manifest
@@ -41,6 +41,7 @@ SIZE_CAUSES = {
 def decoders(data: bytes) -> str:
     """A message through its decoder, the gate of its sensor and the preparation for the network."""
     kind, made = message(data)
+    user = settings(data)
     try:
         if kind == "audio":
             chunk, rate = audio_to_chunk(made, max_seconds=10.0)
@@ -50,18 +51,19 @@ def decoders(data: bytes) -> str:
             make_gate("audio").judge(1, chunk, rate)
             assert np.isfinite(to_mono(chunk)).all()
         elif kind == "flow":
-            field = scale_flow(flow_to_field(made, max_pixels=MAX_PIXELS), "pixels_per_second", None)
+            field = scale_flow(flow_to_field(made, max_pixels=MAX_PIXELS), user.unit, user.dt_s)
             make_gate("flow").judge(1, field)
             assert np.isfinite(prepare_flow(field, (48, 64))).all()
         else:
             to_rgb = image_to_rgb if kind == "image" else compressed_to_rgb
-            rgb = to_rgb(made, max_pixels=MAX_PIXELS)
+            rgb = to_rgb(made, max_pixels=MAX_PIXELS, rotate=user.rotate)
             assert rgb.dtype == np.uint8
             assert rgb.ndim == 3
             assert rgb.shape[2] == 3
             assert rgb.shape[0] * rgb.shape[1] <= MAX_PIXELS
             make_gate("video").judge(1, rgb)
             assert prepare_image(rgb, (72, 96)).shape == (72, 96, 3)
+        check_stamp(user.stamp_ns, user.clock_ns, tolerance_s=0.5)
     except SampleError as error:
         return "size" if error.cause in SIZE_CAUSES else "content"
     return "accepted"
