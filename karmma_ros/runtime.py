@@ -5,7 +5,6 @@ the logits here that they gave where the bundle was made.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,21 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from karmma_ros import engine_cache
 from karmma_ros.bundle import Bundle
 from karmma_ros.errors import BundleError, EngineError
-from karmma_ros.graph_file import has_external_data
 from karmma_ros.manifest import GraphSpec, ModalitySpec
+from karmma_ros.providers import attempts, available, short_names
+from karmma_ros.session import Signature, one_line, open_session
 
-__all__ = ["FUSION", "Engine", "check_inputs"]
+__all__ = ["FUSION", "Engine", "check_inputs", "graph_signature"]
 
 FUSION = "fusion"  # name of the fusion graph in `Engine.runs`
 
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
-
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-_ONNX_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)", "bool": "tensor(bool)"}
-_QUIET = 3  # ONNX Runtime's severity "error": its warnings about graph optimisation tell a user nothing
 
 
 def check_inputs(modalities: Mapping[str, ModalitySpec], seed: int) -> dict[str, npt.NDArray[Any]]:
@@ -47,15 +44,16 @@ def check_inputs(modalities: Mapping[str, ModalitySpec], seed: int) -> dict[str,
 class Engine:
     """All graphs of a bundle, loaded, verified and warm.
 
-    Public attributes: `bundle`; `providers`, the names of the execution providers in use (`("cpu",)`); `runs`, a
-    Counter of graph runs by modality and `FUSION`, without those of the constructor.
+    Public attributes: `bundle`; `providers`, the names of the execution providers in use (`("cpu",)`); `passed_over`,
+    why "auto" did not take better ones, a line each; `runs`, a Counter of graph runs by modality and `FUSION`, without
+    those of the constructor.
     """
 
     def __init__(
         self, bundle: Bundle, providers: str | Sequence[str] = "auto", threads: int = 1, *, check: bool = True
     ) -> None:
         """:param providers: names out of cpu, cuda, tensorrt, in order of preference (a sequence, or one text with
-            commas), each of which must work; or "auto": cuda where this ONNX Runtime has it, else cpu.
+            commas), each of which must work; or "auto": the best that proves itself by the check.
         :param threads: threads inside one run.
         :param check: compare with the manifest's expected logits; only an exporter that is about to write them has
             reason not to.
@@ -67,17 +65,31 @@ class Engine:
         self.bundle = bundle
         self.runs: Counter[str] = Counter()
         self.retries = 0  # runs that failed and were tried again
-        requested, strict = _requested(providers)
-        self._extractors: dict[str, onnxruntime.InferenceSession] = {}
-        for name, spec in bundle.modalities.items():
-            session = _session(bundle, spec, requested, strict, threads)
-            _match(bundle, spec, session, *_extractor_signature(spec))
-            self._extractors[name] = session
-        self._fusion = _session(bundle, bundle.fusion, requested, strict, threads)
-        _match(bundle, bundle.fusion, self._fusion, *_fusion_signature(bundle))
-        short = {full: name for name, full in _PROVIDERS.items()}
-        self.providers = tuple(short.get(name, name) for name in self._fusion.get_providers())
-        logits = self.check_logits()  # also the warm-up
+        passed_over: list[str] = []
+        chains = attempts(providers, engines=_engines_built(bundle))
+        for chain in chains:
+            try:
+                self._open(chain, threads, check=check)
+                break
+            except (BundleError, EngineError) as error:
+                if chain is chains[-1]:
+                    raise
+                passed_over.append(f"{chain[0]}: {error}")
+        self.passed_over = tuple(passed_over)
+
+    def _open(self, chain: Sequence[str], threads: int, *, check: bool) -> None:
+        """Loads every graph on one chain of providers and runs the check, which is also the warm-up."""
+        bundle = self.bundle
+        self._one_by_one = "tensorrt" in chain  # its engines are built for one sample
+
+        def open_graph(name: str) -> onnxruntime.InferenceSession:
+            spec, inputs, outputs = graph_signature(bundle, name)
+            return open_session(bundle, spec, chain, threads, inputs, outputs)
+
+        self._extractors = {name: open_graph(name) for name in bundle.modalities}
+        self._fusion = open_graph(FUSION)
+        self.providers = short_names(self._fusion.get_providers())
+        logits = self.check_logits()
         if check:
             self._compare(logits)
         self.runs.clear()
@@ -121,6 +133,19 @@ class Engine:
     def _run(
         self, session: onnxruntime.InferenceSession, outputs: list[str], feed: dict[str, npt.NDArray[Any]]
     ) -> list[Float32Array]:
+        """Runs a graph over a batch, or over every part of it where the graph was built for one."""
+        size = len(next(iter(feed.values())))
+        if size == 1 or not self._one_by_one:
+            return self._try_twice(session, outputs, feed)
+        parts = [
+            self._try_twice(session, outputs, {name: value[i : i + 1] for name, value in feed.items()})
+            for i in range(size)
+        ]
+        return [np.concatenate(values) for values in zip(*parts, strict=True)]
+
+    def _try_twice(
+        self, session: onnxruntime.InferenceSession, outputs: list[str], feed: dict[str, npt.NDArray[Any]]
+    ) -> list[Float32Array]:
         """Runs a graph; once more, on the same provider, when that fails: a device may stumble."""
         try:
             return session.run(outputs, feed)
@@ -129,7 +154,7 @@ class Engine:
         try:
             return session.run(outputs, feed)
         except Exception as error:
-            raise EngineError(_one_line(error)) from None
+            raise EngineError(one_line(error)) from None
 
     def check_logits(self) -> dict[str, Float32Array]:
         """{head: (C,)} for the manifest's check: its inputs, encoded and repeated into every slot, all present.
@@ -167,107 +192,27 @@ class Engine:
                 )
 
 
-def _requested(providers: str | Sequence[str]) -> tuple[list[str], bool]:
-    """ONNX Runtime's names in order of preference, and whether each must be usable."""
-    names = [part.strip() for part in providers.split(",")] if isinstance(providers, str) else list(providers)
-    available = onnxruntime.get_available_providers()
-    if names == ["auto"]:
-        return [_PROVIDERS[name] for name in ("cuda", "cpu") if _PROVIDERS[name] in available], False
-    for name in names:
-        if name not in _PROVIDERS:
-            raise EngineError(f"execution provider {name!r} is unknown: use auto, or some of {', '.join(_PROVIDERS)}")
-        if _PROVIDERS[name] not in available:
-            raise EngineError(
-                f"execution provider {name} is not in this ONNX Runtime {onnxruntime.__version__}: "
-                "install a build that has it (for cuda: onnxruntime-gpu), or use auto"
-            )
-    if not names:
-        raise EngineError("no execution provider given: use auto, cpu, cuda or tensorrt")
-    return [_PROVIDERS[name] for name in names], True
-
-
-def _session(
-    bundle: Bundle, spec: GraphSpec, providers: list[str], strict: bool, threads: int
-) -> onnxruntime.InferenceSession:
-    """A session from verified bytes."""
-    path = bundle.folder / spec.graph
-    data = bundle.read_graph(spec)
+def _engines_built(bundle: Bundle) -> bool:
+    """Whether TensorRT could start at once."""
+    if "tensorrt" not in available():
+        return False
     try:
-        external = has_external_data(data)
-    except ValueError as error:
-        raise BundleError(f"{path}: not an ONNX graph ({error}): export the bundle again") from None
-    if external:
-        raise BundleError(f"{path}: keeps weights in other files: export it with the weights inside")
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _QUIET
-    # Idle threads would spin between two frames, on a robot that has other work for its cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # TF32 would round to 10 bits of mantissa without a word.
-    with_options: list[Any] = [(p, {"use_tf32": "0"}) if p == _PROVIDERS["cuda"] else p for p in providers]
-    try:
-        session = onnxruntime.InferenceSession(data, sess_options=options, providers=with_options)
-    except Exception as error:  # ONNX Runtime's exceptions share no base class
-        if strict and providers != [_PROVIDERS["cpu"]]:
-            raise EngineError(f"{path}: cannot be set up on {', '.join(providers)}: {_one_line(error)}") from None
-        raise BundleError(f"{path}: ONNX Runtime {onnxruntime.__version__} refuses it: {_one_line(error)}") from None
-    session.disable_fallback()
-    # ONNX Runtime only logs when a provider cannot start, and goes on without it.
-    missing = [name for name in providers if name not in session.get_providers()]
-    if strict and missing:
-        raise EngineError(
-            f"execution provider {missing[0]} cannot start on this machine: check its driver and libraries, or use auto"
-        )
-    return session
+        return engine_cache.all_built((*bundle.modalities.values(), bundle.fusion), engine_cache.find_target())
+    except EngineError:
+        return False
 
 
-Signature = dict[str, tuple[str, tuple[int, ...]]]  # name -> (dtype, shape without the batch axis)
+def graph_signature(bundle: Bundle, name: str) -> tuple[GraphSpec, Signature, Signature]:
+    """A graph, and its inputs and outputs by the manifest.
 
-
-def _extractor_signature(spec: ModalitySpec) -> tuple[Signature, Signature]:
-    return (
-        {"input": (spec.input.dtype, spec.input.shape)},
-        {"tokens": ("float32", (spec.tokens, spec.dim))},
-    )
-
-
-def _fusion_signature(bundle: Bundle) -> tuple[Signature, Signature]:
+    :param name: a modality, or `FUSION`.
+    """
+    if name != FUSION:
+        spec = bundle.modalities[name]
+        return spec, {"input": (spec.input.dtype, spec.input.shape)}, {"tokens": ("float32", (spec.tokens, spec.dim))}
     inputs: Signature = {}
-    for name, spec in bundle.modalities.items():
-        inputs[f"{name}_tokens"] = ("float32", (spec.slots * spec.tokens, spec.dim))
-        inputs[f"{name}_present"] = ("bool", (spec.slots * spec.tokens,))
-    return inputs, {f"{head}_logits": ("float32", (len(labels),)) for head, labels in bundle.heads.items()}
-
-
-def _match(
-    bundle: Bundle, spec: GraphSpec, session: onnxruntime.InferenceSession, inputs: Signature, outputs: Signature
-) -> None:
-    """Refuses a graph whose inputs and outputs are not the manifest's."""
-    for kind, expected, nodes in (("input", inputs, session.get_inputs()), ("output", outputs, session.get_outputs())):
-        path = bundle.folder / spec.graph
-        found = {node.name: node for node in nodes}
-        if set(found) != set(expected):
-            raise BundleError(
-                f"{path}: its {kind}s are {', '.join(sorted(found))}, the manifest needs {', '.join(sorted(expected))}"
-                ": export the bundle again"
-            )
-        for name, (dtype, shape) in expected.items():
-            node = found[name]
-            # A dimension that shape inference left open is None or a name; the check's run shows its size.
-            fits = len(node.shape) == len(shape) + 1 and all(
-                not isinstance(has, int) or has == wants for has, wants in zip(node.shape[1:], shape, strict=True)
-            )
-            if node.type != _ONNX_TYPES[dtype] or not fits:
-                raise BundleError(
-                    f"{path}: {kind} {name} is {node.type} {node.shape}, the manifest needs {dtype} {['B', *shape]}: "
-                    "export the bundle again"
-                )
-            if isinstance(node.shape[0], int):
-                raise BundleError(f"{path}: {kind} {name} has a fixed batch size: export it with a dynamic one")
-
-
-def _one_line(error: BaseException) -> str:
-    text = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
+    for modality, spec in bundle.modalities.items():
+        inputs[f"{modality}_tokens"] = ("float32", (spec.slots * spec.tokens, spec.dim))
+        inputs[f"{modality}_present"] = ("bool", (spec.slots * spec.tokens,))
+    outputs: Signature = {f"{head}_logits": ("float32", (len(labels),)) for head, labels in bundle.heads.items()}
+    return bundle.fusion, inputs, outputs

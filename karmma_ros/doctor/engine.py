@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 import platform
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 
 from karmma_ros.doctor.bundles import Trial
 from karmma_ros.doctor.finding import Finding, advice, fault, ok
+from karmma_ros.gpu import Gpu, find_gpus
 
-__all__ = ["check_engine", "find_gpus", "judge_gpus", "judge_trials"]
+__all__ = ["check_engine", "judge_gpus", "judge_trials"]
 
-_NAMES = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "tensorrt"}
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 _INSTALL = "pip install onnxruntime, or onnxruntime-gpu; never both, they overwrite each other"
 
@@ -31,7 +29,9 @@ def check_engine(run: Callable[[str], Trial]) -> Iterator[Finding]:
         yield fault(
             "ONNX Runtime", "onnxruntime and onnxruntime-gpu are both installed", f"pip uninstall both, then {_INSTALL}"
         )
-    providers = [_NAMES[name] for name in onnxruntime.get_available_providers() if name in _NAMES]
+    from karmma_ros.providers import available  # imports ONNX Runtime
+
+    providers = available()
     yield from judge_trials(onnxruntime.__version__, [run(name) for name in providers])
     yield from judge_gpus(find_gpus(), providers)
 
@@ -45,7 +45,7 @@ def _version(package: str) -> str:
 
 def judge_trials(version: str, trials: Sequence[Trial]) -> Iterator[Finding]:
     """:param version: of ONNX Runtime."""
-    for trial in sorted(trials, key=lambda trial: list(_NAMES.values()).index(trial.provider)):
+    for trial in sorted(trials, key=lambda trial: trial.provider):
         subject = f"provider {trial.provider}"
         if not trial.problem:
             yield ok(subject, f"ONNX Runtime {version}: runs, as the manifest expects, {trial.milliseconds:.1f} ms")
@@ -59,20 +59,7 @@ def judge_trials(version: str, trials: Sequence[Trial]) -> Iterator[Finding]:
             )
 
 
-def find_gpus() -> list[tuple[str, str]]:
-    """(name, compute capability) of NVIDIA GPUs, as the driver says."""
-    if not shutil.which("nvidia-smi"):
-        return []
-    command = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    rows = [line.split(",") for line in done.stdout.splitlines()] if done.returncode == 0 else []
-    return [(row[0].strip(), row[1].strip()) for row in rows if len(row) == 2]
-
-
-def judge_gpus(gpus: Sequence[tuple[str, str]], providers: Sequence[str], machine: str = "") -> Iterator[Finding]:
+def judge_gpus(gpus: Sequence[Gpu], providers: Sequence[str], machine: str = "") -> Iterator[Finding]:
     """Whether the ONNX Runtime that is installed can use the GPUs at all; whether it does is what the trials show.
 
     :param machine: the processor's architecture; this machine's by default.

@@ -77,6 +77,8 @@ class ActionNode(ManagedNode):
     def _configure(self) -> None:
         settings = Settings.of(self)
         self._recognizer = recognizer = self.make_recognizer(settings)
+        for reason in recognizer.engine.passed_over:
+            self.get_logger().warning(f"execution provider passed over: {reason}")
         bundle = recognizer.bundle
         unused = [name for name in settings.modalities if name not in bundle.modalities]
         if unused:

@@ -39,8 +39,8 @@ PARAMETERS: dict[str, Declaration] = {
     "threads": Declaration(1, "Threads of one inference run. " + AT_CONFIGURE, 1, 64),
     "providers": Declaration(
         "auto",
-        "Execution providers in order of preference, separated by commas: cpu, cuda, tensorrt; or auto. "
-        + AT_CONFIGURE,
+        "Execution providers in order of preference, separated by commas (cpu, cuda, tensorrt), which must all work; "
+        "or auto: the best that gives what the manifest expects (tensorrt if its engines are built). " + AT_CONFIGURE,
     ),
     **CAMERA_PARAMETERS,
     "flow.compute": Declaration(

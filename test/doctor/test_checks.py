@@ -15,6 +15,7 @@ from karmma_ros.doctor.finding import Finding, Level
 from karmma_ros.doctor.machine import judge_cores, judge_power_mode
 from karmma_ros.doctor.ros import judge_ros
 from karmma_ros.errors import UsageError
+from karmma_ros.gpu import Gpu
 from karmma_ros.share import share_path
 
 MB = 1 << 20
@@ -137,7 +138,7 @@ def test_a_provider_that_does_not_run_is_a_fault_for_the_cpu_and_advice_for_othe
     ],
 )
 def test_a_gpu_without_a_build_for_it(providers: list[str], machine: str, level: Level, said: str) -> None:
-    found = by_subject(judge_gpus([("Orin", "8.7")], providers, machine))["GPU"]
+    found = by_subject(judge_gpus([Gpu("Orin", "8.7")], providers, machine))["GPU"]
     assert found.level is level
     assert said in found.text + found.remedy
     assert by_subject(judge_gpus([], providers, machine)) == {}

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiles one graph for TensorRT, as a process; what went wrong is one line on the standard output.
+
+python -m karmma_ros.engine_compiler BUNDLE GRAPH FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from karmma_ros.bundle import load_bundle
+from karmma_ros.errors import KarmmaError
+from karmma_ros.runtime import graph_signature
+from karmma_ros.session import open_session
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """:param argv: a bundle's folder, a modality or `fusion`, and the folder for the engine."""
+    name, graph, folder = argv
+    try:
+        bundle = load_bundle(name)
+        spec, inputs, outputs = graph_signature(bundle, graph)
+        open_session(bundle, spec, ("tensorrt",), 1, inputs, outputs, engines=Path(folder))
+    except KarmmaError as error:
+        print(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One graph of a bundle in an ONNX Runtime session: from verified bytes, on the providers asked for and no others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from karmma_ros import engine_cache
+from karmma_ros.bundle import Bundle
+from karmma_ros.errors import BundleError, EngineError
+from karmma_ros.graph_file import has_external_data
+from karmma_ros.manifest import GraphSpec
+from karmma_ros.providers import PROVIDERS
+
+__all__ = ["Signature", "one_line", "open_session"]
+
+Signature = dict[str, tuple[str, tuple[int, ...]]]  # name -> (dtype, shape without the batch axis)
+
+_ONNX_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)", "bool": "tensor(bool)"}
+_QUIET = 3  # ONNX Runtime's severity "error": its warnings about graph optimisation tell a user nothing
+
+
+def open_session(
+    bundle: Bundle,
+    spec: GraphSpec,
+    chain: Sequence[str],
+    threads: int,
+    inputs: Signature,
+    outputs: Signature,
+    *,
+    engines: Path | None = None,
+) -> onnxruntime.InferenceSession:
+    """A session, of a graph that is what the manifest says.
+
+    :param chain: names of providers, in order of preference; each must start.
+    :param engines: where TensorRT keeps the graph's engine; None: where it has been built.
+    :raises BundleError: the graph does not load, or is not what the manifest says.
+    :raises EngineError: a provider does not start, or TensorRT's engine has not been built.
+    """
+    path = bundle.folder / spec.graph
+    data = bundle.read_graph(spec)
+    try:
+        external = has_external_data(data)
+    except ValueError as error:
+        raise BundleError(f"{path}: not an ONNX graph ({error}): export the bundle again") from None
+    if external:
+        raise BundleError(f"{path}: keeps weights in other files: export it with the weights inside")
+    options = _options(threads)
+    if "tensorrt" not in chain:
+        session = _load(path, data, options, chain)
+        _match(path, session, inputs, outputs)
+        return session
+    # Before TensorRT sees it: with its batch made static, a graph no longer looks like the manifest's.
+    plain = _options(threads)
+    plain.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    open_batch = _load(path, data, plain, ("cpu",))
+    _match(path, open_batch, inputs, outputs)
+    for node in open_batch.get_inputs():
+        options.add_free_dimension_override_by_name(str(node.shape[0]), 1)
+    if engines is None:
+        engines = engine_cache.engine_folder(spec, engine_cache.find_target())
+        if not engines.is_dir():
+            raise EngineError(f"{path}: TensorRT has no engine of it: karmma build-engine {bundle.folder}")
+    return _load(path, data, options, chain, engine_cache.provider_options(spec, engines))
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _QUIET
+    # Idle threads would spin between two frames, on a robot that has other work for its cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _load(
+    path: Path,
+    data: bytes,
+    options: onnxruntime.SessionOptions,
+    chain: Sequence[str],
+    tensorrt: dict[str, str] | None = None,
+) -> onnxruntime.InferenceSession:
+    # TF32 would round to 10 bits of mantissa without a word.
+    settings: dict[str, dict[str, str]] = {"tensorrt": tensorrt or {}, "cuda": {"use_tf32": "0"}, "cpu": {}}
+    providers: list[Any] = [(PROVIDERS[name], settings[name]) for name in chain]
+    try:
+        session = onnxruntime.InferenceSession(data, sess_options=options, providers=providers)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        if list(chain) != ["cpu"]:
+            raise EngineError(f"{path}: cannot be set up on {', '.join(chain)}: {one_line(error)}") from None
+        raise BundleError(f"{path}: ONNX Runtime {onnxruntime.__version__} refuses it: {one_line(error)}") from None
+    session.disable_fallback()
+    # ONNX Runtime only logs when a provider cannot start, and goes on without it.
+    missing = [name for name in chain if PROVIDERS[name] not in session.get_providers()]
+    if missing:
+        raise EngineError(
+            f"execution provider {missing[0]} cannot start on this machine: check its driver and libraries, or use auto"
+        )
+    return session
+
+
+def _match(path: Path, session: onnxruntime.InferenceSession, inputs: Signature, outputs: Signature) -> None:
+    """Refuses a graph whose inputs and outputs are not the manifest's."""
+    for kind, expected, nodes in (("input", inputs, session.get_inputs()), ("output", outputs, session.get_outputs())):
+        found = {node.name: node for node in nodes}
+        if set(found) != set(expected):
+            raise BundleError(
+                f"{path}: its {kind}s are {', '.join(sorted(found))}, the manifest needs {', '.join(sorted(expected))}"
+                ": export the bundle again"
+            )
+        for name, (dtype, shape) in expected.items():
+            node = found[name]
+            # A dimension that shape inference left open is None or a name; the check's run shows its size.
+            fits = len(node.shape) == len(shape) + 1 and all(
+                not isinstance(has, int) or has == wants for has, wants in zip(node.shape[1:], shape, strict=True)
+            )
+            if node.type != _ONNX_TYPES[dtype] or not fits:
+                raise BundleError(
+                    f"{path}: {kind} {name} is {node.type} {node.shape}, the manifest needs {dtype} {['B', *shape]}: "
+                    "export the bundle again"
+                )
+            if isinstance(node.shape[0], int):
+                raise BundleError(f"{path}: {kind} {name} has a fixed batch size: export it with a dynamic one")
+
+
+def one_line(error: BaseException) -> str:
+    """An exception of ONNX Runtime in one line of at most 300 characters."""
+    text = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."
