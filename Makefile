@@ -32,12 +32,12 @@ test: setup-test
 test-all: setup-test
 	@scripts/run python -m pytest $(ARGS)
 
-# Types: training/ is imported as karmma_training, which a checker finds through a link of that name.
+# Types: training/ is imported as karmma_training and benchmarks/ as karmma_benchmarks, found through links of that name.
 lint: setup-test
 	@scripts/run python -m ruff check .
 	@scripts/run python -m ruff format --check .
-	@mkdir -p build/types && ln -sfn ../../training build/types/karmma_training
-	@MYPYPATH=build/types scripts/run python -m mypy -p karmma_ros -p karmma_training
+	@mkdir -p build/types && ln -sfn ../../training build/types/karmma_training && ln -sfn ../../benchmarks build/types/karmma_benchmarks
+	@MYPYPATH=build/types scripts/run python -m mypy -p karmma_ros -p karmma_training -p karmma_benchmarks
 
 # In an environment of its own: what it needs is no dependency of ours.
 audit: setup-test

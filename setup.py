@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the package: `colcon build` on a robot, `pip install -e .` in a checkout.
 
-The robot side is `karmma_ros/`; `training/` is imported as `karmma_training` and needs the extra of the same name.
+The robot side is `karmma_ros/`; `training/` is imported as `karmma_training` and needs the extra of the same name, and
+`benchmarks/` as `karmma_benchmarks`.
 """
 
 import sys
@@ -46,8 +47,9 @@ setup(
         *find_packages(include=[NAME, f"{NAME}.*"]),
         "karmma_training",
         *(f"karmma_training.{package}" for package in find_packages("training")),
+        "karmma_benchmarks",
     ],
-    package_dir={"karmma_training": "training"},
+    package_dir={"karmma_training": "training", "karmma_benchmarks": "benchmarks"},
     data_files=data_files(),
     python_requires=">=3.11",
     install_requires=[

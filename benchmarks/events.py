@@ -69,7 +69,7 @@ def watch(recognizer: Recognizer, scene: Scene, conditions: Sequence[str]) -> It
     """What the recogniser says of one sequence, under each condition."""
     producer = recognizer.bundle.modalities["flow"].producer
     assert producer is not None
-    frames = list(scene.frames())
+    frames = [np.asarray(frame, np.uint8) for frame in scene.frames()]
     stamps = [(i + 1) * 10**9 // FPS for i in range(len(frames))]
     flow = FlowProducer(producer.size, producer.preset)
     flows = [flow.push(stamp, frame) for stamp, frame in zip(stamps, frames, strict=True)]

@@ -141,7 +141,10 @@ def delays(sequences: int) -> dict[str, Any]:
     well_s = 0.0
     alarms: Counter[str] = Counter()
     for modality, kind in track(kinds, "2: delays"):
-        on, off, named, missed = [], [], Counter(), 0
+        on: list[float] = []
+        off: list[float] = []
+        named: Counter[str] = Counter()
+        missed = 0
         for seed in range(sequences):
             samples = failures(modality, kind, seed)
             judged = states(make_gate(modality), samples)
@@ -205,7 +208,7 @@ def real_clips(folder: Path) -> dict[str, Any]:
 
 def dark_start(folder: Path) -> dict[str, Any]:
     """What the camera's gate says of extracted frames in order, at 60 Hz as recorded."""
-    frames = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in sorted(folder.glob("*.jpg"))]
+    frames = [np.asarray(cv2.imread(str(path)), np.uint8)[..., ::-1] for path in sorted(folder.glob("*.jpg"))]
     gate = make_gate("video")
     judged = [gate.judge(i * 10**9 // 60, frame).state for i, frame in enumerate(frames)]
     return {

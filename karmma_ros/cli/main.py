@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, _Command] = {
     "record-check": _Command("karmma_ros.cli.record_check", "say whether a rosbag is fit for replay"),
     "bag-to-manifest": _Command("karmma_ros.cli.bag_to_manifest", "turn labelled rosbags into a data set"),
     "inspect": _Command("karmma_ros.cli.inspect", "show what is in a bundle"),
+    "bench": _Command("karmma_ros.cli.bench", "measure cost, latency and speed on this machine"),
     "build-engine": _Command("karmma_ros.cli.build_engine", "compile a bundle for TensorRT on this GPU"),
     "synth": _Command("karmma_ros.cli.synth", "render a data set of tabletop scenes"),
     "train": _Command("karmma_training.cli.train", "train a student (training extra)"),

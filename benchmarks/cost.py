@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a prediction costs: streaming against encoding the window again, windows of 1 to 8 s, all subsets of sensors.
+
+All ways take turns, some frames each, so that whatever else the machine does hits all of them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from karmma_benchmarks.feed import FPS, Feed
+from karmma_benchmarks.settings import Report, Settings, Table
+from karmma_benchmarks.ways import Again, Streaming, Way
+from karmma_ros.bundle import Bundle
+from karmma_ros.recognizer import Recognizer
+from karmma_ros.runtime import Engine
+
+__all__ = ["HELP", "run"]
+
+HELP = "cost of a prediction: streaming, the window encoded again, a clip model; by window and by sensors"
+
+WINDOWS_S = (1.0, 2.0, 4.0, 8.0)
+STREAMING = "streaming (ours)"
+AGAIN = "the window encoded again"
+TORCH = "the window encoded again, PyTorch"
+CLIP = "the paper's clip student, PyTorch"
+OTHER_WINDOWS = "other windows"
+
+
+def run(settings: Settings) -> Report:
+    """Measures."""
+    bundle = settings.bundle
+    with tempfile.TemporaryDirectory() as folder, Progress(console=settings.console, transient=True) as progress:
+        bench = _Bench(settings, progress, Path(folder))
+        ways_ms = bench.ways()
+        windows = bench.windows()
+        sensors_ms = bench.sensors()
+    data = {"ways_ms": ways_ms, "windows": windows, "sensors_ms": sensors_ms}
+    return Report(data, _tables(data, bundle), bench.skipped)
+
+
+class _Bench:
+    def __init__(self, settings: Settings, progress: Progress, folder: Path) -> None:
+        self.bundle, self.threads, self.quick = settings.bundle, settings.threads, settings.quick
+        self.progress, self.folder = progress, folder
+        self.feed = Feed(self.bundle)
+        self.rounds, self.frames = (2, 6) if self.quick else (20, 30)
+        self.skipped: dict[str, str] = {}
+        missing = [name for name in ("torch", "onnxscript") if find_spec(name) is None]
+        self.torch = not missing
+        if missing:
+            self.skipped |= dict.fromkeys((TORCH, CLIP, OTHER_WINDOWS), f"needs {missing[0]} (training extra)")
+
+    def streaming(self, bundle: Bundle, modalities: tuple[str, ...] | None = None) -> Streaming:
+        recognizer = Recognizer(bundle, providers="cpu", threads=self.threads)
+        return Streaming(self.feed, recognizer, modalities or tuple(bundle.modalities))
+
+    def again(self, bundle: Bundle) -> Again:
+        return Again(self.feed, Engine(bundle, "cpu", self.threads))
+
+    def ways(self) -> dict[str, float]:
+        """{way: ms}."""
+        ways: dict[str, Way] = {STREAMING: self.streaming(self.bundle), AGAIN: self.again(self.bundle)}
+        slow: dict[str, Way] = {}
+        if self.torch:
+            from karmma_benchmarks import torch_ways
+
+            torch_ways.set_threads(self.threads)
+            ways[TORCH] = torch_ways.AgainInTorch(self.feed, Engine(self.bundle, "cpu", self.threads))
+            if self.quick:
+                self.skipped[CLIP] = "takes seconds a prediction: not in a quick run"
+            elif find_spec("torchvision") is None:
+                self.skipped[CLIP] = "needs torchvision (backbones extra)"
+            else:
+                slow[CLIP] = torch_ways.ClipStudent(self.feed, self.bundle)
+        return self.turns(ways, "ways") | self.turns(slow, "the clip student", rounds=3, frames=1)
+
+    def windows(self) -> list[dict[str, float]]:
+        """A row per length of the window."""
+        bundles = {self.bundle.window_s: self.bundle}
+        if self.torch:
+            from karmma_benchmarks.torch_ways import untrained_bundle
+
+            lengths = [w for w in ((4.0,) if self.quick else WINDOWS_S) if w != self.bundle.window_s]
+            for window_s in self.progress.track(lengths, description="bundles with other windows"):
+                bundles[window_s] = untrained_bundle(self.bundle, window_s, self.folder)
+        streaming = self.turns({f"{w:g}": self.streaming(b) for w, b in bundles.items()}, "windows, streaming")
+        again = self.turns({f"{w:g}": self.again(b) for w, b in bundles.items()}, "windows, encoded again")
+        fusion = self.turns({f"{w:g}": _Fusing(Engine(b, "cpu", self.threads)) for w, b in bundles.items()}, "fusion")
+        return [
+            {"window_s": w, "streaming_ms": streaming[key], "fusion_ms": fusion[key], "again_ms": again[key]}
+            for w, key in sorted((w, f"{w:g}") for w in bundles)
+        ]
+
+    def sensors(self) -> dict[str, float]:
+        """{modalities: ms}, for every subset."""
+        names = list(self.bundle.modalities)
+        subsets = [chosen for size in range(len(names), 0, -1) for chosen in combinations(names, size)]
+        return self.turns({"+".join(chosen): self.streaming(self.bundle, chosen) for chosen in subsets}, "sensors")
+
+    def turns(self, ways: Mapping[str, Way], what: str, rounds: int = 0, frames: int = 0) -> dict[str, float]:
+        """{way: ms a frame}: the mean of the frames of a round, and of the rounds the median."""
+        rounds, frames = rounds or self.rounds, frames or self.frames
+        full = round(FPS * (max(WINDOWS_S) + 1))  # until every window is full
+        for way in ways.values():
+            for index in range(full):
+                way.take(index)
+            way.predict(full - 1)
+        spent: dict[str, list[float]] = {name: [] for name in ways}
+        for number in self.progress.track(range(rounds), description=what):
+            for name, way in ways.items():
+                begun = time.perf_counter()
+                for index in range(full + number * frames, full + (number + 1) * frames):
+                    way.take(index)
+                    way.predict(index)
+                spent[name].append((time.perf_counter() - begun) / frames)
+        return {name: round(1e3 * statistics.median(values), 4) for name, values in spent.items()}
+
+
+class _Fusing:
+    """Fusion alone, of a full window."""
+
+    def __init__(self, engine: Engine) -> None:
+        shapes = {name: (1, s.slots * s.tokens, s.dim) for name, s in engine.bundle.modalities.items()}
+        rng = np.random.default_rng(0)
+        tokens = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+        present = {name: np.ones(shape[:2], np.bool_) for name, shape in shapes.items()}
+        self._fuse: Callable[[], Any] = lambda: engine.fuse(tokens, present)
+
+    def take(self, index: int) -> None:
+        """Nothing to take."""
+
+    def predict(self, index: int) -> None:
+        self._fuse()
+
+
+def _tables(data: dict[str, Any], bundle: Bundle) -> list[Table]:
+    ours = data["ways_ms"][STREAMING]
+    ways = [[name, f"{ms:.2f}", f"{ms / ours:.1f}"] for name, ms in data["ways_ms"].items()]
+    windows = [
+        [
+            f"{row['window_s']:g} s",
+            *(f"{row[key]:.2f}" for key in ("streaming_ms", "fusion_ms", "again_ms")),
+            f"{row['again_ms'] / row['streaming_ms']:.1f}",
+        ]
+        for row in data["windows"]
+    ]
+    sensors = [[name, f"{ms:.2f}", f"{ms / ours:.2f}"] for name, ms in data["sensors_ms"].items()]
+    return [
+        Table(f"a prediction with a window of {bundle.window_s:g} s", ["way", "ms", "times ours"], ways),
+        Table(
+            "a prediction by window",
+            ["window", "streaming [ms]", "of it fusion [ms]", "encoded again [ms]", "times ours"],
+            windows,
+        ),
+        Table("a prediction by sensors", ["sensors", "ms", "of all sensors' cost"], sensors),
+    ]

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an image stamped in one process to the prediction heard in a third, by way of the node; and what the node uses.
+
+Beside it the bare core on the same frames: what ROS adds is the difference.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from rich.progress import Progress
+
+from karmma_benchmarks.feed import Feed
+from karmma_benchmarks.settings import Report, Settings, Table, milliseconds
+from karmma_ros.decode import compressed_to_rgb
+from karmma_ros.demo.processes import Child, own_domain, ros_environment, shared_memory_of, unlink_shared_memory
+from karmma_ros.errors import KarmmaError
+from karmma_ros.offline import OfflineSensors
+from karmma_ros.recognizer import Recognizer
+from karmma_ros.soak.watch import usage_of
+
+__all__ = ["HELP", "jpeg_of", "judge", "run"]
+
+HELP = "latency from camera to listener over DDS, losses, CPU and memory of the node"
+
+NODE = "action_node"
+QUALITY = 85  # of a JPEG
+_CAMERA = 0  # ActionPrediction.CAMERA
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Camera(NamedTuple):
+    """What the camera sends."""
+
+    width: int
+    height: int
+    fps: int
+    encoding: str  # rgb8 or jpeg
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height} {self.encoding} at {self.fps} Hz"
+
+
+USUAL = Camera(640, 480, 30, "rgb8")
+OTHERS = [Camera(*size, fps, encoding) for fps, size, encoding in product(
+    (30, 60), ((640, 480), (1280, 720)), ("rgb8", "jpeg"))]  # fmt: skip
+
+
+def run(settings: Settings) -> Report:
+    """Measures; the usual camera for five minutes, the others for one."""
+    cameras = [USUAL] if settings.quick else [USUAL, *(camera for camera in OTHERS if camera != USUAL)]
+    rows = []
+    with Progress(console=settings.console, transient=True) as progress:
+        for camera in progress.track(cameras, description="cameras"):
+            seconds = 5.0 if settings.quick else 300.0 if camera == USUAL else 60.0
+            rows.append({"camera": str(camera), "seconds": seconds} | _measure(settings, camera, seconds))
+    return Report({"cameras": rows}, [_latencies(rows), _usage(rows)])
+
+
+def _measure(settings: Settings, camera: Camera, seconds: float) -> dict[str, Any]:
+    """One camera: see `run`."""
+    core = _core(settings, camera, 3.0 if settings.quick else 20.0)
+    with ExitStack() as stack:
+        stack.enter_context(ros_environment(stack.enter_context(own_domain())))
+        segments: set[Path] = set()
+        stack.callback(unlink_shared_memory, segments)
+        environment = {**os.environ}
+        listener = stack.enter_context(
+            Child(
+                "the listener",
+                ["-m", "karmma_benchmarks.dds_listener", f"/{NODE}/actions"],
+                environment,
+                talks=True,
+            )
+        )
+        _wait_line(listener, "ready")
+        sensors = stack.enter_context(
+            Child(
+                "the sensors",
+                ["-m", "karmma_benchmarks.dds_camera", *map(str, camera), f"{seconds:g}", str(settings.bundle.folder)],
+                environment,
+                talks=True,
+            )
+        )
+        _wait_line(sensors, "waiting")  # the node's start is measured, not theirs
+        begun = time.monotonic()
+        node = stack.enter_context(Child("the node", _node_arguments(settings, camera), environment))
+        _wait_line(listener, "heard")
+        first_s = time.monotonic() - begun
+        used, wall = _cpu_s(node.pid), time.monotonic()
+        sent = json.loads(_line(sensors))
+        cpu_share = (_cpu_s(node.pid) - used) / (time.monotonic() - wall)
+        resident_mb = usage_of(node.pid, 0.0).resident_mb
+        segments |= shared_memory_of([node.pid, listener.pid, sensors.pid])
+        time.sleep(0.5)  # the last prediction is on its way
+        _tell(listener)
+        heard = json.loads(_line(listener))
+        _tell(sensors)
+    return judge(sent, heard, core) | {
+        "node_cpu_share": round(cpu_share, 3),
+        "node_resident_mb": round(resident_mb, 1),
+        "start_to_prediction_s": round(first_s, 2),
+    }
+
+
+def judge(sent: dict[str, Any], heard: list[list[float]], core: list[float]) -> dict[str, Any]:
+    """Latencies of the frames sent since the first prediction."""
+    by_stamp = {int(stamp): (at, trigger, took) for stamp, at, trigger, took in heard}
+    first = min((stamp for stamp in sent["stamps"] if stamp in by_stamp), default=None)
+    if first is None:
+        raise KarmmaError("no frame was answered: is the machine overloaded?")
+    due = [stamp for stamp in sent["stamps"] if stamp >= first]
+    answered = [stamp for stamp in due if stamp in by_stamp and by_stamp[stamp][1] == _CAMERA]
+    latency = milliseconds([(by_stamp[stamp][0] - stamp) / 1e9 for stamp in answered])
+    bare = milliseconds(core)
+    return {
+        "frames": len(due),
+        "lost": len(due) - len(answered),
+        "latency_ms": latency,
+        "core_ms": bare,
+        "overhead_p50_ms": round(latency["p50"] - bare["p50"], 3),
+        "overhead_p95_ms": round(latency["p95"] - bare["p95"], 3),
+        "sensors_late_ms": round(1e3 * sent["late_s"], 1),
+    }
+
+
+def _core(settings: Settings, camera: Camera, seconds: float) -> list[float]:
+    """[s] that the core takes from an image as it lies in a message to the prediction, at the camera's pace."""
+    feed = Feed(settings.bundle, seconds=1.0, size=(camera.width, camera.height))
+    sensors = OfflineSensors(Recognizer(settings.bundle, providers="cpu", threads=settings.threads), audio_limit=2)
+    coded = [jpeg_of(frame) for frame in feed.frames] if camera.encoding == "jpeg" else []
+    spent = []
+    for index, moment in enumerate(_paced(feed, camera.fps, seconds)):
+        sensors.push("audio", moment.begin_ns, moment.sound, feed.rate)
+        sensors.push("flow", moment.stamp_ns, moment.flow)
+        begun = time.perf_counter()
+        rgb = moment.rgb
+        if coded:
+            rgb = compressed_to_rgb(coded[index % len(coded)])
+        sensors.push("video", moment.stamp_ns, rgb)
+        sensors.recognizer.predict(moment.stamp_ns)
+        spent.append(time.perf_counter() - begun)
+    return spent[len(spent) // 10 :]
+
+
+def jpeg_of(rgb: np.ndarray) -> Any:
+    """The fields of a CompressedImage."""
+    data = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+    return SimpleNamespace(format="rgb8; jpeg compressed bgr8", data=data.tobytes())
+
+
+def _paced(feed: Feed, fps: int, seconds: float) -> Iterator[Any]:
+    """Moments of the feed at the camera's rate: a processor that rests between frames runs slower than one that does
+    not."""
+    begun = time.monotonic()
+    for index in range(round(seconds * fps)):
+        time.sleep(max(0.0, begun + index / fps - time.monotonic()))
+        yield feed.at(index)
+
+
+def _node_arguments(settings: Settings, camera: Camera) -> list[str]:
+    parameters = {
+        "bundle": settings.bundle.folder,
+        "threads": settings.threads,
+        "providers": "cpu",
+        "image.transport": "compressed" if camera.encoding == "jpeg" else "raw",
+    }
+    arguments = ["-m", "karmma_ros.nodes.action_node", "--ros-args", "-r", f"__node:={NODE}"]
+    return arguments + [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
+
+
+def _line(child: Child) -> str:
+    assert child.process.stdout is not None
+    line = child.process.stdout.readline().decode()
+    if not line:
+        child.process.wait()
+        child.check()
+    return line
+
+
+def _wait_line(child: Child, expected: str) -> None:
+    while (line := _line(child).strip()) != expected:
+        if not line:
+            raise KarmmaError(f"{child.name} ended early")
+
+
+def _tell(child: Child) -> None:
+    assert child.process.stdin is not None
+    child.process.stdin.write(b"\n")
+    child.process.stdin.flush()
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor time of a process so far [s]."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _latencies(rows: list[dict[str, Any]]) -> Table:
+    headings = ["camera", "p50", "p95", "p99", "max", "lost / frames", "bare core p50 / p95", "ROS adds p50 / p95"]
+    cells = [
+        [
+            row["camera"],
+            *(f"{row['latency_ms'][key]:.1f}" for key in ("p50", "p95", "p99", "max")),
+            f"{row['lost']} / {row['frames']}",
+            f"{row['core_ms']['p50']:.1f} / {row['core_ms']['p95']:.1f}",
+            f"{row['overhead_p50_ms']:.1f} / {row['overhead_p95_ms']:.1f}",
+        ]
+        for row in rows
+    ]
+    return Table("image stamped to prediction heard [ms]", headings, cells)
+
+
+def _usage(rows: list[dict[str, Any]]) -> Table:
+    cells = [
+        [
+            row["camera"],
+            f"{100 * row['node_cpu_share']:.0f} %",
+            f"{row['node_resident_mb']:.0f} MB",
+            f"{row['start_to_prediction_s']:.1f} s",
+            f"{row['sensors_late_ms']:.1f} ms",
+        ]
+        for row in rows
+    ]
+    return Table(
+        "what the node uses",
+        ["camera", "of one core", "memory", "start to first prediction", "sensors late by at most"],
+        cells,
+    )

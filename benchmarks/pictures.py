@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmarks' results as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from karmma_ros.files import whole_file
+
+__all__ = ["draw"]
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"  # Okabe and Ito
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+
+
+def draw(name: str, data: Mapping[str, Any], machine: Mapping[str, Any], path: Path) -> None:
+    """Draws the results of one benchmark into a PNG."""
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    _PICTURES[name](figure, data)
+    figure.suptitle(f"{machine['cpu']}, {machine['cores']} cores", size=10, color="#555555")
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _bars(axes: Axes, values: Mapping[str, float], unit: str, title: str, *, log: bool = False) -> None:
+    names = list(values)[::-1]
+    heights = [values[name] for name in names]
+    colours = [BLUE] + [GREY] * (len(names) - 1) if log else [BLUE] * len(names)
+    axes.barh(names, heights, color=colours[::-1] if log else colours)
+    for place, value in enumerate(heights):
+        axes.annotate(f" {value:.3g}", (value, place), va="center", size=8)
+    if log:
+        axes.set_xscale("log")
+        axes.set_xlim(min(heights) / 3, max(heights) * 4)
+        axes.xaxis.set_major_formatter(PLAIN)
+    else:
+        axes.set_xlim(right=max(heights) * 1.15)
+    axes.set_xlabel(unit)
+    axes.set_title(title, size=10)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _cost(figure: Figure, data: Mapping[str, Any]) -> None:
+    ways, windows, sensors = figure.subplots(1, 3)
+    _bars(ways, data["ways_ms"], "ms a prediction", "ways to a prediction", log=True)
+    rows = data["windows"]
+    lengths = [row["window_s"] for row in rows]
+    for key, label, colour in (
+        ("again_ms", "window encoded again", GREY),
+        ("streaming_ms", "streaming", BLUE),
+        ("fusion_ms", "of it fusion", ORANGE),
+    ):
+        windows.plot(lengths, [row[key] for row in rows], marker="o", label=label, color=colour)
+    windows.set_yscale("log")
+    windows.yaxis.set_major_formatter(PLAIN)
+    windows.yaxis.set_minor_formatter(NullFormatter())
+    windows.set_xticks(lengths)
+    windows.set_xlabel("window [s]")
+    windows.set_ylabel("ms a prediction")
+    windows.set_title("by length of the window", size=10)
+    windows.legend(frameon=False, fontsize=8)
+    windows.spines[["top", "right"]].set_visible(False)
+    _bars(sensors, data["sensors_ms"], "ms a prediction", "by sensors that are there")
+
+
+def _dds(figure: Figure, data: Mapping[str, Any]) -> None:
+    axes = figure.subplots()
+    rows = data["cameras"][::-1]
+    for place, row in enumerate(rows):
+        latency = row["latency_ms"]
+        axes.barh(place, latency["p50"], color=BLUE, height=0.6, label="median" if place == 0 else None)
+        for key, colour in (("p95", GREEN), ("p99", ORANGE)):
+            axes.plot(latency[key], place, "o", color=colour, label=key if place == 0 else None)
+        axes.plot(row["core_ms"]["p50"], place, "|", color="black", markersize=16, label=None if place else "bare core")
+    axes.set_yticks(range(len(rows)), [row["camera"] for row in rows])
+    axes.set_ylim(-1, len(rows))
+    axes.set_xlabel("image stamped to prediction heard [ms]")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _replay(figure: Figure, data: Mapping[str, Any]) -> None:
+    values = {name: row["times_real_time"] for name, row in data["bags"].items()}
+    _bars(figure.subplots(), values, "times real time", "a bag of 640x480 at 30 Hz with sound, replayed")
+
+
+_PICTURES: Mapping[str, Callable[[Figure, Mapping[str, Any]], None]] = {"cost": _cost, "dds": _dds, "replay": _replay}

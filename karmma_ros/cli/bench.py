@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`karmma bench`: how fast recognition is on this machine, as JSON, tables and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from karmma_ros.bundle import load_bundle
+from karmma_ros.cli.common import add_bundle, add_out, add_threads, check_out, terminable
+from karmma_ros.files import whole_file, write_json
+from karmma_ros.records import describe_machine
+
+HELP = "Measures cost, latency and speed on this machine; nothing is judged by time, so compare within one run."
+
+BENCHMARKS = {
+    "cost": "cost of a prediction: streaming, the window encoded again, a clip model; by window and by sensors",
+    "dds": "latency from camera to listener over DDS, losses, processor and memory of the node (needs ROS 2)",
+    "replay": "how many times faster than real time a bag is watched",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The subcommand's arguments."""
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="; ".join(f"{name}: {what}" for name, what in BENCHMARKS.items()) + " (default: all)",
+    )
+    parser.add_argument("--quick", action="store_true", help="a minute in all, to see that it works")
+    add_bundle(parser)
+    add_threads(parser)
+    add_out(parser, "out/bench")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand."""
+    from karmma_ros.errors import UsageError
+
+    unknown = [name for name in args.names if name not in BENCHMARKS]
+    if unknown:
+        raise UsageError(f"no benchmark {unknown[0]!r}: choose from {', '.join(BENCHMARKS)}")
+    check_out(args.out)
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    from karmma_benchmarks.settings import Settings
+
+    settings = Settings(load_bundle(args.bundle), args.threads, args.quick, Console(stderr=True))
+    machine = describe_machine()
+    with terminable():
+        for name in args.names or BENCHMARKS:
+            report = importlib.import_module(f"karmma_benchmarks.{name}").run(settings)
+            result = {
+                "benchmark": name,
+                "machine": machine,
+                "bundle": settings.bundle.name,
+                "threads": settings.threads,
+                "quick": settings.quick,
+                "skipped": report.skipped,
+                **report.data,
+            }
+            write_json(args.out / f"{name}.json", result)
+            with whole_file(args.out / f"{name}.md") as path:
+                path.write_text("\n".join(_markdown(table) for table in report.tables), encoding="utf-8")
+            _draw(name, result, machine, args.out)
+            for table in report.tables:
+                console.print(_as_rich(table))
+            for what, why in report.skipped.items():
+                console.print(f"not measured: {what}: {why}", style="yellow", highlight=False)
+    console.print(f"written to {args.out}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _draw(name: str, result: dict[str, Any], machine: dict[str, Any], out: Path) -> None:
+    if find_spec("matplotlib") is None:
+        return
+    from karmma_benchmarks.pictures import draw
+
+    draw(name, result, machine, out / f"{name}.png")
+
+
+def _markdown(table: Any) -> str:
+    rows = [table.headings, ["---"] + ["---:"] * (len(table.headings) - 1), *table.rows]
+    return f"{table.title}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def _as_rich(table: Any) -> RichTable:
+    shown = RichTable(title=table.title, title_justify="left")
+    for heading in table.headings:
+        shown.add_column(heading, justify="left" if heading == table.headings[0] else "right")
+    for row in table.rows:
+        shown.add_row(*row)
+    return shown

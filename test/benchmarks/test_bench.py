@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`karmma bench`: what it writes and that it is about the right thing; never how long something took."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from karmma_benchmarks.dds import judge
+from karmma_benchmarks.feed import Feed
+from karmma_benchmarks.ways import Again, Streaming
+from karmma_ros.bundle import load_bundle
+from karmma_ros.cli.main import main
+from karmma_ros.errors import KarmmaError
+from karmma_ros.recognizer import Recognizer
+from karmma_ros.runtime import FUSION, Engine
+
+SUBSETS = {
+    "video+flow+audio",
+    "video+flow",
+    "video+audio",
+    "flow+audio",
+    "video",
+    "flow",
+    "audio",
+}
+
+
+def bench(out: Path, *names: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "karmma_ros.cli.main", "bench", *names, "--quick", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        assert (out / f"{name}.png").stat().st_size > 10_000
+        assert (out / f"{name}.md").read_text().count("\n|") > 2
+    results = {name: json.loads((out / f"{name}.json").read_text()) for name in names}
+    for result in results.values():
+        assert result["machine"]["cores"] >= 1
+        assert result["quick"] is True
+    return results
+
+
+def positive(values: Iterable[float]) -> bool:
+    return all(value > 0 for value in values)
+
+
+def test_cost_and_replay_quickly(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the ways in PyTorch are part of it")
+    results = bench(tmp_path, "cost", "replay")
+    cost = results["cost"]
+    assert len(cost["ways_ms"]) == 3
+    assert set(cost["sensors_ms"]) == SUBSETS
+    assert positive(cost["ways_ms"].values())
+    assert positive(cost["sensors_ms"].values())
+    assert [row["window_s"] for row in cost["windows"]] == [2.0, 4.0]
+    assert len(cost["skipped"]) == 1, "the clip student takes too long for a quick run"
+    bags = results["replay"]["bags"]
+    assert len(bags) == 4
+    assert {row["predictions"] for row in bags.values()} == {90}, "3 s at 30 Hz"
+
+
+def test_dds_quickly(tmp_path: Path) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not here")
+    (row,) = bench(tmp_path, "dds")["dds"]["cameras"]
+    assert row["camera"] == "640x480 rgb8 at 30 Hz"
+    assert 100 < row["frames"] <= 150
+    assert row["lost"] <= 0.1 * row["frames"]
+    assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p95"] <= row["latency_ms"]["max"]
+    assert row["core_ms"]["p50"] < row["latency_ms"]["max"]
+    assert 0 < row["node_cpu_share"] < 4
+    assert 20 < row["node_resident_mb"] < 2000
+    assert 0 < row["start_to_prediction_s"] < 60
+
+
+def test_losses_and_latencies_are_counted_by_stamp() -> None:
+    ms = 1_000_000
+    sent = {"stamps": [0, 100 * ms, 200 * ms, 300 * ms, 400 * ms], "late_s": 0.001}
+    heard = [
+        [100 * ms, 104 * ms, 0, 0.002],
+        [200 * ms, 206 * ms, 0, 0.002],
+        [300 * ms, 301 * ms, 1, 0.002],  # of the timer: no answer to a frame
+        [400 * ms, 408 * ms, 0, 0.002],
+    ]
+    row = judge(sent, heard, [0.001, 0.001, 0.001])
+    assert (row["frames"], row["lost"]) == (4, 1), "what was sent before the first answer does not count"
+    assert row["latency_ms"]["p50"] == pytest.approx(6.0)
+    assert row["latency_ms"]["max"] == pytest.approx(8.0)
+    assert row["overhead_p50_ms"] == pytest.approx(5.0)
+    with pytest.raises(KarmmaError, match="no frame was answered"):
+        judge(sent, [], [0.001])
+
+
+def test_all_ways_see_the_same_window() -> None:
+    """Streaming, and encoding again what the window holds, give the same logits."""
+    bundle = load_bundle("tabletop")
+    feed = Feed(bundle, seconds=1.0, size=(160, 120))
+    recognizer, engine = Recognizer(bundle, providers="cpu"), Engine(bundle, "cpu")
+    streaming, again = Streaming(feed, recognizer, bundle.modalities), Again(feed, engine)
+    last = 90
+    for index in range(last + 1):
+        streaming.take(index)
+        again.take(index)
+    said = recognizer.predict(feed.at(last).stamp_ns)
+    assert said.coverage == 1.0
+    logits: dict[str, Any] = {}
+    fuse = engine.fuse
+
+    def keep(*args: Any) -> Any:
+        logits.update(fuse(*args))
+        return logits
+
+    engine.fuse = keep  # type: ignore[method-assign]
+    engine.runs.clear()
+    again.predict(last)
+    assert engine.runs == {"video": 1, "flow": 1, "audio": 1, FUSION: 1}, "a batch of each, and no more"
+    for head, values in said.logits.items():
+        # Slots are a whole number of frames apart here; sound is on the grid in one and at the frame in the other.
+        assert np.argmax(values) == np.argmax(logits[head][0])
+        assert np.corrcoef(values, logits[head][0])[0, 1] > 0.98
+
+
+def test_an_unknown_benchmark_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["bench", "speed", "--out", str(tmp_path)]) == 2
+    assert "choose from cost, dds, replay" in capsys.readouterr().err
