@@ -22,6 +22,7 @@ from karmma_ros.cli.common import add_seed, add_split_shares, check_out, count, 
 from karmma_ros.contact_sheet import write_contact_sheet
 from karmma_ros.errors import KarmmaError, UsageError
 from karmma_ros.files import whole_folder, write_json
+from karmma_ros.orphans import die_with
 from karmma_ros.synthesis import Job, Row, disk_bytes, plan, render, write_manifest
 
 HELP = "Renders first-person tabletop scenes with flow and sound as a data set: manifest.csv and lossless media."
@@ -129,7 +130,7 @@ def _render_all(
     results: dict[str, list[Row]] = {}
     columns = (TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_ignore_interrupt)
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_begin, initargs=(os.getpid(),))
     try:
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("", total=len(jobs))
@@ -153,8 +154,10 @@ def _render_all(
     return [row for job in jobs for row in results[job.name]]
 
 
-def _ignore_interrupt() -> None:
+def _begin(parent: int) -> None:
+    """In every worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends its workers itself
+    die_with(parent)
 
 
 def _origin(args: argparse.Namespace) -> dict[str, object]:

@@ -4,23 +4,23 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import karmma_ros
 from karmma_ros import transport
 from karmma_ros.errors import KarmmaError
+from karmma_ros.orphans import die_with
 
 __all__ = ["Child", "ProcessDiedError", "own_domain", "ros_environment", "shared_memory_of", "unlink_shared_memory"]
 
-_PR_SET_PDEATHSIG = 1  # sys/prctl.h
 _SHM = "/dev/shm/"  # noqa: S108 - looked into, not written
 
 
@@ -46,7 +46,7 @@ class Child:
             stderr=self._log,
             env={**environment, "PYTHONPATH": _python_path(environment), "PYTHONUNBUFFERED": "1"},
             start_new_session=True,  # Ctrl-C in the terminal reaches the demo alone, which ends its children in order
-            preexec_fn=_die_with_parent(),
+            preexec_fn=partial(die_with, os.getpid()),
         )
 
     @property
@@ -93,21 +93,6 @@ def _python_path(environment: Mapping[str, str]) -> str:
     ours = str(Path(karmma_ros.__file__).parents[1])
     before = environment.get("PYTHONPATH", "")
     return f"{ours}{os.pathsep}{before}" if before else ours
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """To run in the child before it starts: asks Linux to end it when the demo dies, even by SIGKILL."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None)
-    parent = os.getpid()
-
-    def arrange() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:  # died in between
-            os._exit(1)
-
-    return arrange
 
 
 @contextlib.contextmanager

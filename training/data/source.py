@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from karmma_ros.errors import KarmmaError, UsageError
+from karmma_ros.orphans import die_with
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
 from karmma_training.data.store import Interval, Recording, StoreFormat
@@ -100,7 +101,7 @@ def _make(jobs: list[RecordingJob], store: Path, workers: int, title: str, conso
     context = multiprocessing.get_context("spawn")
     with progress_bar(console) as bar:
         task = bar.add_task(f"preparing {title}", total=len(jobs), note="")
-        pool = ProcessPoolExecutor(workers, mp_context=context)
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=die_with, initargs=(os.getpid(),))
         try:
             faults = []
             for future in as_completed([pool.submit(job.make, store / job.path, *job.arguments) for job in jobs]):

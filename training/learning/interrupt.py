@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C in a training loop: the step under way is finished first, so that what is saved is a state of the run."""
+"""Ctrl-C, or SIGTERM, in a training loop: the step under way is finished first, so that what is saved is a state of the
+run."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ __all__ = ["interrupts_wait"]
 
 @contextmanager
 def interrupts_wait() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether Ctrl-C was pressed; pressed twice, it interrupts at once.
+    """Yields a function that says whether Ctrl-C was pressed or SIGTERM came; the second time it interrupts at once.
 
-    Where interrupts are ignored, or outside the main thread, nothing is changed.
+    A signal that is ignored stays so, and outside the main thread nothing is changed.
     """
     pressed = False
 
@@ -26,10 +27,11 @@ def interrupts_wait() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         pressed = True
 
-    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN
-    previous = signal.signal(signal.SIGINT, handler) if mine else None
+    main = threading.current_thread() is threading.main_thread()
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if main and signal.getsignal(n) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield lambda: pressed
     finally:
-        if mine:
-            signal.signal(signal.SIGINT, previous)
+        for number, before in previous.items():
+            signal.signal(number, before)
