@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from karmma_ros import engine_cache
 from karmma_ros.bundle import Bundle
 from karmma_ros.errors import BundleError, EngineError
+from karmma_ros.inference import engine_cache
+from karmma_ros.inference.providers import attempts, available, short_names
+from karmma_ros.inference.session import Signature, one_line, open_session
 from karmma_ros.manifest import GraphSpec, ModalitySpec
-from karmma_ros.providers import attempts, available, short_names
-from karmma_ros.session import Signature, one_line, open_session
 
 __all__ = ["FUSION", "Engine", "check_inputs", "graph_signature"]
 

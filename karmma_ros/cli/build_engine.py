@@ -14,10 +14,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from karmma_ros.bundle import Bundle, load_bundle
 from karmma_ros.cli.common import add_bundle
-from karmma_ros.engine_cache import Target, engine_folder, find_target
 from karmma_ros.errors import EngineError
 from karmma_ros.files import whole_folder
-from karmma_ros.providers import available
+from karmma_ros.inference.engine_cache import Target, engine_folder, find_target
+from karmma_ros.inference.providers import available
 from karmma_ros.runtime import FUSION, Engine
 
 __all__ = ["HELP", "add_arguments", "build", "run"]
@@ -64,7 +64,7 @@ def build(bundle: Bundle, target: Target, compiler: Callable[[Bundle, str, Path]
 
 def _compile(bundle: Bundle, name: str, folder: Path) -> None:
     """In a process of its own, which Ctrl-C ends at once: TensorRT would not hear of it."""
-    command = [sys.executable, "-m", "karmma_ros.engine_compiler", str(bundle.folder), name, str(folder)]
+    command = [sys.executable, "-m", "karmma_ros.inference.engine_compiler", str(bundle.folder), name, str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     if done.returncode or not any(folder.iterdir()):
         said = done.stdout.strip() or f"the compiler ended with {done.returncode} and wrote nothing"

@@ -9,7 +9,7 @@ from importlib import metadata
 
 from karmma_ros.doctor.bundles import Trial
 from karmma_ros.doctor.finding import Finding, advice, fault, ok
-from karmma_ros.gpu import Gpu, find_gpus
+from karmma_ros.inference.gpu import Gpu, find_gpus
 
 __all__ = ["check_engine", "judge_gpus", "judge_trials"]
 
@@ -29,7 +29,7 @@ def check_engine(run: Callable[[str], Trial]) -> Iterator[Finding]:
         yield fault(
             "ONNX Runtime", "onnxruntime and onnxruntime-gpu are both installed", f"pip uninstall both, then {_INSTALL}"
         )
-    from karmma_ros.providers import available  # imports ONNX Runtime
+    from karmma_ros.inference.providers import available  # imports ONNX Runtime
 
     providers = available()
     yield from judge_trials(onnxruntime.__version__, [run(name) for name in providers])

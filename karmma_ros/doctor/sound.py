@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from karmma_ros.doctor.finding import Finding, advice, ok
-from karmma_ros.portaudio import AudioDeviceError, inputs
+from karmma_ros.microphones.portaudio import AudioDeviceError, inputs
 
 __all__ = ["check_sound"]
 

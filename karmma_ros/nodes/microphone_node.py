@@ -19,11 +19,11 @@ from rclpy.qos import QoSProfile
 
 from karmma_msgs.msg import Audio
 from karmma_ros.messages import stamp_to_msg
-from karmma_ros.microphone import Chunk, Microphone, MicrophoneState, MicrophoneStatus
+from karmma_ros.microphones.microphone import Chunk, Microphone, MicrophoneState, MicrophoneStatus
+from karmma_ros.microphones.portaudio import sounddevice
 from karmma_ros.nodes import process, qos
 from karmma_ros.nodes.lifecycle import ManagedNode
 from karmma_ros.nodes.microphone_parameters import PARAMETERS, Settings
-from karmma_ros.portaudio import sounddevice
 
 __all__ = ["MicrophoneNode", "main"]
 

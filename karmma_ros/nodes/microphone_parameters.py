@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rclpy.node import Node
 
-from karmma_ros.microphone import MicrophoneSettings
+from karmma_ros.microphones.microphone import MicrophoneSettings
 from karmma_ros.nodes.declarations import Declaration, values
 
 __all__ = ["PARAMETERS", "Settings"]

@@ -21,7 +21,7 @@ from toy_bundle import make_toy_bundle
 
 from karmma_ros.bundle import MANIFEST, find_bundle, load_bundle, write_manifest
 from karmma_ros.errors import BundleError, EngineError
-from karmma_ros.graph_file import has_external_data
+from karmma_ros.inference.graph_file import has_external_data
 from karmma_ros.runtime import FUSION, Engine, check_inputs
 
 

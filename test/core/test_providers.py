@@ -18,11 +18,11 @@ from toy_bundle import make_toy_bundle
 
 from karmma_ros.bundle import Bundle, load_bundle
 from karmma_ros.cli.build_engine import build
-from karmma_ros.engine_cache import Target, all_built, cache_root, engine_folder
 from karmma_ros.errors import BundleError, EngineError
-from karmma_ros.providers import attempts
+from karmma_ros.inference.engine_cache import Target, all_built, cache_root, engine_folder
+from karmma_ros.inference.providers import attempts
+from karmma_ros.inference.session import open_session
 from karmma_ros.runtime import FUSION, Engine, graph_signature
-from karmma_ros.session import open_session
 
 CUDA, TENSORRT, CPU = "CUDAExecutionProvider", "TensorrtExecutionProvider", "CPUExecutionProvider"
 ORIN = Target("10.3.0", "8.7")
@@ -166,7 +166,7 @@ def test_without_an_engine_tensorrt_is_refused_rather_than_compiled(
     monkeypatch: pytest.MonkeyPatch, cache: Path, bundle: Bundle
 ) -> None:
     claim(monkeypatch, TENSORRT, CPU)
-    monkeypatch.setattr("karmma_ros.engine_cache.find_target", lambda: ORIN)
+    monkeypatch.setattr("karmma_ros.inference.engine_cache.find_target", lambda: ORIN)
     with pytest.raises(EngineError, match="karmma build-engine"):
         Engine(bundle, "tensorrt")
     assert Engine(bundle, "auto").passed_over == ()
@@ -211,7 +211,9 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
   return attribute == 75 || attribute == 76 ? 0 : 1;
 }
 """
-ASK = "from karmma_ros.gpu import find_gpus, tensorrt_version as v; print([tuple(g) for g in find_gpus()], v())"
+ASK = (
+    "from karmma_ros.inference.gpu import find_gpus, tensorrt_version as v; print([tuple(g) for g in find_gpus()], v())"
+)
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")

@@ -15,7 +15,7 @@ from karmma_ros.doctor.finding import Finding, Level
 from karmma_ros.doctor.machine import judge_cores, judge_power_mode
 from karmma_ros.doctor.ros import judge_ros
 from karmma_ros.errors import UsageError
-from karmma_ros.gpu import Gpu
+from karmma_ros.inference.gpu import Gpu
 from karmma_ros.share import share_path
 
 MB = 1 << 20

@@ -12,7 +12,7 @@ from fuzz.inputs import message, settings
 from karmma_ros.content import make_gate
 from karmma_ros.decode import audio_to_chunk, check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
 from karmma_ros.errors import BundleError, SampleError, UsageError
-from karmma_ros.graph_file import has_external_data
+from karmma_ros.inference.graph_file import has_external_data
 from karmma_ros.manifest import decode_manifest, parse_manifest
 from karmma_ros.samples import prepare_flow, prepare_image, to_mono
 from karmma_training.config import Config

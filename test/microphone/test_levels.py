@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from karmma_ros.levels import SILENCE, LevelMeter
+from karmma_ros.microphones.levels import SILENCE, LevelMeter
 
 SINE = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000).astype(np.float32)
 

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from fixtures.sound import RATE, VirtualMicrophone
 
-from karmma_ros.recording import taken_ago_s
+from karmma_ros.microphones.recording import taken_ago_s
 
 
 def run(microphone: VirtualMicrophone | None, code: str, **environment: str) -> str:
     """What a program prints, as a process of its own: PortAudio reads its surroundings once, at start."""
-    program = "import time\nfrom karmma_ros.portaudio import *\nfrom karmma_ros.recording import *\n"
+    program = (
+        "import time\nfrom karmma_ros.microphones.portaudio import *\nfrom karmma_ros.microphones.recording import *\n"
+    )
     program += textwrap.dedent(code)
     around = os.environ | environment | (microphone.environment if microphone else {})
     done = subprocess.run(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from karmma_ros.stamping import ChunkClock
+from karmma_ros.microphones.stamping import ChunkClock
 
 RATE, SAMPLES = 16_000, 320
 CHUNK_NS = SAMPLES * 10**9 // RATE

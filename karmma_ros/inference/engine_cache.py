@@ -15,8 +15,8 @@ from pathlib import Path
 
 import onnxruntime
 
-from karmma_ros import gpu
 from karmma_ros.errors import EngineError
+from karmma_ros.inference import gpu
 from karmma_ros.manifest import GraphSpec
 
 __all__ = ["Target", "all_built", "cache_root", "engine_folder", "find_target", "provider_options"]

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_ros.errors import KarmmaError
-from karmma_ros.levels import SILENCE, LevelMeter, Levels
-from karmma_ros.portaudio import InputDevice, find_input, negotiate, rescan
-from karmma_ros.recording import Block, Recording
-from karmma_ros.stamping import ChunkClock
+from karmma_ros.microphones.levels import SILENCE, LevelMeter, Levels
+from karmma_ros.microphones.portaudio import InputDevice, find_input, negotiate, rescan
+from karmma_ros.microphones.recording import Block, Recording
+from karmma_ros.microphones.stamping import ChunkClock
 
 __all__ = ["Chunk", "Microphone", "MicrophoneSettings", "MicrophoneState", "MicrophoneStatus"]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import onnxruntime
 
-from karmma_ros import engine_cache
 from karmma_ros.bundle import Bundle
 from karmma_ros.errors import BundleError, EngineError
-from karmma_ros.graph_file import has_external_data
+from karmma_ros.inference import engine_cache
+from karmma_ros.inference.graph_file import has_external_data
+from karmma_ros.inference.providers import PROVIDERS
 from karmma_ros.manifest import GraphSpec
-from karmma_ros.providers import PROVIDERS
 
 __all__ = ["Signature", "one_line", "open_session"]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles one graph for TensorRT, as a process; what went wrong is one line on the standard output.
 
-python -m karmma_ros.engine_compiler BUNDLE GRAPH FOLDER
+python -m karmma_ros.inference.engine_compiler BUNDLE GRAPH FOLDER
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from karmma_ros.bundle import load_bundle
 from karmma_ros.errors import KarmmaError
+from karmma_ros.inference.session import open_session
 from karmma_ros.runtime import graph_signature
-from karmma_ros.session import open_session
 
 __all__ = ["main"]
 

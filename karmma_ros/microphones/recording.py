@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from karmma_ros.portaudio import SAMPLE, AudioDeviceError, InputDevice, sounddevice
+from karmma_ros.microphones.portaudio import SAMPLE, AudioDeviceError, InputDevice, sounddevice
 
 __all__ = ["Block", "Recording", "taken_ago_s"]
 
