@@ -23,9 +23,9 @@ from rich.progress import Progress
 from karmma_benchmarks.feed import Feed
 from karmma_benchmarks.settings import Report, Settings, Table, milliseconds
 from karmma_ros.decode import compressed_to_rgb
-from karmma_ros.demo.processes import Child, own_domain, ros_environment, shared_memory_of, unlink_shared_memory
 from karmma_ros.errors import KarmmaError
 from karmma_ros.offline import OfflineSensors
+from karmma_ros.processes import Child, own_domain, ros_environment, shared_memory_of, unlink_shared_memory
 from karmma_ros.recognizer import Recognizer
 from karmma_ros.soak.watch import usage_of
 

@@ -17,12 +17,10 @@ from karmma_ros.bundle import Bundle
 from karmma_ros.errors import BundleError, EngineError
 from karmma_ros.inference import engine_cache
 from karmma_ros.inference.providers import attempts, available, short_names
-from karmma_ros.inference.session import Signature, one_line, open_session
-from karmma_ros.manifest import GraphSpec, ModalitySpec
+from karmma_ros.inference.session import FUSION, graph_signature, one_line, open_session
+from karmma_ros.manifest import ModalitySpec
 
-__all__ = ["FUSION", "Engine", "check_inputs", "graph_signature"]
-
-FUSION = "fusion"  # name of the fusion graph in `Engine.runs`
+__all__ = ["FUSION", "Engine", "check_inputs"]
 
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -200,19 +198,3 @@ def _engines_built(bundle: Bundle) -> bool:
         return engine_cache.all_built((*bundle.modalities.values(), bundle.fusion), engine_cache.find_target())
     except EngineError:
         return False
-
-
-def graph_signature(bundle: Bundle, name: str) -> tuple[GraphSpec, Signature, Signature]:
-    """A graph, and its inputs and outputs by the manifest.
-
-    :param name: a modality, or `FUSION`.
-    """
-    if name != FUSION:
-        spec = bundle.modalities[name]
-        return spec, {"input": (spec.input.dtype, spec.input.shape)}, {"tokens": ("float32", (spec.tokens, spec.dim))}
-    inputs: Signature = {}
-    for modality, spec in bundle.modalities.items():
-        inputs[f"{modality}_tokens"] = ("float32", (spec.slots * spec.tokens, spec.dim))
-        inputs[f"{modality}_present"] = ("bool", (spec.slots * spec.tokens,))
-    outputs: Signature = {f"{head}_logits": ("float32", (len(labels),)) for head, labels in bundle.heads.items()}
-    return bundle.fusion, inputs, outputs

@@ -22,7 +22,13 @@ from karmma_ros.bundle import Bundle
 from karmma_ros.demo.ahead import FlowSettings
 from karmma_ros.demo.film import shoot
 from karmma_ros.demo.player import Assignment
-from karmma_ros.demo.processes import (
+from karmma_ros.demo.script import SensorScript, sensor_script
+from karmma_ros.demo.sources import Source
+from karmma_ros.demo.table import offline_accuracies, result_table
+from karmma_ros.demo.view import open_view
+from karmma_ros.errors import KarmmaError
+from karmma_ros.files import whole_file, write_json
+from karmma_ros.processes import (
     Child,
     ProcessDiedError,
     own_domain,
@@ -30,12 +36,6 @@ from karmma_ros.demo.processes import (
     shared_memory_of,
     unlink_shared_memory,
 )
-from karmma_ros.demo.script import SensorScript, sensor_script
-from karmma_ros.demo.sources import Source
-from karmma_ros.demo.table import offline_accuracies, result_table
-from karmma_ros.demo.view import open_view
-from karmma_ros.errors import KarmmaError
-from karmma_ros.files import whole_file, write_json
 from karmma_ros.records import PredictionRecord, Truth, summarise, to_line
 
 __all__ = ["Settings", "run_demo"]

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from karmma_ros.bundle import load_bundle
 from karmma_ros.errors import KarmmaError
-from karmma_ros.inference.session import open_session
-from karmma_ros.runtime import graph_signature
+from karmma_ros.inference.session import graph_signature, open_session
 
 __all__ = ["main"]
 

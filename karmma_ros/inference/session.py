@@ -17,12 +17,30 @@ from karmma_ros.inference.graph_file import has_external_data
 from karmma_ros.inference.providers import PROVIDERS
 from karmma_ros.manifest import GraphSpec
 
-__all__ = ["Signature", "one_line", "open_session"]
+__all__ = ["FUSION", "Signature", "graph_signature", "one_line", "open_session"]
+
+FUSION = "fusion"  # name of the graph that is no modality's
 
 Signature = dict[str, tuple[str, tuple[int, ...]]]  # name -> (dtype, shape without the batch axis)
 
 _ONNX_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)", "bool": "tensor(bool)"}
 _QUIET = 3  # ONNX Runtime's severity "error": its warnings about graph optimisation tell a user nothing
+
+
+def graph_signature(bundle: Bundle, name: str) -> tuple[GraphSpec, Signature, Signature]:
+    """A graph, and its inputs and outputs by the manifest.
+
+    :param name: a modality, or `FUSION`.
+    """
+    if name != FUSION:
+        spec = bundle.modalities[name]
+        return spec, {"input": (spec.input.dtype, spec.input.shape)}, {"tokens": ("float32", (spec.tokens, spec.dim))}
+    inputs: Signature = {}
+    for modality, spec in bundle.modalities.items():
+        inputs[f"{modality}_tokens"] = ("float32", (spec.slots * spec.tokens, spec.dim))
+        inputs[f"{modality}_present"] = ("bool", (spec.slots * spec.tokens,))
+    outputs: Signature = {f"{head}_logits": ("float32", (len(labels),)) for head, labels in bundle.heads.items()}
+    return bundle.fusion, inputs, outputs
 
 
 def open_session(

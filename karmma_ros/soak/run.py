@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from karmma_ros.bundle import Bundle
-from karmma_ros.demo.processes import (
+from karmma_ros.files import write_json
+from karmma_ros.processes import (
     Child,
     ProcessDiedError,
     own_domain,
@@ -23,7 +24,6 @@ from karmma_ros.demo.processes import (
     shared_memory_of,
     unlink_shared_memory,
 )
-from karmma_ros.files import write_json
 from karmma_ros.soak.storm import RATE, Storm, make_storm
 from karmma_ros.soak.watch import Watch, longest_gaps, usage_of, verdict
 

@@ -21,8 +21,8 @@ from karmma_ros.cli.build_engine import build
 from karmma_ros.errors import BundleError, EngineError
 from karmma_ros.inference.engine_cache import Target, all_built, cache_root, engine_folder
 from karmma_ros.inference.providers import attempts
-from karmma_ros.inference.session import open_session
-from karmma_ros.runtime import FUSION, Engine, graph_signature
+from karmma_ros.inference.session import FUSION, graph_signature, open_session
+from karmma_ros.runtime import Engine
 
 CUDA, TENSORRT, CPU = "CUDAExecutionProvider", "TensorrtExecutionProvider", "CPUExecutionProvider"
 ORIN = Target("10.3.0", "8.7")

@@ -16,13 +16,13 @@ from cli_helpers import make_video, noise
 from rich.console import Console
 
 from karmma_ros.demo.ahead import FlowSettings, FramesAhead
-from karmma_ros.demo.processes import own_domain, unlink_shared_memory
 from karmma_ros.demo.script import sensor_script
 from karmma_ros.demo.sources import SOUND_RATE, FileSource, SceneSource, open_file_source
 from karmma_ros.demo.table import offline_accuracies, result_table
 from karmma_ros.demo.view import open_view
 from karmma_ros.errors import KarmmaError, MediaError
 from karmma_ros.flow import FlowProducer
+from karmma_ros.processes import own_domain, unlink_shared_memory
 from karmma_ros.records import PredictionRecord, Scored, SensorRecord, Truth, summarise
 
 FLOW = FlowSettings((64, 48), "fast")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's other processes: started in a corner of their own, watched, and gone with the demo, however it ends."""
+"""Processes beside ours: started in a corner of their own, watched, and gone with us, however we end."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _SHM = "/dev/shm/"  # noqa: S108 - looked into, not written
 
 
 class ProcessDiedError(KarmmaError):
-    """A process of the demo ended before the demo did."""
+    """A process ended before its time."""
 
     exit_status = 1
 
 
 class Child:
-    """One process, with its log; killed by the kernel if the demo itself is killed. A context manager that ends it."""
+    """One process, with its log; killed by the kernel if we are killed. A context manager that ends it."""
 
     def __init__(
         self, name: str, arguments: Sequence[str], environment: Mapping[str, str], *, talks: bool = False
@@ -45,7 +45,7 @@ class Child:
             stdout=subprocess.PIPE if talks else self._log,
             stderr=self._log,
             env={**environment, "PYTHONPATH": _python_path(environment), "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,  # Ctrl-C in the terminal reaches the demo alone, which ends its children in order
+            start_new_session=True,  # Ctrl-C in the terminal reaches us alone, who end our children in order
             preexec_fn=partial(die_with, os.getpid()),
         )
 
@@ -97,7 +97,7 @@ def _python_path(environment: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def own_domain() -> Iterator[int]:
-    """A ROS domain that no other demo or test on this machine uses at the same time.
+    """A ROS domain that nothing else of ours on this machine uses at the same time.
 
     :raises KarmmaError: if there is none left.
     """
