@@ -69,6 +69,7 @@ def _facts(bundle: Bundle, engine: Engine) -> dict[str, Any]:
         "temperature": dict(bundle.temperature),
         "bytes": sum(path.stat().st_size for path in bundle.folder.iterdir() if path.is_file()),
         "providers": list(engine.providers),
+        "providers_passed_over": list(engine.passed_over),
         "evaluation": _evaluation(bundle),
     }
 
@@ -113,6 +114,8 @@ def _show(console: Console, facts: dict[str, Any]) -> None:
     for head, labels in facts["heads"].items():
         console.print(f"{len(labels)} of head {head}: {_some(labels)}", highlight=False, soft_wrap=True)
     console.print(f"{len(facts['actions'])} actions: {_some(facts['actions'])}", highlight=False, soft_wrap=True)
+    for reason in facts["providers_passed_over"]:
+        console.print(f"passed over: {reason}", style="yellow", highlight=False, soft_wrap=True)
     console.print(
         f"runs on {', '.join(facts['providers'])}; the manifest's check passed", style="green", highlight=False
     )

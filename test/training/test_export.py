@@ -56,7 +56,7 @@ def test_graphs_are_plain_onnx_that_old_runtimes_read(tiny_run: TinyRun) -> None
         assert all(opset.domain in ("", "ai.onnx") for opset in model.opset_import)
         assert str(Path(__file__).parents[2]).encode() not in path.read_bytes(), "no path of the exporting machine"
     assert {p.name for p in tiny_run.bundle.iterdir()} == {
-        *("audio.onnx", "bundle.json", "flow.onnx", "fusion.onnx", "video.onnx", "README.md")
+        *("audio.onnx", "bundle.json", "flow.onnx", "fusion.onnx", "video.onnx", "README.md", "training.png")
     }
 
 
@@ -106,6 +106,11 @@ def test_the_model_card_says_what_the_bundle_is(tiny_run: TinyRun, tmp_path: Pat
     text = card.read_text()
     assert "knows nothing of real kitchens" in text
     assert "| video+flow+audio |" in text
+    assert str(tiny_run.run.parent) not in text, "a folder of this machine"
+    minutes = f"{tiny_run.config.data.minutes:g} min | 0 | {tiny_run.config.train.epochs} | 0 |"
+    assert f"| the teacher | {minutes}" in text
+    assert f"| the student | {minutes}" in text
+    assert "](training.png)" in text
     report = {"split": "test", "minutes": 1.0, "windows": 9, "command": "karmma evaluate x", "majority_share": 0.1}
     scores = {"action": 0.123, "verb": 0.5}
     for _ in range(2):  # a second evaluation replaces the first

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from karmma_training.bundle.lineage import Ancestor
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
 
@@ -27,13 +29,22 @@ Trained on the recordings of the manifest named above. It was measured on those 
 
 
 def model_card(
-    name: str, config: Config, labels: Labels, about: dict[str, Any], temperature: dict[str, float], size_mb: float
+    name: str,
+    config: Config,
+    labels: Labels,
+    about: dict[str, Any],
+    temperature: dict[str, float],
+    size_mb: float,
+    ancestors: Sequence[Ancestor] = (),
+    picture: str = "",
 ) -> str:
     """The card's text (Markdown).
 
     :param about: best.json of the run.
+    :param ancestors: the runs that it was made from, itself last.
+    :param picture: file name of the training's curves, beside the card.
     """
-    settings = yaml.safe_dump(asdict(config), sort_keys=False).rstrip()
+    settings = yaml.safe_dump(_without_paths(config), sort_keys=False).rstrip()
     rendered = config.data.source == "tabletop"
     data = (
         f"Rendered by `karmma_ros.tabletop`: {config.data.minutes:g} minutes to train on, "
@@ -60,7 +71,7 @@ A KARMMA student (`{config.preset}` preset, {size_mb:.1f} MB) that names actions
 
 ## Data
 {data}
-
+{_how_made(ancestors, picture)}
 ## Accuracy
 Top-1 in % on the validation split, epoch {about["epoch"]}; the epoch was chosen by the mean over the subsets. Action:
 verb and noun both right, arg-max over the valid pairs. Settled: half a second around changes of action left out.
@@ -78,6 +89,40 @@ Not evaluated on the test split yet (`karmma evaluate`).
 {settings}
 ```
 """
+
+
+def _without_paths(config: Config) -> dict[str, Any]:
+    """Settings to show: of another run's folder, or a file, the name; where it lay says nothing elsewhere."""
+    tree = asdict(config)
+    for section, key in (("distillation", "teacher"), ("pretrain", "extractors"), ("data", "source")):
+        tree[section][key] = Path(tree[section][key]).name
+    for modality in config.modalities:
+        tree[modality]["weights"] = Path(tree[modality]["weights"]).name
+    return tree
+
+
+def _how_made(ancestors: Sequence[Ancestor], picture: str) -> str:
+    """The section on the runs behind the bundle."""
+    if len(ancestors) < 2 and not picture:
+        return ""
+    rows = [
+        "\n## How it was made",
+        "Run after run; rendered scenes are counted by number, and other numbers are other scenes.\n",
+        "| run | trained on | first scene | epochs | seed |",
+        "|---|---|---|---|---|",
+    ]
+    for run in ancestors:
+        c = run.config
+        rendered = c.data.source == "tabletop"
+        stage0 = c.system == "extractors"
+        passes = ", ".join(f"{m} {getattr(c.pretrain, m):g}" for m in c.modalities)
+        rows.append(
+            f"| {run.title} | {f'{c.data.minutes:g} min' if rendered else Path(c.data.source).name} "
+            f"| {c.data.first_scene if rendered else '-'} | {passes if stage0 else c.train.epochs} | {c.seed} |"
+        )
+    if picture:
+        rows.append(f"\n![Loss and validation accuracy by epoch]({picture})")
+    return "\n".join(rows) + "\n"
 
 
 def _how(config: Config) -> str:

@@ -17,10 +17,15 @@ from rich.console import Console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_folder
 from karmma_training.bundle.export import export_bundle
+from karmma_training.bundle.lineage import lineage
 from karmma_training.bundle.model_card import model_card
 from karmma_training.checkpoint import load_model
+from karmma_training.evaluation.plots import plot_training
+from karmma_training.learning.run_log import METRICS
 
 __all__ = ["HELP", "add_arguments", "export", "run"]
+
+PICTURE = "training.png"
 
 HELP = "Turn a run's best weights into a bundle, verified against PyTorch."
 
@@ -67,7 +72,11 @@ def export(
     with whole_folder(fresh) as folder:
         worst = export_bundle(folder, name, model, config, labels, temperature)
         size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-        card = model_card(name, config, labels, about, temperature, size_mb)
+        runs = lineage(run_folder, config)
+        curves = {run.title: run.folder / METRICS for run in runs if (run.folder / METRICS).is_file()}
+        if curves:
+            plot_training(curves, folder / PICTURE)
+        card = model_card(name, config, labels, about, temperature, size_mb, runs, PICTURE if curves else "")
         (folder / "README.md").write_text(card)
     if taken:
         old = out.with_name(f".{out.name}.old")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from karmma_ros.files import whole_file
 from karmma_training.evaluation.patterns import initials
 
-__all__ = ["plot_comparison", "plot_confusion", "plot_evaluation"]
+__all__ = ["plot_comparison", "plot_confusion", "plot_evaluation", "plot_training"]
 
 # distinguishable also in grey and by colour-blind readers (Okabe and Ito)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -82,6 +84,32 @@ def plot_comparison(curves: Mapping[str, Sequence[Mapping[str, Any]]], title: st
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False)
     axis.set_title(title, size=10)
+    _save(figure, path)
+
+
+def plot_training(runs: Mapping[str, Path], path: Path) -> None:
+    """Loss, and action accuracy on the validation split with all sensors and over all subsets, epoch by epoch.
+
+    :param runs: {name: metrics.csv of the run}.
+    """
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    for colour, (name, source) in zip(COLOURS, runs.items(), strict=False):
+        with source.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        loss.plot([int(r["epoch"]) for r in rows], [float(r["loss"]) for r in rows], "o-", color=colour, label=name)
+        judged = [row for row in rows if row.get("action")]
+        epochs = [int(row["epoch"]) for row in judged]
+        for key, style, what in (("action", "o-", "all sensors"), ("score", "o:", "mean of all subsets")):
+            values = [100 * float(row[key]) for row in judged]
+            accuracy.plot(epochs, values, style, color=colour, label=f"{name}, {what}")
+    for axis, y in ((loss, "loss"), (accuracy, "action accuracy on validation, %")):
+        _axis(axis, "epoch", y)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    accuracy.set_ylim(0, 100)
+    loss.set_ylim(bottom=0)
+    loss.legend(frameon=False, fontsize=8)
+    accuracy.legend(frameon=False, fontsize=8, loc="lower right")
     _save(figure, path)
 
 

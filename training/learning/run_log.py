@@ -14,8 +14,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from karmma_ros.files import whole_file
 
-__all__ = ["RunLog"]
+__all__ = ["METRICS", "RunLog"]
 
+METRICS = "metrics.csv"  # a line an epoch
 
 ABOUT = """\
 # A run of `karmma train`
@@ -73,7 +74,7 @@ class RunLog:
         """A line of metrics.csv; a column that appears later is added to the file."""
         if self.silent:
             return
-        path = self.folder / "metrics.csv"
+        path = self.folder / METRICS
         rows: list[dict[str, Any]] = []
         if path.exists():
             with path.open(newline="") as file:
@@ -82,7 +83,7 @@ class RunLog:
 
     def cut(self, step: int) -> None:
         """Drop the lines of epochs that ended after `step`: they are trained again."""
-        path = self.folder / "metrics.csv"
+        path = self.folder / METRICS
         if path.exists():
             with path.open(newline="") as file:
                 _write(path, [row for row in csv.DictReader(file) if int(row["step"]) <= step])
