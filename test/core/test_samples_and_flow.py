@@ -33,6 +33,21 @@ def test_an_image_is_averaged_over_areas_and_squashed() -> None:
     assert np.abs(small - means).max() <= 1
 
 
+@pytest.mark.parametrize("source", [(480, 640), (720, 1280), (960, 1280), (1200, 1600)])
+def test_the_detour_of_large_images_tells_hardly(source: tuple[int, int]) -> None:
+    image = texture(*source)  # about as fine as what is averaged over: worse than any scene
+    straight = cv2.resize(image, (96, 72), interpolation=cv2.INTER_AREA).astype(int)
+    difference = np.abs(prepare_image(image, (72, 96)) - straight)
+    assert 0 < difference.max() <= 6
+    assert difference.mean() < 1.0
+
+
+@pytest.mark.parametrize("source", [(240, 320), (481, 640), (1080, 1920)])
+def test_other_images_are_resized_at_once(source: tuple[int, int]) -> None:
+    image = texture(*source)
+    assert (prepare_image(image, (72, 96)) == cv2.resize(image, (96, 72), interpolation=cv2.INTER_AREA)).all()
+
+
 def test_an_image_of_the_right_size_is_not_touched() -> None:
     image = texture(24, 32)
     assert prepare_image(image, (24, 32)) is image
