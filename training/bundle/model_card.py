@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,14 @@ def model_card(
     size_mb: float,
     ancestors: Sequence[Ancestor] = (),
     picture: str = "",
+    precisions: Mapping[str, str] | None = None,
 ) -> str:
     """The card's text (Markdown).
 
     :param about: best.json of the run.
     :param ancestors: the runs that it was made from, itself last.
     :param picture: file name of the training's curves, beside the card.
+    :param precisions: of the graphs that are not in FP32.
     """
     settings = yaml.safe_dump(_without_paths(config), sort_keys=False).rstrip()
     rendered = config.data.source == "tabletop"
@@ -54,12 +56,14 @@ def model_card(
         else f"`{Path(config.data.source).name}`, a manifest of recordings."
     )
     classes = "\n".join(f"- {head}: {', '.join(values)}" for head, values in labels.heads.items())
+    fewer = ", ".join(f"{graph} in {precision.upper()}" for graph, precision in (precisions or {}).items())
+    graphs = f"\nGraphs: {fewer}; the others in FP32." if fewer else ""
     temperatures = ", ".join(f"{head} {value:g}" for head, value in temperature.items())
     return f"""# {name}
 
 A KARMMA student (`{config.preset}` preset, {size_mb:.1f} MB) that names actions from
 {", ".join(config.modalities)}, and from any part of them, over a window of {config.window_s:g} s.
-{_how(config)} An independent implementation of arXiv 2504.08578. Licence: Apache-2.0.
+{_how(config)} An independent implementation of arXiv 2504.08578. Licence: Apache-2.0.{graphs}
 
 ## What it is not
 {_TABLETOP_LIMITS if rendered else _OWN_LIMITS}
@@ -78,7 +82,7 @@ verb and noun both right, arg-max over the valid pairs. Settled: half a second a
 
 {accuracy_table(about["validation"])}
 
-Temperatures fitted on the same split: {temperatures}.
+{"These figures are the run's own, in FP32. " if fewer else ""}Temperatures fitted on the same split: {temperatures}.
 
 {_START}
 Not evaluated on the test split yet (`karmma evaluate`).

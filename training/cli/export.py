@@ -2,6 +2,7 @@
 """`karmma export`: a run's best weights -> a bundle for the robot.
 
 karmma export runs/demo --out models/tabletop
+karmma export runs/demo --out models/small --precision video=int8,fusion=int8
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from karmma_ros.files import whole_folder
 from karmma_training.bundle.export import export_bundle
 from karmma_training.bundle.lineage import lineage
 from karmma_training.bundle.model_card import model_card
+from karmma_training.bundle.precision import Samples, calibration_samples, parse_precision, reduce_bundle
 from karmma_training.checkpoint import load_model
+from karmma_training.data.source import open_recordings, open_source
+from karmma_training.data.store import default_store
 from karmma_training.evaluation.plots import plot_training
 from karmma_training.learning.run_log import METRICS
 
@@ -36,12 +40,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder")
     parser.add_argument("--name", help="the bundle's name; default the folder's")
     parser.add_argument("--replace", action="store_true", help="replace the bundle that is there")
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        metavar="P",
+        help="fp32 (default), fp16 or int8 for all graphs, or e.g. video=int8,fusion=int8; int8 is calibrated on the "
+        "validation recordings",
+    )
+    parser.add_argument("--store", type=Path, metavar="DIR", help="sample store; default in the user's cache folder")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     console = Console(stderr=True)
-    worst = export(args.run_folder, args.out, name=args.name, replace=args.replace)
+    worst = export(
+        args.run_folder,
+        args.out,
+        name=args.name,
+        replace=args.replace,
+        precision=args.precision,
+        store=args.store,
+        console=console,
+    )
     console.print(f"{args.out}: ONNX Runtime and PyTorch agree to {worst:.1e}", highlight=False)
     return 0
 
@@ -52,10 +72,14 @@ def export(
     *,
     name: str | None = None,
     replace: bool = False,
+    precision: str = "fp32",
+    store: Path | None = None,
+    console: Console | None = None,
 ) -> float:
     """Export a run; the temperatures are those fitted on its validation recordings.
 
-    :return: largest difference between ONNX Runtime and PyTorch.
+    :param precision: see `parse_precision`; store: of the samples that INT8 is calibrated with.
+    :return: largest difference between ONNX Runtime and PyTorch, in FP32.
     :raises UsageError: `out` is taken, or the run is unusable.
     """
     name = name or out.resolve().name
@@ -67,16 +91,25 @@ def export(
         raise UsageError(f"{out} exists: {hint}")
     model, config, labels, about = load_model(run_folder)
     temperature = about["temperature"]
+    precisions = parse_precision(precision, config.modalities)
     fresh = out.with_name(f".{out.name}.new") if taken else out
     shutil.rmtree(fresh, ignore_errors=True) if taken else None
     with whole_folder(fresh) as folder:
         worst = export_bundle(folder, name, model, config, labels, temperature)
+        samples: Samples = {}
+        if "int8" in {precisions.get(modality) for modality in config.modalities}:
+            validation = open_recordings(
+                open_source(config), "val", store or default_store(), console=console or Console(quiet=True)
+            )
+            samples = calibration_samples(validation, model.contexts, folder)
+        reduce_bundle(folder, precisions, samples)
         size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
         runs = lineage(run_folder, config)
         curves = {run.title: run.folder / METRICS for run in runs if (run.folder / METRICS).is_file()}
         if curves:
             plot_training(curves, folder / PICTURE)
-        card = model_card(name, config, labels, about, temperature, size_mb, runs, PICTURE if curves else "")
+        picture = PICTURE if curves else ""
+        card = model_card(name, config, labels, about, temperature, size_mb, runs, picture, precisions)
         (folder / "README.md").write_text(card)
     if taken:
         old = out.with_name(f".{out.name}.old")
