@@ -19,6 +19,7 @@ import numpy as np
 from rich.progress import Progress
 
 from karmma_benchmarks.feed import FPS, Feed
+from karmma_benchmarks.parts import parts
 from karmma_benchmarks.settings import Report, Settings, Table
 from karmma_benchmarks.ways import Again, Streaming, Way
 from karmma_ros.bundle import Bundle
@@ -45,7 +46,9 @@ def run(settings: Settings) -> Report:
         ways_ms = bench.ways()
         windows = bench.windows()
         sensors_ms = bench.sensors()
-    data = {"ways_ms": ways_ms, "windows": windows, "sensors_ms": sensors_ms}
+        recognizer = Recognizer(bundle, providers="cpu", threads=settings.threads)
+        parts_ms = parts(bench.feed, recognizer, 5 if settings.quick else 50, progress)
+    data = {"ways_ms": ways_ms, "windows": windows, "sensors_ms": sensors_ms, "parts_ms": parts_ms}
     return Report(data, _tables(data, bundle), bench.skipped)
 
 
@@ -164,4 +167,5 @@ def _tables(data: dict[str, Any], bundle: Bundle) -> list[Table]:
             windows,
         ),
         Table("a prediction by sensors", ["sensors", "ms", "of all sensors' cost"], sensors),
+        Table("where it goes", ["step", "ms"], [[name, f"{ms:.3f}"] for name, ms in data["parts_ms"].items()]),
     ]

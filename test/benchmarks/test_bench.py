@@ -60,6 +60,8 @@ def test_cost_and_replay_quickly(tmp_path: Path) -> None:
     assert positive(cost["ways_ms"].values())
     assert positive(cost["sensors_ms"].values())
     assert [row["window_s"] for row in cost["windows"]] == [2.0, 4.0]
+    assert positive(cost["parts_ms"].values())
+    assert {"video: extractor", "flow: extractor", "audio: extractor", "fusion"} < set(cost["parts_ms"])
     assert len(cost["skipped"]) == 1, "the clip student takes too long for a quick run"
     bags = results["replay"]["bags"]
     assert len(bags) == 4
