@@ -6,7 +6,9 @@ from __future__ import annotations
 import array
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,7 +40,25 @@ def parts(feed: Feed, recognizer: Recognizer, rounds: int, progress: Progress) -
     return {name: round(1e3 * statistics.median(values), 4) for name, values in spent.items()}
 
 
-def _steps(feed: Feed, recognizer: Recognizer) -> dict[str, Callable[[int], Any]]:
+Step = Callable[[int], Any]
+
+
+def _each(values: Sequence[Any], act: Callable[[Any], Any]) -> Step:
+    return lambda index: act(values[index])
+
+
+def _stamped(values: Sequence[Any], act: Callable[[int, Any], Any]) -> Step:
+    """With stamps that go on for ever, as a camera's."""
+    numbers = count()
+    return lambda index: act(next(numbers) * 10**9 // FPS, values[index])
+
+
+def _gate(modality: str, values: Sequence[Any], rate: int = 0) -> Step:
+    gate = make_gate(modality)
+    return _stamped(values, lambda stamp_ns, value: gate.judge(stamp_ns, value, rate))
+
+
+def _steps(feed: Feed, recognizer: Recognizer) -> dict[str, Step]:
     modalities, engine = recognizer.bundle.modalities, recognizer.engine
     height, width = feed.frames[0].shape[:2]
     raw = SimpleNamespace(
@@ -51,30 +71,25 @@ def _steps(feed: Feed, recognizer: Recognizer) -> dict[str, Callable[[int], Any]
     )
     coded = jpeg_of(feed.frames[0])
     moments = [feed.at(index) for index in range(10)]
-    number = iter(range(10**9))  # stamps go on for ever, or a gate would call a sensor frozen
-    steps: dict[str, Callable[[int], Any]] = {
+    steps: dict[str, Step] = {
         "image message, rgb8: a view": lambda _: image_to_rgb(raw),
         "image message, JPEG: decoding": lambda _: compressed_to_rgb(coded),
     }
     inputs = check_inputs(modalities, 0)
+    images, fields = [m.rgb for m in moments], [m.flow for m in moments]
     for name, spec in modalities.items():
-        gate = make_gate(name)
         if name == "video":
-            steps["video: content gate"] = lambda i, g=gate: g.judge(next(number) * 10**9 // FPS, moments[i].rgb)
-            steps["video: resizing"] = lambda i, s=spec: prepare_image(moments[i].rgb, s.input.size)
+            steps["video: content gate"] = _gate(name, images)
+            steps["video: resizing"] = _each(images, partial(prepare_image, size=spec.input.size))
         elif name == "flow":
-            producer = spec.producer and FlowProducer(spec.producer.size, spec.producer.preset)
-            if producer is not None:
-                steps["flow: computing it (flow_node, or inside)"] = lambda i, p=producer: p.push(
-                    next(number) * 10**9 // FPS, moments[i].rgb
-                )
-            steps["flow: content gate"] = lambda i, g=gate: g.judge(next(number) * 10**9 // FPS, moments[i].flow)
-            steps["flow: resizing"] = lambda i, s=spec: prepare_flow(moments[i].flow, s.input.size)
+            if spec.producer is not None:
+                producer = FlowProducer(spec.producer.size, spec.producer.preset)
+                steps["flow: computing it (flow_node, or inside)"] = _stamped(images, producer.push)
+            steps["flow: content gate"] = _gate(name, fields)
+            steps["flow: resizing"] = _each(fields, partial(prepare_flow, size=spec.input.size))
         else:
-            steps["audio: content gate"] = lambda i, g=gate: g.judge(
-                next(number) * 10**9 // FPS, moments[i].sound[:, np.newaxis], feed.rate
-            )
-        steps[f"{name}: extractor"] = lambda _, n=name: engine.encode(n, inputs[n])
+            steps["audio: content gate"] = _gate(name, [m.sound[:, np.newaxis] for m in moments], feed.rate)
+        steps[f"{name}: extractor"] = _each([inputs[name]] * 10, partial(engine.encode, name))
     fill = round(FPS * (recognizer.bundle.window_s + 1))
     for index in range(fill):
         moment = feed.at(index)

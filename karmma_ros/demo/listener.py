@@ -10,9 +10,9 @@ from lifecycle_msgs.srv import GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.task import Future
 
 from karmma_msgs.msg import ActionPrediction
+from karmma_ros.demo.question import StateQuestion
 from karmma_ros.health import SensorState
 from karmma_ros.records import PredictionRecord, Scored, SensorRecord
 
@@ -38,11 +38,10 @@ class Listener:
         self._subscription = self._node.create_subscription(
             ActionPrediction, f"/{node}/actions", self._on_prediction, profile
         )
-        self._state_client = self._node.create_client(GetState, f"/{node}/get_state")
-        self._state_request: Future | None = None
+        client = self._node.create_client(GetState, f"/{node}/get_state")
+        self._question = StateQuestion(client, GetState.Request, State.PRIMARY_STATE_UNKNOWN)
         self._start_ns: int | None = None
         self._end_ns = 0
-        self.state = State.PRIMARY_STATE_UNKNOWN
         self.records: list[PredictionRecord] = []
 
     def spin(self, timeout_s: float) -> None:
@@ -51,15 +50,8 @@ class Listener:
 
     def ready(self) -> bool:
         """Whether the node is active and its predictions reach us; call again after spinning."""
-        if self._state_request is None or self._state_request.done():
-            if self._state_request is not None:
-                answer = self._state_request.result()
-                self.state = answer.current_state.id if answer is not None else State.PRIMARY_STATE_UNKNOWN
-            if self._state_client.service_is_ready():
-                self._state_request = self._state_client.call_async(GetState.Request())
-        return (
-            self.state == State.PRIMARY_STATE_ACTIVE and self._node.count_publishers(self._subscription.topic_name) > 0
-        )
+        active = self._question.ask() == State.PRIMARY_STATE_ACTIVE
+        return active and self._node.count_publishers(self._subscription.topic_name) > 0
 
     def begin(self, start_ns: int, seconds: float) -> None:
         """Records from here on what is about [start_ns, start_ns + seconds)."""

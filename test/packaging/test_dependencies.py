@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OURS = {"karmma_ros", "karmma_training", "karmma_msgs"}
+OURS = {"karmma_ros", "karmma_training", "karmma_benchmarks", "karmma_msgs"}
 # Come with what is named: message packages and tools of ROS, and what a named library is built on.
 IMPLIED = {"builtin_interfaces", "domain_coordinator", "lifecycle_msgs", "rcl_interfaces", "rosgraph_msgs", "std_msgs"}
 IMPLIED |= {"safetensors"}
@@ -51,7 +51,12 @@ def test_every_dependency_has_its_reason(file: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "files"), [("karmma_ros", ["robot.txt"]), ("training", ["robot.txt", "training.txt"])]
+    ("folder", "files"),
+    [
+        ("karmma_ros", ["robot.txt"]),
+        ("training", ["robot.txt", "training.txt"]),
+        ("benchmarks", ["robot.txt", "training.txt"]),
+    ],
 )
 def test_nothing_is_imported_that_no_requirement_names(folder: str, files: list[str]) -> None:
     pytest.importorskip("torch", reason="the training packages are not here")
