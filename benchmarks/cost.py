@@ -6,29 +6,25 @@ All ways take turns, some frames each, so that whatever else the machine does hi
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.progress import Progress
 
 from karmma_benchmarks.feed import FPS, Feed
 from karmma_benchmarks.parts import parts
-from karmma_benchmarks.settings import Report, Settings, Table
-from karmma_benchmarks.ways import Again, Streaming, Way
+from karmma_benchmarks.settings import Report, Settings, Table, take_turns
+from karmma_benchmarks.ways import Again, Fusing, Streaming, Way
 from karmma_ros.bundle import Bundle
 from karmma_ros.recognizer import Recognizer
 from karmma_ros.runtime import Engine
 
-__all__ = ["HELP", "run"]
-
-HELP = "cost of a prediction: streaming, the window encoded again, a clip model; by window and by sensors"
+__all__ = ["run"]
 
 WINDOWS_S = (1.0, 2.0, 4.0, 8.0)
 STREAMING = "streaming (ours)"
@@ -99,7 +95,7 @@ class _Bench:
                 bundles[window_s] = untrained_bundle(self.bundle, window_s, self.folder)
         streaming = self.turns({f"{w:g}": self.streaming(b) for w, b in bundles.items()}, "windows, streaming")
         again = self.turns({f"{w:g}": self.again(b) for w, b in bundles.items()}, "windows, encoded again")
-        fusion = self.turns({f"{w:g}": _Fusing(Engine(b, "cpu", self.threads)) for w, b in bundles.items()}, "fusion")
+        fusion = self.turns({f"{w:g}": Fusing(Engine(b, "cpu", self.threads)) for w, b in bundles.items()}, "fusion")
         return [
             {"window_s": w, "streaming_ms": streaming[key], "fusion_ms": fusion[key], "again_ms": again[key]}
             for w, key in sorted((w, f"{w:g}") for w in bundles)
@@ -119,32 +115,13 @@ class _Bench:
             for index in range(full):
                 way.take(index)
             way.predict(full - 1)
-        spent: dict[str, list[float]] = {name: [] for name in ways}
-        for number in self.progress.track(range(rounds), description=what):
-            for name, way in ways.items():
-                begun = time.perf_counter()
-                for index in range(full + number * frames, full + (number + 1) * frames):
-                    way.take(index)
-                    way.predict(index)
-                spent[name].append((time.perf_counter() - begun) / frames)
-        return {name: round(1e3 * statistics.median(values), 4) for name, values in spent.items()}
+        steps = {name: partial(_step, way, full) for name, way in ways.items()}
+        return take_turns(steps, rounds, frames, self.progress, what)
 
 
-class _Fusing:
-    """Fusion alone, of a full window."""
-
-    def __init__(self, engine: Engine) -> None:
-        shapes = {name: (1, s.slots * s.tokens, s.dim) for name, s in engine.bundle.modalities.items()}
-        rng = np.random.default_rng(0)
-        tokens = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
-        present = {name: np.ones(shape[:2], np.bool_) for name, shape in shapes.items()}
-        self._fuse: Callable[[], Any] = lambda: engine.fuse(tokens, present)
-
-    def take(self, index: int) -> None:
-        """Nothing to take."""
-
-    def predict(self, index: int) -> None:
-        self._fuse()
+def _step(way: Way, first: int, index: int) -> None:
+    way.take(first + index)
+    way.predict(first + index)
 
 
 def _tables(data: dict[str, Any], bundle: Bundle) -> list[Table]:

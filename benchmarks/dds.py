@@ -21,17 +21,16 @@ import numpy as np
 from rich.progress import Progress
 
 from karmma_benchmarks.feed import Feed
-from karmma_benchmarks.settings import Report, Settings, Table, milliseconds
+from karmma_benchmarks.settings import Report, Settings, Table
 from karmma_ros.decode import compressed_to_rgb
 from karmma_ros.errors import KarmmaError
 from karmma_ros.offline import OfflineSensors
 from karmma_ros.processes import Child, own_domain, ros_environment, shared_memory_of, unlink_shared_memory
 from karmma_ros.recognizer import Recognizer
+from karmma_ros.records import percentiles
 from karmma_ros.soak.watch import usage_of
 
-__all__ = ["HELP", "jpeg_of", "judge", "run"]
-
-HELP = "latency from camera to listener over DDS, losses, CPU and memory of the node"
+__all__ = ["jpeg_of", "judge", "run"]
 
 NODE = "action_node"
 QUALITY = 85  # of a JPEG
@@ -51,14 +50,16 @@ class Camera(NamedTuple):
         return f"{self.width}x{self.height} {self.encoding} at {self.fps} Hz"
 
 
-USUAL = Camera(640, 480, 30, "rgb8")
-OTHERS = [Camera(*size, fps, encoding) for fps, size, encoding in product(
-    (30, 60), ((640, 480), (1280, 720)), ("rgb8", "jpeg"))]  # fmt: skip
+CAMERAS = [
+    Camera(*size, fps, encoding)
+    for fps, size, encoding in product((30, 60), ((640, 480), (1280, 720)), ("rgb8", "jpeg"))
+]
+USUAL = CAMERAS[0]
 
 
 def run(settings: Settings) -> Report:
     """Measures; the usual camera for five minutes, the others for one."""
-    cameras = [USUAL] if settings.quick else [USUAL, *(camera for camera in OTHERS if camera != USUAL)]
+    cameras = [USUAL] if settings.quick else CAMERAS
     rows = []
     with Progress(console=settings.console, transient=True) as progress:
         for camera in progress.track(cameras, description="cameras"):
@@ -115,14 +116,14 @@ def _measure(settings: Settings, camera: Camera, seconds: float) -> dict[str, An
 
 def judge(sent: dict[str, Any], heard: list[list[float]], core: list[float]) -> dict[str, Any]:
     """Latencies of the frames sent since the first prediction."""
-    by_stamp = {int(stamp): (at, trigger, took) for stamp, at, trigger, took in heard}
-    first = min((stamp for stamp in sent["stamps"] if stamp in by_stamp), default=None)
+    heard_ns = {int(stamp): at for stamp, at, trigger, _ in heard if trigger == _CAMERA}
+    first = min((stamp for stamp in sent["stamps"] if stamp in heard_ns), default=None)
     if first is None:
         raise KarmmaError("no frame was answered: is the machine overloaded?")
     due = [stamp for stamp in sent["stamps"] if stamp >= first]
-    answered = [stamp for stamp in due if stamp in by_stamp and by_stamp[stamp][1] == _CAMERA]
-    latency = milliseconds([(by_stamp[stamp][0] - stamp) / 1e9 for stamp in answered])
-    bare = milliseconds(core)
+    answered = [stamp for stamp in due if stamp in heard_ns]
+    latency: dict[str, Any] = percentiles([(heard_ns[stamp] - stamp) / 1e6 for stamp in answered])
+    bare: dict[str, Any] = percentiles([1e3 * spent for spent in core])
     return {
         "frames": len(due),
         "lost": len(due) - len(answered),

@@ -19,9 +19,7 @@ from karmma_ros.bags.writer import BagWriter
 from karmma_ros.flow import FlowProducer
 from karmma_ros.recognizer import Recognizer
 
-__all__ = ["HELP", "run"]
-
-HELP = "how many times faster than real time a bag is watched"
+__all__ = ["run"]
 
 BAGS: Mapping[str, tuple[bool, bool]] = {  # jpeg, with flow
     "raw, flow recorded": (False, True),

@@ -18,7 +18,7 @@ from karmma_ros.recognizer import Recognizer
 from karmma_ros.runtime import Engine
 from karmma_ros.samples import prepare_flow, prepare_image, to_mono
 
-__all__ = ["Again", "Streaming", "Way", "step_of"]
+__all__ = ["Again", "Fusing", "Streaming", "Way", "step_of"]
 
 
 class Way(Protocol):
@@ -107,3 +107,20 @@ class Again:
             tokens[name] = window.reshape(1, -1, spec.dim)
             present[name] = np.repeat(there, spec.tokens)[np.newaxis]
         self._engine.fuse(tokens, present)
+
+
+class Fusing:
+    """Fusion alone, of a full window."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        rng = np.random.default_rng(0)
+        shapes = {name: (1, s.slots * s.tokens, s.dim) for name, s in engine.bundle.modalities.items()}
+        self._tokens = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+        self._present = {name: np.ones(shape[:2], np.bool_) for name, shape in shapes.items()}
+
+    def take(self, index: int) -> None:
+        """Nothing to take."""
+
+    def predict(self, index: int) -> None:
+        self._engine.fuse(self._tokens, self._present)

@@ -15,6 +15,7 @@ from rich.table import Table as RichTable
 
 from karmma_ros.bundle import load_bundle
 from karmma_ros.cli.common import add_bundle, add_out, add_threads, check_out, terminable
+from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_file, write_json
 from karmma_ros.records import describe_machine
 
@@ -43,8 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    from karmma_ros.errors import UsageError
-
     unknown = [name for name in args.names if name not in BENCHMARKS]
     if unknown:
         raise UsageError(f"no benchmark {unknown[0]!r}: choose from {', '.join(BENCHMARKS)}")
