@@ -17,7 +17,7 @@ from karmma_ros.bundle import Bundle
 from karmma_ros.errors import BundleError, EngineError
 from karmma_ros.inference import engine_cache
 from karmma_ros.inference.providers import attempts, available, short_names
-from karmma_ros.inference.session import FUSION, graph_signature, one_line, open_session
+from karmma_ros.inference.session import FUSION, one_line, open_session
 from karmma_ros.manifest import ModalitySpec
 
 __all__ = ["FUSION", "Engine", "check_inputs"]
@@ -79,13 +79,8 @@ class Engine:
         """Loads every graph on one chain of providers and runs the check, which is also the warm-up."""
         bundle = self.bundle
         self._one_by_one = "tensorrt" in chain  # its engines are built for one sample
-
-        def open_graph(name: str) -> onnxruntime.InferenceSession:
-            spec, inputs, outputs = graph_signature(bundle, name)
-            return open_session(bundle, spec, chain, threads, inputs, outputs)
-
-        self._extractors = {name: open_graph(name) for name in bundle.modalities}
-        self._fusion = open_graph(FUSION)
+        self._extractors = {name: open_session(bundle, name, chain, threads) for name in bundle.modalities}
+        self._fusion = open_session(bundle, FUSION, chain, threads)
         self.providers = short_names(self._fusion.get_providers())
         logits = self.check_logits()
         if check:

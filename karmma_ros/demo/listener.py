@@ -12,8 +12,8 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from karmma_msgs.msg import ActionPrediction
-from karmma_ros.demo.question import StateQuestion
 from karmma_ros.health import SensorState
+from karmma_ros.nodes.state_question import StateQuestion
 from karmma_ros.records import PredictionRecord, Scored, SensorRecord
 
 __all__ = ["Listener", "to_record"]

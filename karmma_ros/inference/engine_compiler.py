@@ -12,7 +12,7 @@ from pathlib import Path
 
 from karmma_ros.bundle import load_bundle
 from karmma_ros.errors import KarmmaError
-from karmma_ros.inference.session import graph_signature, open_session
+from karmma_ros.inference.session import open_session
 
 __all__ = ["main"]
 
@@ -21,9 +21,7 @@ def main(argv: Sequence[str]) -> int:
     """:param argv: a bundle's folder, a modality or `fusion`, and the folder for the engine."""
     name, graph, folder = argv
     try:
-        bundle = load_bundle(name)
-        spec, inputs, outputs = graph_signature(bundle, graph)
-        open_session(bundle, spec, ("tensorrt",), 1, inputs, outputs, engines=Path(folder))
+        open_session(load_bundle(name), graph, ("tensorrt",), 1, engines=Path(folder))
     except KarmmaError as error:
         print(error)
         return 1

@@ -17,7 +17,7 @@ from karmma_ros.inference.graph_file import has_external_data
 from karmma_ros.inference.providers import PROVIDERS
 from karmma_ros.manifest import GraphSpec
 
-__all__ = ["FUSION", "Signature", "graph_signature", "one_line", "open_session"]
+__all__ = ["FUSION", "one_line", "open_session"]
 
 FUSION = "fusion"  # name of the graph that is no modality's
 
@@ -27,11 +27,8 @@ _ONNX_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)", "bool": "te
 _QUIET = 3  # ONNX Runtime's severity "error": its warnings about graph optimisation tell a user nothing
 
 
-def graph_signature(bundle: Bundle, name: str) -> tuple[GraphSpec, Signature, Signature]:
-    """A graph, and its inputs and outputs by the manifest.
-
-    :param name: a modality, or `FUSION`.
-    """
+def _graph_signature(bundle: Bundle, name: str) -> tuple[GraphSpec, Signature, Signature]:
+    """A graph, and its inputs and outputs by the manifest."""
     if name != FUSION:
         spec = bundle.modalities[name]
         return spec, {"input": (spec.input.dtype, spec.input.shape)}, {"tokens": ("float32", (spec.tokens, spec.dim))}
@@ -44,22 +41,17 @@ def graph_signature(bundle: Bundle, name: str) -> tuple[GraphSpec, Signature, Si
 
 
 def open_session(
-    bundle: Bundle,
-    spec: GraphSpec,
-    chain: Sequence[str],
-    threads: int,
-    inputs: Signature,
-    outputs: Signature,
-    *,
-    engines: Path | None = None,
+    bundle: Bundle, name: str, chain: Sequence[str], threads: int, *, engines: Path | None = None
 ) -> onnxruntime.InferenceSession:
     """A session, of a graph that is what the manifest says.
 
+    :param name: a modality, or `FUSION`.
     :param chain: names of providers, in order of preference; each must start.
     :param engines: where TensorRT keeps the graph's engine; None: where it has been built.
     :raises BundleError: the graph does not load, or is not what the manifest says.
     :raises EngineError: a provider does not start, or TensorRT's engine has not been built.
     """
+    spec, inputs, outputs = _graph_signature(bundle, name)
     path = bundle.folder / spec.graph
     data = bundle.read_graph(spec)
     try:

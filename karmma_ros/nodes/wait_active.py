@@ -17,26 +17,24 @@ from lifecycle_msgs.srv import GetState
 from rclpy.executors import ExternalShutdownException
 from rclpy.utilities import remove_ros_args
 
+from karmma_ros.nodes.state_question import StateQuestion
+
 __all__ = ["main"]
 
-_ASK_S = 0.1  # [s] between two questions
+_LOOK_S = 0.1  # [s] between two looks for the service
 
 
 def _wait_active(name: str, timeout_s: float) -> bool:
     """Whether the node became active in time."""
     asking = rclpy.create_node("wait_active")
     client = asking.create_client(GetState, f"{name}/get_state")
+    question = StateQuestion(client, GetState.Request, State.PRIMARY_STATE_UNKNOWN)
     end_s = time.monotonic() + timeout_s
     try:
-        while (left_s := end_s - time.monotonic()) > 0:
-            if not client.wait_for_service(timeout_sec=min(left_s, 1.0)):
-                continue
-            answer = client.call_async(GetState.Request())
-            rclpy.spin_until_future_complete(asking, answer, timeout_sec=min(left_s, 2.0))
-            if answer.done() and answer.result().current_state.id == State.PRIMARY_STATE_ACTIVE:
+        while time.monotonic() < end_s:
+            if question.ask() == State.PRIMARY_STATE_ACTIVE:
                 return True
-            client.remove_pending_request(answer)
-            rclpy.spin_once(asking, timeout_sec=_ASK_S)
+            rclpy.spin_once(asking, timeout_sec=_LOOK_S)
         return False
     finally:
         asking.destroy_node()

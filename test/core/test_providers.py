@@ -21,7 +21,7 @@ from karmma_ros.cli.build_engine import build
 from karmma_ros.errors import BundleError, EngineError
 from karmma_ros.inference.engine_cache import Target, all_built, cache_root, engine_folder
 from karmma_ros.inference.providers import attempts
-from karmma_ros.inference.session import FUSION, graph_signature, open_session
+from karmma_ros.inference.session import FUSION, open_session
 from karmma_ros.runtime import Engine
 
 CUDA, TENSORRT, CPU = "CUDAExecutionProvider", "TensorrtExecutionProvider", "CPUExecutionProvider"
@@ -190,9 +190,8 @@ def test_what_tensorrt_gets_has_no_open_batch(toy: Path, bundle: Bundle, monkeyp
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", record)
     for name in (*bundle.modalities, FUSION):
-        spec, inputs, outputs = graph_signature(bundle, name)
         with pytest.raises(EngineError, match="tensorrt cannot start"):
-            open_session(bundle, spec, ("tensorrt",), 1, inputs, outputs, engines=toy)
+            open_session(bundle, name, ("tensorrt",), 1, engines=toy)
         session, providers = opened[-1]
         assert {node.shape[0] for node in session.get_inputs()} == {1}
         assert providers[0][0] == TENSORRT

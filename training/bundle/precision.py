@@ -25,6 +25,7 @@ from karmma_ros.errors import UsageError
 from karmma_ros.inference.session import FUSION
 from karmma_ros.manifest import decode_manifest
 from karmma_ros.runtime import Engine
+from karmma_ros.window import SlotSpec
 from karmma_training.data.grid import audio_stamps
 from karmma_training.data.store import Context, Recording
 
@@ -54,18 +55,20 @@ def parse_precision(text: str, modalities: Sequence[str]) -> dict[str, str]:
     return {graph: value for graph, value in chosen.items() if value != "fp32"}
 
 
-def calibration_samples(recordings: Sequence[Recording], seen: Mapping[str, Context], bundle: Path) -> Samples:
-    """Samples of every modality, spread evenly over the recordings.
+def calibration_samples(
+    recordings: Sequence[Recording], specs: Mapping[str, SlotSpec], seen: Mapping[str, Context]
+) -> Samples:
+    """Samples of the modalities in `specs`, spread evenly over the recordings.
 
     :raises UsageError: the recordings lack a modality.
     """
     samples: dict[str, list[npt.NDArray[Any]]] = {}
-    for modality, spec in load_bundle(bundle).modalities.items():
+    for modality, spec in specs.items():
         having = [r for r in recordings if modality in r.arrays]
         found = samples[modality] = []
         for recording in having:
             if modality == "audio":
-                which = audio_stamps(recording, spec.slot_spec, seen[modality])
+                which = audio_stamps(recording, spec, seen[modality])
             else:
                 which = np.arange(len(recording.stamps[modality]), dtype=np.int64)
             step = max(1, len(which) * len(having) // SAMPLES)

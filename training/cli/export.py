@@ -97,11 +97,12 @@ def export(
     with whole_folder(fresh) as folder:
         worst = export_bundle(folder, name, model, config, labels, temperature)
         samples: Samples = {}
-        if "int8" in {precisions.get(modality) for modality in config.modalities}:
+        calibrated = {m: spec for m, spec in model.specs.items() if precisions.get(m) == "int8"}
+        if calibrated:
             validation = open_recordings(
                 open_source(config), "val", store or default_store(), console=console or Console(quiet=True)
             )
-            samples = calibration_samples(validation, model.contexts, folder)
+            samples = calibration_samples(validation, calibrated, model.contexts)
         reduce_bundle(folder, precisions, samples)
         size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
         runs = lineage(run_folder, config)

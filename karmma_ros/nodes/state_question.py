@@ -10,6 +10,7 @@ from typing import Any
 __all__ = ["StateQuestion"]
 
 PATIENCE_S = 2.0  # [s] after which an answer is given up
+_PAUSE_S = 0.1  # [s] between two questions, at least
 
 
 class StateQuestion:
@@ -21,7 +22,7 @@ class StateQuestion:
     def __init__(self, client: Any, request: Callable[[], Any], unknown: int) -> None:
         self._client, self._request = client, request
         self._answer: Any = None
-        self._asked_s = 0.0
+        self._asked_s = float("-inf")
         self.state = unknown
 
     def ask(self, now_s: float | None = None) -> int:
@@ -38,6 +39,6 @@ class StateQuestion:
         elif self._answer is not None and now_s - self._asked_s > PATIENCE_S:
             self._client.remove_pending_request(self._answer)
             self._answer = None
-        if self._answer is None and self._client.service_is_ready():
+        if self._answer is None and now_s - self._asked_s >= _PAUSE_S and self._client.service_is_ready():
             self._answer, self._asked_s = self._client.call_async(self._request()), now_s
         return self.state

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's question after the node's state survives answers that get lost."""
+"""The question after a node's state survives answers that get lost."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
 
-from karmma_ros.demo.question import PATIENCE_S, StateQuestion
+from karmma_ros.nodes.state_question import PATIENCE_S, StateQuestion
 
 UNKNOWN, ACTIVE = 0, 3
 
