@@ -67,6 +67,7 @@ setup(
         "microphone": ["sounddevice>=0.4.6"],
         "training": ["torch>=2.5", "accelerate>=1", "tensorboard>=2.16", "onnx>=1.16", "onnxscript", "matplotlib"],
         "backbones": ["timm>=1", "torchvision>=0.20", "transformers>=4.45"],
+        "datasets": ["h5py>=3"],
         "test": ["pytest>=8", "pytest-timeout", "hypothesis"],
     },
     zip_safe=False,

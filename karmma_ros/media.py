@@ -30,9 +30,12 @@ __all__ = [
     "Frame",
     "VideoReader",
     "VideoWriter",
+    "open_container",
+    "origin_s",
     "read_audio",
     "read_video",
     "to_pcm16",
+    "upright",
     "write_wav",
 ]
 
@@ -67,17 +70,10 @@ class _Reader:
     def __init__(self, path: Path, kind: Literal["video", "audio"]) -> None:
         self.path = path
         self.damaged = 0  # packets that could not be decoded and were left out
-        self._container = _open(path)
+        self._container = open_container(path)
         streams = getattr(self._container.streams, kind)
         self._stream: Any = streams[0] if streams else None
-        # One origin for picture and sound: the earliest stream starts at 0, the other keeps its offset.
-        # The container's own start time says the same, but rounded to microseconds.
-        starts = [
-            stream.start_time * Fraction(stream.time_base)
-            for stream in (*self._container.streams.video, *self._container.streams.audio)
-            if stream.start_time is not None and stream.time_base
-        ]
-        self._origin_s = min(starts, default=Fraction(0))
+        self._origin_s = origin_s(self._container)
 
     def close(self) -> None:
         """Closes the file. Iterating ends."""
@@ -157,7 +153,7 @@ class VideoReader(_Reader):
             if last is not None and stamp <= last:  # a repeated or late stamp: time is data, and this frame has none
                 continue
             last = stamp
-            yield Frame(stamp, _upright(frame))
+            yield Frame(stamp, upright(frame))
 
 
 class AudioReader(_Reader):
@@ -359,7 +355,11 @@ def _planar(rgb: Image) -> Any:
     return frame
 
 
-def _open(path: Path) -> Any:
+def open_container(path: Path) -> Any:
+    """PyAV's container of a file.
+
+    :raises MediaError: it is missing or unreadable.
+    """
     if not path.exists():
         raise MediaError(f"{path}: no such file")
     if path.is_dir():
@@ -373,13 +373,24 @@ def _open(path: Path) -> Any:
         raise MediaError(f"{path}: not a readable video or sound file ({reason})") from error
 
 
+def origin_s(container: Any) -> Fraction:
+    """One origin for picture and sound: the earliest stream starts at 0, the other keeps its offset."""
+    # The container's own start time says the same, but rounded to microseconds.
+    starts = [
+        stream.start_time * Fraction(stream.time_base)
+        for stream in (*container.streams.video, *container.streams.audio)
+        if stream.start_time is not None and stream.time_base
+    ]
+    return min(starts, default=Fraction(0))
+
+
 def _duration_s(container: Any, stream: Any) -> float | None:
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     return container.duration / 1e6 if container.duration else None
 
 
-def _upright(frame: Any) -> Image:
+def upright(frame: Any) -> Image:
     """The frame as it is meant to be seen: phones store portrait video lying on its side, with a note."""
     rgb: Image = frame.to_ndarray(format="rgb24")
     turn = _TURNS.get(getattr(frame, "rotation", 0) % 360)  # older PyAV does not know the note

@@ -17,8 +17,8 @@ from karmma_ros.manifest import decode_manifest, parse_manifest
 from karmma_ros.samples import prepare_flow, prepare_image, to_mono
 from karmma_training.config import Config
 from karmma_training.config_file import load_config
-from karmma_training.data.manifest import ManifestSource
 from karmma_training.data.store import StoreFormat
+from karmma_training.datasets.manifest import ManifestSource
 
 __all__ = ["MAX_PIXELS", "TARGETS"]
 

@@ -19,7 +19,8 @@ from karmma_training.checkpoint import extractors_digest  # noqa: E402
 from karmma_training.config_file import apply_overrides  # noqa: E402
 from karmma_training.data.augment import Look  # noqa: E402
 from karmma_training.data.labels import Labels  # noqa: E402
-from karmma_training.data.store import Context, Recording, StoreFormat, write_recording  # noqa: E402
+from karmma_training.data.recording import Context, Recording  # noqa: E402
+from karmma_training.data.store import StoredRecording, StoreFormat, write_recording  # noqa: E402
 from karmma_training.evaluation.cost import full_window  # noqa: E402
 from karmma_training.networks.extractors import build_extractor  # noqa: E402
 from karmma_training.networks.model import build_model  # noqa: E402
@@ -41,7 +42,7 @@ def recording(tmp_path: Path) -> Recording:
     frames = [(i * 100_000_000, np.full((60, 80, 3), 20 * i, np.uint8)) for i in range(12) if i != 5]
     meta = {"name": "levels", "intervals": [[0.0, 1.2, "a"]]}
     write_recording(tmp_path / "r", form, frames=frames, flows=None, sound=None, meta=meta)
-    return Recording(tmp_path / "r", Labels.from_names({"action": ["a"]}, [("a",)]))
+    return StoredRecording(tmp_path / "r", Labels.from_names({"action": ["a"]}, [("a",)]))
 
 
 def levels(clip: np.ndarray) -> list[int]:

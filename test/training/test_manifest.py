@@ -18,9 +18,9 @@ from karmma_ros.flow import FlowProducer
 from karmma_ros.media import VideoWriter, write_wav
 from karmma_ros.samples import prepare_flow, prepare_image
 from karmma_training.config import Config
-from karmma_training.data.manifest import ManifestSource
-from karmma_training.data.source import open_recordings, open_source
-from karmma_training.data.store import Recording, StoreFormat
+from karmma_training.data.store import StoredRecording, StoreFormat
+from karmma_training.datasets.manifest import ManifestSource
+from karmma_training.datasets.source import open_recordings, open_source
 from karmma_training.presets import preset
 
 HEADER = "clip_id,split,video,flow,audio,start_s,stop_s,verb,noun\n"
@@ -50,7 +50,7 @@ def config_for(folder: Path, *rows: str) -> Config:
     return config
 
 
-def recordings(config: Config, folder: Path, split: str = "train") -> list[Recording]:
+def recordings(config: Config, folder: Path, split: str = "train") -> list[StoredRecording]:
     return open_recordings(open_source(config), split, folder / "store", workers=1, console=Console(quiet=True))
 
 
@@ -103,15 +103,15 @@ def test_overlapping_intervals_become_recordings_of_their_own(folder: Path) -> N
     )
     first, second = recordings(config, folder)
     assert (len(first.starts), len(second.starts)) == (2, 1)
-    assert first.folder == second.folder, "decoded once"
+    assert first.key == second.key, "decoded once"
 
 
 def test_a_corrected_label_does_not_decode_the_file_again(folder: Path) -> None:
     (before,) = recordings(config_for(folder, "c1,train,a.avi,,,0,1,pour,mug"), folder)
-    stamp = (before.folder / "meta.json").stat().st_mtime_ns
+    stamp = (folder / "store" / before.key / "meta.json").stat().st_mtime_ns
     (after,) = recordings(config_for(folder, "c1,train,a.avi,,,0.2,1,stir,mug"), folder)
-    assert after.folder == before.folder
-    assert (after.folder / "meta.json").stat().st_mtime_ns == stamp
+    assert after.key == before.key
+    assert (folder / "store" / after.key / "meta.json").stat().st_mtime_ns == stamp
     assert after.starts[0] == 0.2
 
 

@@ -153,7 +153,7 @@ def test_samples_without_a_modality_train_beside_complete_ones(tiny_run: TinyRun
     """Recordings that lack a modality: nothing is made up for it, and the batch still trains everything."""
     recordings = [copy.copy(r) for r in tiny_run.train[:6]]
     for recording, lost in zip(recordings, ["video", "flow", "audio"] * 2, strict=True):
-        recording.arrays = {m: v for m, v in recording.arrays.items() if m != lost}
+        recording.modalities -= {lost}
         recording.stamps = {m: v for m, v in recording.stamps.items() if m != lost}
     arrays = WindowSampler(recordings, tiny_run.config, batch=48, seed=0).batch(0)
     for row, (number, _) in enumerate(arrays.origin):

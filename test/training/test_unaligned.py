@@ -20,7 +20,8 @@ from rich.console import Console  # noqa: E402
 from karmma_training.config import Config  # noqa: E402
 from karmma_training.config_file import apply_overrides  # noqa: E402
 from karmma_training.data.labels import Labels  # noqa: E402
-from karmma_training.data.store import Recording, StoreFormat, write_recording  # noqa: E402
+from karmma_training.data.recording import Recording  # noqa: E402
+from karmma_training.data.store import StoredRecording, StoreFormat, write_recording  # noqa: E402
 from karmma_training.learning.train import Trainer  # noqa: E402
 from karmma_training.presets import as_system, preset  # noqa: E402
 
@@ -54,7 +55,7 @@ def record(folder: Path, label: int, modalities: str, form: StoreFormat, seed: i
         sound=[sound] if "A" in modalities else None,
         meta={"name": folder.name, "intervals": [[0.0, SECONDS, CLASSES[label]]]},
     )
-    return Recording(folder, LABELS)
+    return StoredRecording(folder, LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def recordings(config: Config, tmp_path_factory: pytest.TempPathFactory) -> tupl
     """For training: pairs of modalities; to validate: complete ones."""
     folder, form = tmp_path_factory.mktemp("unaligned"), StoreFormat.of(config)
     train = [record(folder / f"train{i}", i % 8, ("VF", "VA", "FA")[i // 8], form, i) for i in range(24)]
-    assert not any({"video", "flow", "audio"} <= set(r.arrays) for r in train)
+    assert not any({"video", "flow", "audio"} <= r.modalities for r in train)
     return train, [record(folder / f"val{i}", i, "VFA", form, 100 + i) for i in range(8)]
 
 

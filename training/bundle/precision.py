@@ -27,7 +27,7 @@ from karmma_ros.manifest import decode_manifest
 from karmma_ros.runtime import Engine
 from karmma_ros.window import SlotSpec
 from karmma_training.data.grid import audio_stamps
-from karmma_training.data.store import Context, Recording
+from karmma_training.data.recording import Context, Recording
 
 __all__ = ["PRECISIONS", "calibration_samples", "parse_precision", "reduce_bundle"]
 
@@ -64,7 +64,7 @@ def calibration_samples(
     """
     samples: dict[str, list[npt.NDArray[Any]]] = {}
     for modality, spec in specs.items():
-        having = [r for r in recordings if modality in r.arrays]
+        having = [r for r in recordings if modality in r.modalities]
         found = samples[modality] = []
         for recording in having:
             if modality == "audio":

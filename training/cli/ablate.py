@@ -21,8 +21,8 @@ from karmma_training.comparison.measured import Measured, comparison_settings
 from karmma_training.comparison.results import write_results
 from karmma_training.config import Config
 from karmma_training.config_file import apply_overrides
-from karmma_training.data.source import open_recordings, open_source
 from karmma_training.data.store import default_store
+from karmma_training.datasets.source import open_recordings, open_source
 from karmma_training.evaluation.plots import plot_evaluation
 from karmma_training.evaluation.predictor import load_predictor
 from karmma_training.evaluation.report import evaluate, machine

@@ -20,8 +20,8 @@ from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.bundle.model_card import update_evaluation
 from karmma_training.config import Config, DataConfig
-from karmma_training.data.source import open_recordings, open_source
 from karmma_training.data.store import default_store
+from karmma_training.datasets.source import open_recordings, open_source
 from karmma_training.evaluation.bundle_predictor import BundlePredictor
 from karmma_training.evaluation.plots import plot_confusion, plot_evaluation
 from karmma_training.evaluation.predictor import Predictor, load_predictor

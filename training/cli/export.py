@@ -22,8 +22,8 @@ from karmma_training.bundle.lineage import lineage
 from karmma_training.bundle.model_card import model_card
 from karmma_training.bundle.precision import Samples, calibration_samples, parse_precision, reduce_bundle
 from karmma_training.checkpoint import load_model
-from karmma_training.data.source import open_recordings, open_source
 from karmma_training.data.store import default_store
+from karmma_training.datasets.source import open_recordings, open_source
 from karmma_training.evaluation.plots import plot_training
 from karmma_training.learning.run_log import METRICS
 

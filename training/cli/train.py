@@ -17,8 +17,8 @@ from rich.console import Console
 from karmma_ros.errors import UsageError
 from karmma_training.config import MODALITIES, Config
 from karmma_training.config_file import apply_overrides, load_config, save_config
-from karmma_training.data.source import open_recordings, open_source
 from karmma_training.data.store import default_store
+from karmma_training.datasets.source import open_recordings, open_source
 from karmma_training.learning.processes import open_accelerator
 from karmma_training.learning.train import Trainer
 from karmma_training.presets import PRESETS, SYSTEM_NAMES, as_system, preset

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_training.config import AugmentConfig
-from karmma_training.data.store import Context, Recording
+from karmma_training.data.recording import Context, Recording
 
 __all__ = ["Look", "draw_look"]
 
@@ -69,7 +69,7 @@ class Look:
             return self.sound(recording.sound(which, context.count), rng)
         change = self.flow if modality == "flow" else self.video
         (clip,) = recording.clips(modality, np.array([which]), context)
-        return np.stack([change(recording.arrays[modality][i]) for i in clip])
+        return np.stack([change(image) for image in recording.read(modality, clip)])
 
 
 def draw_look(c: AugmentConfig, rng: np.random.Generator) -> Look:

@@ -21,7 +21,7 @@ from karmma_ros.errors import KarmmaError
 from karmma_ros.files import whole_folder
 from karmma_ros.window import SlotSpec
 from karmma_training.data.grid import audio_stamps, phases_ns
-from karmma_training.data.store import Context, Recording
+from karmma_training.data.recording import Context, Recording
 from karmma_training.progress import progress_bar
 
 __all__ = ["Encode", "FeatureCache", "encode_samples", "make_features"]
@@ -79,7 +79,7 @@ def make_features(
         for recording in missing:
             with whole_folder(_folder(root, recording)) as folder:
                 for m, spec in specs.items():
-                    if m not in recording.arrays:
+                    if m not in recording.modalities:
                         continue
                     count = len(recording.stamps[m]) if m != "audio" else 0
                     which = _sound_stamps(recording, spec, seen[m]) if m == "audio" else np.arange(count)
@@ -104,12 +104,12 @@ def encode_samples(
 
 
 def _folder(root: Path, recording: Recording) -> Path:
-    return root / recording.folder.parent.name / recording.folder.name
+    return root / recording.key
 
 
 def _open(folder: Path, recording: Recording, specs: Mapping[str, SlotSpec]) -> dict[str, npt.NDArray[np.float16]]:
     try:
-        return {m: np.load(folder / f"{m}.npy", mmap_mode="r") for m in specs if m in recording.arrays}
+        return {m: np.load(folder / f"{m}.npy", mmap_mode="r") for m in specs if m in recording.modalities}
     except (OSError, ValueError) as error:
         raise KarmmaError(f"feature cache damaged at {folder}: delete that folder ({error})") from error
 

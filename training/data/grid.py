@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from karmma_ros.window import SlotSpec, to_ns
 from karmma_training.config import Config
-from karmma_training.data.store import Context, Recording
+from karmma_training.data.recording import Context, Recording
 
 __all__ = ["AUDIO_PHASES", "audio_stamps", "contexts", "phases_ns", "slot_specs"]
 
@@ -53,7 +53,7 @@ def audio_stamps(
     :param until_ns: no chunk ends later than this.
     :param horizon: with `until_ns`, at most so many chunks, the newest (0: all).
     """
-    if "audio" not in recording.arrays:
+    if "audio" not in recording.modalities:
         return np.zeros(0, np.int64)
     first = recording.sound_start_ns + to_ns(context.count / recording.rate)
     last = recording.sound_stop_ns if until_ns is None else min(recording.sound_stop_ns, until_ns)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ class Labels:
     actions: npt.NDArray[np.int64]
 
     @classmethod
-    def from_names(cls, heads: dict[str, list[str]], actions: list[tuple[str, ...]]) -> Labels:
+    def from_names(cls, heads: dict[str, list[str]], actions: Sequence[tuple[str, ...]]) -> Labels:
         """Build from names; an action is one class name per head."""
         names = {head: tuple(classes) for head, classes in heads.items()}
         rows = [[names[head].index(name) for head, name in zip(names, action, strict=True)] for action in actions]

@@ -29,20 +29,9 @@ from karmma_ros.flow import FlowProducer
 from karmma_ros.samples import prepare_flow, prepare_image
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
+from karmma_training.data.recording import Interval, Recording
 
-__all__ = [
-    "Context",
-    "Interval",
-    "LabelledTime",
-    "Recording",
-    "StoreFormat",
-    "default_store",
-    "source_digest",
-    "write_recording",
-]
-
-Stamps = npt.NDArray[np.int64]
-Interval = tuple[float | str, ...]  # start_s, stop_s, one class name per label head
+__all__ = ["StoreFormat", "StoredRecording", "default_store", "source_digest", "write_recording"]
 
 
 def default_store() -> Path:
@@ -182,130 +171,38 @@ def write_recording(
         (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
 
 
-@dataclass(frozen=True)
-class Context:
-    """What an extractor run sees: so many samples, the newest last; of sound, PCM samples."""
-
-    count: int = 1
-    step_ns: int = 0  # from one to the next; of sound 0: they are neighbours
-
-
-class Recording:
+class StoredRecording(Recording):
     """One recording of the store, memory-mapped.
 
-    video: (n, h, w, 3) uint8 or None; flow: (n, h, w, 2) float16 or None; audio: (n,) float32 or None.
-    stamps: per modality the stamps of the samples; audio has none (see `sound_start_ns` and `rate`).
-    starts, stops: (k,) s, labelled intervals in order, disjoint; targets: (k, heads) class indexes.
+    arrays: video (n, h, w, 3) uint8, flow (n, h, w, 2) float16, audio (n,) float32, those that were recorded.
 
     :param intervals: instead of those in the folder.
     """
 
     def __init__(self, folder: Path, labels: Labels, intervals: Sequence[Interval] | None = None) -> None:
-        self.folder = folder
         try:
             meta = json.loads((folder / "meta.json").read_text())
         except (OSError, ValueError) as error:
             raise KarmmaError(f"sample store damaged at {folder}: delete that folder ({error})") from error
-        self.name: str = meta["name"]
-        self.rate: int = meta["rate"]
-        self.sound_start_ns: int = meta["sound_start_ns"]
         self.arrays: dict[str, npt.NDArray[Any]] = {
             m: np.load(path, mmap_mode="r")
             for m in ("video", "flow", "audio")
             if (path := folder / f"{m}.npy").exists()
         }
-        self.stamps: dict[str, Stamps] = {
-            m: np.load(folder / f"{m}_ns.npy") for m in ("video", "flow") if m in self.arrays
-        }
-        rows = sorted(meta["intervals"] if intervals is None else intervals)
-        self.starts = np.asarray([r[0] for r in rows], np.float64)
-        self.stops = np.asarray([r[1] for r in rows], np.float64)
-        names = list(labels.heads.values())
-        self.targets = np.asarray([[names[h].index(n) for h, n in enumerate(r[2:])] for r in rows], np.int64).reshape(
-            len(rows), len(names)
+        super().__init__(
+            meta["name"],
+            f"{folder.parent.name}/{folder.name}",
+            labels,
+            meta["intervals"] if intervals is None else intervals,
+            stamps={m: np.load(folder / f"{m}_ns.npy") for m in ("video", "flow") if m in self.arrays},
+            sound=(meta["sound_start_ns"], len(self.arrays["audio"])) if "audio" in self.arrays else None,
+            rate=meta["rate"],
         )
 
-    @property
-    def labelled_s(self) -> float:
-        """Seconds of labelled time."""
-        return float((self.stops - self.starts).sum())
+    def read(self, modality: str, which: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """See Recording."""
+        return np.asarray(self.arrays[modality][which])
 
-    @property
-    def sound_stop_ns(self) -> int:
-        """End of the last PCM sample."""
-        n = len(self.arrays["audio"]) if "audio" in self.arrays else 0
-        return self.sound_start_ns + round(n * 1e9 / self.rate)
-
-    def time_at(self, share: float) -> float:
-        """The time, in seconds, below which `share` of the labelled time lies."""
-        spans = np.cumsum(self.stops - self.starts)
-        at = share * spans[-1]
-        k = min(int(np.searchsorted(spans, at, side="right")), len(spans) - 1)
-        start, stop = self.starts[k], self.stops[k]
-        # a microsecond inside, so that rounding to nanoseconds cannot leave the interval
-        return float(np.clip(stop - (spans[k] - at), start + 1e-6, stop - 1e-6))
-
-    def interval_at(self, times_s: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """Index of the interval that holds each time (half-open); -1 where nothing is labelled.  -> (n,)"""
-        k = np.searchsorted(self.starts, times_s, side="right") - 1
-        inside = (k >= 0) & (times_s < self.stops[np.maximum(k, 0)])
-        return np.where(inside, k, -1).astype(np.int64)
-
-    def settled(self, times_s: npt.NDArray[np.float64], margin_s: float = 0.5) -> npt.NDArray[np.bool_]:
-        """Whether the label is the same `margin_s` before and after; unlabelled time does not count as a change."""
-        same = np.ones(len(times_s), bool)
-        now = self.targets[self.interval_at(times_s)]
-        for shift in (-margin_s, margin_s):
-            k = self.interval_at(times_s + shift)
-            same &= (k < 0) | (self.targets[k] == now).all(1)
-        return same
-
-    def sound(self, end_ns: int, n: int) -> npt.NDArray[np.float32]:
-        """The n PCM samples that end at `end_ns`; the caller keeps within the recording.  -> (n,)"""
-        last = round((end_ns - self.sound_start_ns) * self.rate / 1e9)
-        return np.asarray(self.arrays["audio"][last - n : last])
-
-    def samples(self, modality: str, which: npt.NDArray[np.int64], context: Context) -> npt.NDArray[Any]:
-        """Samples in the shape of the extractor's graph input, copied.
-
-        :param which: (n,) indexes; of sound the stamps at which chunks end.
-        """
-        if modality == "audio":
-            return np.stack([self.sound(int(stamp), context.count) for stamp in which])
-        clips = self.clips(modality, which, context)
-        return np.array(self.arrays[modality][clips], np.uint8 if modality == "video" else np.float32)
-
-    def clips(self, modality: str, which: npt.NDArray[np.int64], context: Context) -> npt.NDArray[np.int64]:
-        """Indexes of the samples in the context of each: the nearest to `step_ns` apart, none newer than the last.
-
-        The first sample of the recording stands for what lies before it.
-
-        :param which: (n,) indexes of the newest.
-        :return: (n, context.count)
-        """
-        if context.count == 1:
-            return which[:, None]
-        stamps = self.stamps[modality]
-        back = context.step_ns * np.arange(context.count - 1, -1, -1)
-        wanted = stamps[which][:, None] - back
-        after = np.minimum(np.searchsorted(stamps, wanted), which[:, None])
-        before = np.maximum(after - 1, 0)
-        nearer = wanted - stamps[before] < stamps[after] - wanted
-        clips = np.where(nearer, before, after).astype(np.int64)
-        clips[:, -1] = which  # of several with one stamp, the one asked for
-        return clips
-
-
-class LabelledTime:
-    """The labelled time of some recordings, to draw from uniformly.
-
-    :param recordings: not empty.
-    """
-
-    def __init__(self, recordings: Sequence[Recording]) -> None:
-        self._until_s = np.cumsum([r.labelled_s for r in recordings])
-
-    def draw(self, rng: np.random.Generator) -> int:
-        """Number of the recording that holds a random moment."""
-        at = rng.random() * self._until_s[-1]
-        return min(int(np.searchsorted(self._until_s, at, side="right")), len(self._until_s) - 1)
+    def pcm(self, first: int, last: int) -> npt.NDArray[np.float32]:
+        """See Recording."""
+        return np.asarray(self.arrays["audio"][first:last])

@@ -23,7 +23,7 @@ from karmma_training.data.augment import draw_look
 from karmma_training.data.dropout import ModalityDropout, SlotSubset, TokenRunDropout
 from karmma_training.data.features import FeatureCache
 from karmma_training.data.grid import audio_stamps, contexts, phases_ns, slot_specs
-from karmma_training.data.store import LabelledTime, Recording
+from karmma_training.data.recording import LabelledTime, Recording
 
 __all__ = ["Window", "WindowBatch", "WindowSampler"]
 
@@ -135,7 +135,7 @@ class WindowSampler:
         """A window with at least one token: t uniform over all labelled time."""
         number = self._time.draw(rng)
         recording = self._recordings[number]
-        recorded = np.array([[m in recording.arrays for m in self._specs]])
+        recorded = np.array([[m in recording.modalities for m in self._specs]])
         kept = self._modality_dropout.draw(recorded, rng)[0]
         while True:
             t_ns, slots = self._draw_samples(recording, to_ns(recording.time_at(rng.random())), kept, rng)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from karmma_ros.bundle import Bundle
 from karmma_ros.runtime import Engine
 from karmma_training.data.labels import Labels
-from karmma_training.data.store import Context
+from karmma_training.data.recording import Context
 
 __all__ = ["BundlePredictor"]
 

@@ -18,7 +18,7 @@ from karmma_ros.window import assign_slots
 from karmma_training.data.features import encode_samples
 from karmma_training.data.grid import audio_stamps
 from karmma_training.data.labels import Labels
-from karmma_training.data.store import Recording
+from karmma_training.data.recording import Recording
 from karmma_training.evaluation.metrics import accuracies, fit_temperatures, score
 from karmma_training.evaluation.predictor import Predictor
 

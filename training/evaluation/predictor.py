@@ -15,7 +15,7 @@ from karmma_ros.window import SlotSpec
 from karmma_training.checkpoint import load_model
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
-from karmma_training.data.store import Context
+from karmma_training.data.recording import Context
 from karmma_training.networks.model import MultimodalModel
 
 __all__ = ["ModelPredictor", "Predictor", "load_predictor"]

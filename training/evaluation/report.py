@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from karmma_training.data.labels import Labels
-from karmma_training.data.store import Recording
+from karmma_training.data.recording import Recording
 from karmma_training.evaluation.dropout_curve import dropout_curve
 from karmma_training.evaluation.evaluate import Logits, encode_recording, predict
 from karmma_training.evaluation.metrics import accuracies, calibration, confusion, score

@@ -23,7 +23,7 @@ from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
 from karmma_training.data.grid import contexts
 from karmma_training.data.prefetch import prefetch
-from karmma_training.data.store import LabelledTime, Recording
+from karmma_training.data.recording import LabelledTime, Recording
 from karmma_training.learning.interrupt import interrupts_wait
 from karmma_training.learning.losses import classification_loss, finite_loss
 from karmma_training.learning.processes import own_rows
@@ -43,7 +43,7 @@ class SampleSampler:
     always the same sample."""
 
     def __init__(self, recordings: list[Recording], config: Config, modality: str, *, batch: int, seed: int) -> None:
-        self._recordings = [r for r in recordings if modality in r.arrays]
+        self._recordings = [r for r in recordings if modality in r.modalities]
         self._config, self._modality, self._batch, self._seed = config, modality, batch, seed
         self._context = contexts(config)[modality]
         self._time = LabelledTime(self._recordings)
@@ -230,7 +230,7 @@ def unimodal_accuracy(
     right: dict[str, list[np.ndarray]] = {head: [] for head in heads}
     device = next(unimodal.parameters()).device
     for recording in recordings:
-        if modality not in recording.arrays:
+        if modality not in recording.modalities:
             continue
         if modality == "audio":
             first_ns = recording.sound_start_ns + to_ns(context.count / recording.rate)

@@ -30,7 +30,7 @@ from karmma_training.config_file import save_config
 from karmma_training.data.features import FeatureCache, make_features
 from karmma_training.data.labels import Labels
 from karmma_training.data.prefetch import prefetch
-from karmma_training.data.store import Recording
+from karmma_training.data.recording import Recording
 from karmma_training.data.windows import WindowSampler
 from karmma_training.evaluation.evaluate import (
     Logits,

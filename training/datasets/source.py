@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from karmma_ros.errors import KarmmaError, UsageError
 from karmma_ros.orphans import die_with
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
-from karmma_training.data.store import Interval, Recording, StoreFormat
+from karmma_training.data.recording import Interval, Recording
+from karmma_training.data.store import StoredRecording, StoreFormat
 from karmma_training.progress import progress_bar
 
-__all__ = ["RecordingJob", "Source", "open_recordings", "open_source"]
+__all__ = ["Preparation", "RecordingJob", "Source", "StoredSource", "open_recordings", "open_source", "prepare"]
 
 SHOWN = 20  # faults listed before "and n more"
 
@@ -48,8 +50,46 @@ class Source(Protocol):
     def labels(self) -> Labels:
         """Class names and valid actions."""
 
+    def recordings(self, split: str, work: Preparation, minutes: float | None) -> list[Recording]:
+        """The recordings of a split, ready to be read; none where it has none.
+
+        :param minutes: bounds rendered ones.
+        :raises UsageError: some cannot be read: all of them are named.
+        """
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How recordings are made ready.
+
+    store: folder of the sample store; workers: processes, None: one per core.
+    """
+
+    store: Path
+    workers: int | None
+    console: Console
+
+
+class StoredSource(ABC):
+    """A source whose recordings are kept in the sample store."""
+
+    name: str
+    notes: list[str]
+
+    @abstractmethod
+    def labels(self) -> Labels:
+        """See Source."""
+
+    @abstractmethod
     def jobs(self, split: str, minutes: float | None) -> list[RecordingJob]:
         """The recordings of a split; `minutes` bounds rendered ones."""
+
+    def recordings(self, split: str, work: Preparation, minutes: float | None) -> list[Recording]:
+        """See Source: those that the store lacks are made first, in worker processes."""
+        jobs = self.jobs(split, minutes)
+        prepare(jobs, work, f"{self.name} {split}")
+        labels = self.labels()
+        return [StoredRecording(work.store / job.path, labels, job.intervals) for job in jobs]
 
 
 def open_source(config: Config) -> Source:
@@ -57,17 +97,24 @@ def open_source(config: Config) -> Source:
 
     :raises UsageError: neither a known name nor a readable manifest.
     """
-    from karmma_training.data.manifest import ManifestSource
-    from karmma_training.data.tabletop import TabletopSource
+    from karmma_training.datasets.epic_kitchens.source import EpicKitchensSource
+    from karmma_training.datasets.manifest import ManifestSource
+    from karmma_training.datasets.tabletop import TabletopSource
 
     form = StoreFormat.of(config)
+    kind, _, where = config.data.source.partition(":")
+    if kind == EpicKitchensSource.name:
+        return EpicKitchensSource(Path(where), form)
     if config.data.source == TabletopSource.name:
         return TabletopSource(config.data, form)
     path = Path(config.data.source)
     if path.is_dir():
         path = path / "manifest.csv"
     if not path.is_file():
-        raise UsageError(f"--data {config.data.source}: neither `tabletop` nor a manifest CSV, or a folder with one")
+        raise UsageError(
+            f"--data {config.data.source}: neither `tabletop` nor a manifest CSV, or a folder with "
+            "one, nor `epic-kitchens-100:FOLDER`"
+        )
     return ManifestSource(path, form)
 
 
@@ -80,31 +127,36 @@ def open_recordings(
     workers: int | None = None,
     console: Console,
 ) -> list[Recording]:
-    """The recordings of a split, memory-mapped; those the store lacks are made first, in worker processes.
+    """The recordings of a split, made ready.
 
     :raises UsageError: the split is empty, or some recordings cannot be read: all of them are named.
     """
-    jobs = source.jobs(split, minutes)
-    for note in source.notes if split == "train" else ():
+    told = len(source.notes) if split != "train" else 0
+    recordings = source.recordings(split, Preparation(store, workers, console), minutes)
+    for note in source.notes[told:]:
         console.print(f"note: {note}", highlight=False)
-    if not jobs:
+    if not recordings:
         raise UsageError(f"{source.name} has no recordings in split {split!r}")
-    missing = list({job.path: job for job in jobs if not (store / job.path / "meta.json").exists()}.values())
-    if missing:
-        _make(missing, store, workers or min(len(missing), os.cpu_count() or 1), f"{source.name} {split}", console)
-    labels = source.labels()
-    return [Recording(store / job.path, labels, job.intervals) for job in jobs]
+    return recordings
 
 
-def _make(jobs: list[RecordingJob], store: Path, workers: int, title: str, console: Console) -> None:
+def prepare(jobs: list[RecordingJob], work: Preparation, title: str) -> None:
+    """Make the recordings that the store lacks, in worker processes.
+
+    :raises UsageError: some cannot be read: all of them are named.
+    """
+    jobs = list({job.path: job for job in jobs if not (work.store / job.path / "meta.json").exists()}.values())
+    if not jobs:
+        return
+    workers = work.workers or min(len(jobs), os.cpu_count() or 1)
     # spawn: a fork of a process with torch's threads may hang
     context = multiprocessing.get_context("spawn")
-    with progress_bar(console) as bar:
+    with progress_bar(work.console) as bar:
         task = bar.add_task(f"preparing {title}", total=len(jobs), note="")
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=die_with, initargs=(os.getpid(),))
         try:
             faults = []
-            for future in as_completed([pool.submit(job.make, store / job.path, *job.arguments) for job in jobs]):
+            for future in as_completed([pool.submit(job.make, work.store / job.path, *job.arguments) for job in jobs]):
                 try:
                     future.result()
                 except KarmmaError as error:

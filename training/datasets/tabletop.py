@@ -13,15 +13,15 @@ from karmma_ros.tabletop.sequence import make_sequence
 from karmma_ros.tabletop.vocabulary import ACTIONS, IDLE, NONE, NOUNS, VERBS
 from karmma_training.config import DataConfig
 from karmma_training.data.labels import Labels
-from karmma_training.data.source import RecordingJob
 from karmma_training.data.store import StoreFormat, source_digest, write_recording
+from karmma_training.datasets.source import RecordingJob, StoredSource
 
 __all__ = ["TabletopSource"]
 
 SOUND_RATE = 16000  # Hz, of Sequence.sound()
 
 
-class TabletopSource:
+class TabletopSource(StoredSource):
     """Rendered recordings, as many as asked for."""
 
     name = "tabletop"

@@ -25,12 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_ros.errors import MediaError, UsageError
-from karmma_ros.media import read_audio, read_video
-from karmma_ros.resample import Resampler
-from karmma_ros.samples import to_mono
+from karmma_ros.media import read_video
 from karmma_training.data.labels import Labels
-from karmma_training.data.source import RecordingJob
-from karmma_training.data.store import Interval, StoreFormat, write_recording
+from karmma_training.data.recording import Interval, disjoint
+from karmma_training.data.sound import read_sound
+from karmma_training.data.store import StoreFormat, write_recording
+from karmma_training.datasets.source import RecordingJob, StoredSource
 
 __all__ = ["ManifestSource"]
 
@@ -39,7 +39,6 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 FIRST = ("idle", "none")  # these names lead their head's classes
 _SHOWN = 20  # errors listed before "and n more"
 _SHOWN_OF_NAME = 200  # letters shown of a file's name
-_JOIN_NS = 20_000_000  # chunks of sound this close to their expected time follow seamlessly, as on the robot
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class _Row:
     names: tuple[str, ...]
 
 
-class ManifestSource:
+class ManifestSource(StoredSource):
     """The recordings of a manifest.
 
     :raises UsageError: every fault of the file at once, with row and column.
@@ -73,18 +72,15 @@ class ManifestSource:
     def jobs(self, split: str, minutes: float | None) -> list[RecordingJob]:
         """The recordings of a split, all of them: `minutes` is for rendered data."""
         known = [set(classes) for classes in self._labels.heads.values()]
-        groups: dict[tuple[str, str, str], list[list[_Row]]] = {}
+        groups: dict[tuple[str, str, str], list[_Row]] = {}
         for row in sorted(self._rows, key=lambda r: r.start_s):
-            if row.split != split or not all(n in k for n, k in zip(row.names, known, strict=True)):
-                continue
-            layers = groups.setdefault(row.files, [])
-            # overlapping intervals have two truths at one time: they go into separate recordings of the same samples
-            layer = next((rows for rows in layers if rows[-1].stop_s <= row.start_s), None)
-            if layer is None:
-                layers.append([row])
-            else:
-                layer.append(row)
-        return [self._job(split, files, rows) for files, layers in groups.items() for rows in layers]
+            if row.split == split and all(n in k for n, k in zip(row.names, known, strict=True)):
+                groups.setdefault(row.files, []).append(row)
+        return [
+            self._job(split, files, layer)
+            for files, rows in groups.items()
+            for layer in disjoint(rows, lambda row: (row.start_s, row.stop_s))
+        ]
 
     def _job(self, split: str, files: tuple[str, str, str], rows: list[_Row]) -> RecordingJob:
         paths = [self._folder / file if file else None for file in files]
@@ -195,7 +191,10 @@ def _decode(
     sound, start_ns = None, 0
     if audio:
         with _blame(f"{where}, audio"):
-            sound, start_ns = _sound(audio, form.rate)
+            found = read_sound(audio, form.rate)
+            if found is None:
+                raise MediaError(f"{audio} has no sound: leave the cell empty where there is none")
+            sound, start_ns = found
     write_recording(
         folder,
         form,
@@ -242,32 +241,3 @@ def _flow_file(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
     if fields.ndim != 4 or fields.shape[3] != 2 or stamps.shape != fields.shape[:1]:
         raise MediaError(f"{path}: flow is {fields.shape} and stamps_ns {stamps.shape}, expected (n, h, w, 2) and (n,)")
     return stamps, fields
-
-
-def _sound(path: Path, rate: int) -> tuple[npt.NDArray[np.float32], int]:
-    """The file's sound, mono at `rate`, gaps filled with silence, and the stamp of its first sample.
-
-    :raises MediaError: unreadable, or without sound.
-    """
-    reader = read_audio(path)
-    if reader is None:
-        raise MediaError(f"{path} has no sound: leave the cell empty where there is none")
-    with reader:
-        parts: list[npt.NDArray[np.float32]] = []
-        start_ns = held = 0
-        for chunk in reader:
-            samples = to_mono(chunk.samples)
-            if not parts:
-                start_ns = chunk.stamp_ns
-            late_ns = chunk.stamp_ns - start_ns - round(held * 1e9 / reader.rate)
-            if late_ns > _JOIN_NS:
-                parts.append(np.zeros(round(late_ns * reader.rate / 1e9), np.float32))
-                held += len(parts[-1])
-            elif late_ns < -_JOIN_NS:
-                samples = samples[round(-late_ns * reader.rate / 1e9) :]
-            parts.append(samples)
-            held += len(samples)
-    if not parts:
-        raise MediaError(f"{path}: its sound is empty: leave the cell empty where there is none")
-    resampler = Resampler(reader.rate, rate)
-    return np.concatenate([resampler.process(np.concatenate(parts)), resampler.flush()]), start_ns

@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EPIC-KITCHENS-100 in miniature: every layout on disk gives the samples it holds, at the time they are about."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mini_epic import (
+    HEIGHT,
+    NOUNS,
+    SOUND_RATE,
+    VERBS,
+    WIDTH,
+    Action,
+    grey_flow,
+    jpeg,
+    tone_of,
+    write_annotations,
+    write_folder,
+    write_movie,
+    write_sound,
+    write_tar,
+)
+
+pytest.importorskip("torch", reason="training needs torch")
+
+from rich.console import Console
+
+from karmma_ros.errors import UsageError
+from karmma_training.config import Config
+from karmma_training.data.recording import Recording
+from karmma_training.datasets.epic_kitchens.annotations import read_classes, read_segments
+from karmma_training.datasets.epic_kitchens.source import EpicKitchensSource
+from karmma_training.datasets.source import open_recordings, open_source
+from karmma_training.presets import preset
+
+OFFICIAL = Path(__file__).parents[3] / "shared" / "data" / "epic-kitchens-100"
+OLD, NEW = "P01_01", "P02_102"  # of 2018: 60 frames a second; of 2020: 50
+SECONDS = 2
+
+
+def greys(count: int) -> list[bytes]:
+    """Pictures of one grey level each: the number of the frame, from 1."""
+    return [jpeg(np.full((HEIGHT, WIDTH, 3), number, np.uint8)) for number in range(1, count + 1)]
+
+
+def open_split(root: Path, split: str = "train", **changes: object) -> list[Recording]:
+    config = preset("tiny")
+    config.data.source = f"epic-kitchens-100:{root}"
+    return open_recordings(open_source(config), split, root.parent / "store", workers=1, console=Console(quiet=True))
+
+
+def annotate(root: Path, *videos: str) -> None:
+    write_annotations(root / "annotations", train=[Action(v, 0.5, 1.5, i % 3, i % 2) for i, v in enumerate(videos)])
+
+
+def levels(recording: Recording, which: Sequence[int]) -> list[int]:
+    """Grey levels of some frames."""
+    return recording.read("video", np.array(which))[:, 18, 24, 1].tolist()
+
+
+@pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official annotations are not here")
+def test_the_official_validation_annotations_load_completely() -> None:
+    verbs, nouns = (read_classes(OFFICIAL / f"EPIC_100_{head}_classes.csv") for head in ("verb", "noun"))
+    segments = read_segments(OFFICIAL / "EPIC_100_validation.csv", verbs=len(verbs), nouns=len(nouns))
+    assert (len(segments), len(verbs), len(nouns)) == (9668, 97, 300)
+    assert len({s.narration_id for s in segments}) == 9668
+    first = segments[0]
+    assert (first.narration_id, first.video, first.start_s, first.stop_s) == ("P01_11_0", "P01_11", 0.0, 1.89)
+    assert (verbs[first.verb], nouns[first.noun], first.nouns) == ("take", "plate", (2,))
+    assert all(s.nouns[0] == s.noun for s in segments)
+    assert any(len(s.nouns) > 1 for s in segments)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "tar"])
+@pytest.mark.parametrize(("video", "rate"), [(OLD, 60), (NEW, 50)])
+def test_frames_have_the_time_of_their_number(tmp_path: Path, video: str, rate: int, packed: bool) -> None:
+    root = tmp_path / "EPIC-KITCHENS"
+    annotate(root, video)
+    place = root / video[:3] / "rgb_frames" / video
+    pictures = greys(SECONDS * rate)
+    write_tar(place.with_suffix(".tar"), {"": pictures}) if packed else write_folder(place, pictures)
+    (recording,) = open_split(root)
+    stamps = recording.stamps["video"]
+    assert len(stamps) == SECONDS * rate
+    np.testing.assert_allclose(stamps / 1e9, np.arange(SECONDS * rate) / rate, atol=1e-8)
+    which = [0, rate, 3, SECONDS * rate - 1, 3]
+    np.testing.assert_allclose(levels(recording, which), [k + 1 for k in which], atol=1)
+    assert recording.modalities == {"video", "flow"}, "flow is computed where it was not downloaded"
+    assert recording.read("flow", np.array([5])).shape == (1, 30, 40, 2)
+    assert recording.ids == [f"{video}_0"]
+
+
+@pytest.mark.parametrize(
+    ("video", "bound", "gap_s", "newest"),
+    [(OLD, 25, 0.1, lambda n: 2 * n / 60), (NEW, 8, 0.02, lambda n: n / 50)],
+    ids=["2018", "2020"],
+)
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "tar"])
+def test_flow_is_in_image_widths_per_second_at_its_newer_frame(
+    tmp_path: Path, video: str, bound: float, gap_s: float, newest: object, packed: bool
+) -> None:
+    root = tmp_path / "EPIC-KITCHENS"
+    annotate(root, video)
+    speeds = np.linspace(-0.8, 0.8, 40) * bound
+    parts = {"u": [grey_flow(s, bound) for s in speeds], "v": [grey_flow(-s / 2, bound) for s in speeds]}
+    place = root / video[:3] / "flow_frames" / video
+    if packed:
+        write_tar(place.with_suffix(".tar"), parts)
+    else:
+        for part, pictures in parts.items():
+            write_folder(place / part, pictures)
+    (recording,) = open_split(root)
+    assert recording.modalities == {"flow"}
+    wanted = [newest(number) for number in range(1, 41)]  # type: ignore[operator]
+    np.testing.assert_allclose(recording.stamps["flow"] / 1e9, wanted, atol=1e-8)
+    flow = recording.read("flow", np.array([0, 39, 10]))
+    for field, speed in zip(flow, speeds[[0, 39, 10]], strict=True):
+        expected = speed / WIDTH / gap_s
+        step = 2 * bound / 255 / WIDTH / gap_s  # of one grey level
+        np.testing.assert_allclose(field[..., 0], expected, atol=1.1 * step)
+        np.testing.assert_allclose(field[..., 1], -expected / 2, atol=1.1 * step)
+
+
+@pytest.mark.parametrize("place", ["P01/videos/P01_01.MP4", "videos/train/P01/P01_01.MP4"])
+def test_a_movie_gives_images_flow_and_sound(tmp_path: Path, place: str) -> None:
+    root = tmp_path / "EPIC-KITCHENS"
+    annotate(root, OLD)
+    frames = [np.full((HEIGHT, WIDTH, 3), 40 + 2 * i, np.uint8) for i in range(60)]
+    write_movie(root / place, frames, 30, sound=True)
+    (recording,) = open_split(root)
+    assert recording.modalities == {"video", "flow", "audio"}
+    assert (len(recording.stamps["video"]), len(recording.stamps["flow"])) == (60, 59)
+    np.testing.assert_allclose(levels(recording, [0, 59, 30]), [40, 158, 100], atol=3)
+    chunk = recording.sound(1_000_000_000, 1600)
+    assert 0.2 < np.abs(chunk).max() < 0.6
+
+
+def hdf5(root: Path, samples: np.ndarray) -> None:
+    h5py = pytest.importorskip("h5py", reason="HDF5 files need h5py")
+    with h5py.File(root / "EPIC_audio.hdf5", "w") as file:
+        file.create_dataset(OLD, data=samples)
+
+
+SOUNDS = {
+    "wav of the person": lambda root, samples: write_sound(root / "P01" / "audio" / "P01_01.wav", samples),
+    "wav": lambda root, samples: write_sound(root / "audio" / "P01_01.wav", samples),
+    "hdf5": hdf5,
+}
+
+
+@pytest.mark.parametrize("kind", list(SOUNDS))
+def test_sound_is_resampled_and_keeps_its_time(tmp_path: Path, kind: str) -> None:
+    root = tmp_path / "EPIC-KITCHENS"
+    annotate(root, OLD)
+    silence = np.zeros(SOUND_RATE // 2, np.float32)
+    SOUNDS[kind](root, np.concatenate([silence, tone_of(500.0, 1.0)]))
+    (recording,) = open_split(root)
+    assert recording.modalities == {"audio"}
+    assert abs(recording.sound_stop_ns / 1e9 - 1.5) < 0.001
+    assert np.abs(recording.sound(490_000_000, 6400)).max() < 0.01
+    tone = recording.sound(1_200_000_000, 8000)
+    spectrum = np.abs(np.fft.rfft(tone))
+    assert abs(spectrum.argmax() * 16000 / 8000 - 500) <= 2
+
+
+def test_a_video_lacks_what_is_not_on_disk_and_the_user_is_told(tmp_path: Path) -> None:
+    root = tmp_path / "EPIC-KITCHENS"
+    annotate(root, OLD, NEW, "P03_01")
+    write_folder(root / "P01" / "rgb_frames" / OLD, greys(120))
+    write_sound(root / "P02" / "audio" / f"{NEW}.wav", tone_of(500.0, 2.0))
+    source = EpicKitchensSource(root, form_of(preset("tiny")))
+    found = open_recordings(source, "train", tmp_path / "store", workers=1, console=Console(quiet=True))
+    assert {r.name: set(r.modalities) for r in found} == {
+        f"epic-kitchens-100/{OLD}": {"video", "flow"},
+        f"epic-kitchens-100/{NEW}": {"audio"},
+    }
+    assert source.notes[-1] == (
+        "train: 3 videos with annotated actions, 1 flow computed while training, 1 not on disk, 1 without audio, "
+        "1 without flow, 1 without video"
+    )
+
+
+def form_of(config: Config) -> object:
+    from karmma_training.data.store import StoreFormat
+
+    return StoreFormat.of(config)
+
+
+@pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the real frames are not here")
+def test_real_frames_and_flow_of_the_data_set(tmp_path: Path) -> None:
+    """About 100 frames of P01_01, almost black until frame 85. There RGB and flow share one index, which the official
+    layout does not: frame n becomes the official 2n and 2n + 1."""
+    root = tmp_path / "EPIC-KITCHENS"
+    write_annotations(root, train=[Action(OLD, 0.5, 3.0, 0, 0)])
+    place = root / "P01" / "rgb_frames" / OLD
+    place.mkdir(parents=True)
+    pictures = sorted((OFFICIAL / OLD / "rgb").glob("*.jpg"))
+    for i, picture in enumerate(pictures):
+        for twin in (2 * i + 1, 2 * i + 2):
+            shutil.copy(picture, place / f"frame_{twin:010d}.jpg")
+    for part in "uv":
+        folder = root / "P01" / "flow_frames" / OLD / part
+        folder.mkdir(parents=True)
+        for i, picture in enumerate(sorted((OFFICIAL / OLD / "flow").glob(f"*_{part}_*.jpg")), 1):
+            shutil.copy(picture, folder / f"frame_{i:010d}.jpg")
+    (recording,) = open_split(root)
+    assert recording.modalities == {"video", "flow"}
+    assert len(recording.stamps["video"]) == 2 * len(pictures)
+    light = recording.read("video", np.arange(0, 2 * len(pictures), 2)).mean((1, 2, 3))
+    assert light[:80].max() < light[-5:].min(), "the lights go on"
+    flow = recording.read("flow", np.arange(len(recording.stamps["flow"])))
+    assert 0.001 < np.abs(flow).mean() < 0.5, "image widths per second"
+
+
+def test_labels_are_the_official_classes_and_the_pairs_of_training(tmp_path: Path) -> None:
+    root = tmp_path / "EPIC-KITCHENS"
+    annotate(root, OLD, NEW)
+    write_annotations(
+        root / "annotations",
+        train=[Action(OLD, 0, 1, 2, 1), Action(OLD, 1, 2, 0, 0), Action(NEW, 0, 1, 2, 1)],
+        validation=[Action("P02_01", 0, 1, 1, 1)],
+    )
+    labels = EpicKitchensSource(root, form_of(preset("tiny"))).labels()
+    assert labels.heads == {"verb": VERBS, "noun": NOUNS}
+    assert labels.actions.tolist() == [[0, 0], [2, 1]]
+
+
+def test_overlapping_actions_share_their_samples(tmp_path: Path) -> None:
+    root = tmp_path / "EPIC-KITCHENS"
+    actions = [Action(OLD, 0.0, 1.0, 0, 0), Action(OLD, 0.5, 1.5, 1, 1), Action(OLD, 1.0, 1.9, 2, 0)]
+    write_annotations(root, train=actions)
+    write_folder(root / "P01" / "rgb_frames" / OLD, greys(120))
+    first, second = open_split(root)
+    assert first.ids == [f"{OLD}_0", f"{OLD}_2"]
+    assert second.ids == [f"{OLD}_1"]
+    assert first.key == second.key
+    assert first.targets.tolist() == [[0, 0], [2, 0]]
+
+
+def test_actions_beyond_the_end_of_a_truncated_video_are_left_out(tmp_path: Path) -> None:
+    root = tmp_path / "EPIC-KITCHENS"
+    write_annotations(root, train=[Action(OLD, 0.2, 1.5, 0, 0), Action(OLD, 5.0, 6.0, 1, 1)])
+    place = root / "P01" / "rgb_frames" / f"{OLD}.tar"
+    write_tar(place, {"": greys(120)})
+    os.truncate(place, place.stat().st_size // 2)
+    (recording,) = open_split(root)
+    assert recording.ids == [f"{OLD}_0"]
+    count = len(recording.stamps["video"])
+    assert 40 < count < 70
+    assert recording.stops[0] == recording.stamps["video"][-1] / 1e9
+    np.testing.assert_allclose(levels(recording, [0, count - 1]), [1, count], atol=1)
+
+
+def test_a_damaged_picture_is_replaced_by_its_neighbour(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "EPIC-KITCHENS"
+    annotate(root, OLD)
+    pictures = greys(120)
+    pictures[30] = pictures[30][:100]
+    write_folder(root / "P01" / "rgb_frames" / OLD, pictures)
+    (root / "P01" / "rgb_frames" / OLD / "frame_0000000050.jpg").unlink()
+    (recording,) = open_split(root)
+    assert len(recording.stamps["video"]) == 119, "a frame that is not there has no time"
+    np.testing.assert_allclose(levels(recording, [30, 60]), [30, 62], atol=1)
+    assert "image 30 is damaged" in caplog.text
+
+
+FAULTS = {
+    "no column": (("verb_class", "verbclass"), "no column verb_class"),
+    "time": (("00:00:00.50,00:00:01.50", "0.5,00:00:01.50"), "row 2, start_timestamp: '0.5' is not"),
+    "order": (("00:00:00.50,00:00:01.50", "00:00:01.50,00:00:00.50"), "row 2, stop_timestamp: "),
+    "class": (("take,0,", "take,7,"), "row 2, verb_class: '7' is none of 3 classes"),
+    "word for a class": (("take,0,", "take,zero,"), "row 2, verb_class: 'zero'"),
+    "nouns": (("[0]", "[0"), "row 2, all_noun_classes"),
+    "path": (("P01,P01_01", "P01,../../x"), "row 2, video_id: '../../x' is not like P01_01"),
+    "twice": (("P02_102_1,", "P01_01_0,"), "row 3, narration_id: P01_01_0 is there already"),
+}
+
+
+@pytest.mark.parametrize("fault", list(FAULTS))
+def test_broken_rows_are_named(tmp_path: Path, fault: str) -> None:
+    annotate(tmp_path, OLD, NEW)
+    path = tmp_path / "annotations" / "EPIC_100_train.csv"
+    (before, after), message = FAULTS[fault]
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    with pytest.raises(UsageError, match=r"EPIC_100_train\.csv") as error:
+        EpicKitchensSource(tmp_path, form_of(preset("tiny")))
+    assert message in str(error.value)
+
+
+def test_all_broken_rows_are_named_at_once(tmp_path: Path) -> None:
+    annotate(tmp_path, *(f"P01_{i:02d}" for i in range(30)))
+    path = tmp_path / "annotations" / "EPIC_100_train.csv"
+    path.write_text(path.read_text().replace("00:00:01.50", "later"))
+    with pytest.raises(UsageError, match=r"row 2, .*row 3, .*and 40 more"):
+        EpicKitchensSource(tmp_path, form_of(preset("tiny")))
+
+
+def test_without_annotations_the_remedy_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"clone github\.com/epic-kitchens/epic-kitchens-100-annotations"):
+        EpicKitchensSource(tmp_path, form_of(preset("tiny")))

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbered pictures, as data sets deliver videos: in a folder, or in a tar that nobody unpacks."""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from karmma_ros.compressed import picture_info
+from karmma_ros.errors import MediaError, SampleError
+
+__all__ = ["FolderPictures", "Pictures", "TarPictures", "decode_picture", "index_tar"]
+
+Ints = npt.NDArray[np.int64]
+
+_NAME = re.compile(r"frame_(\d+)\.jpe?g", re.IGNORECASE)
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+_REDUCED_GREY = {
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+
+
+class Pictures(ABC):
+    """Pictures with numbers.
+
+    numbers: (n,) those that exist, ascending; where: what to call them in a message.
+    """
+
+    numbers: Ints
+    where: str
+
+    @abstractmethod
+    def load(self, position: int) -> bytes:
+        """The file of picture `numbers[position]`.
+
+        :raises MediaError: it cannot be read.
+        """
+
+    @abstractmethod
+    def only(self, numbers: Ints) -> Pictures:
+        """The same with some of its pictures.
+
+        :param numbers: ascending, all of them there.
+        """
+
+    def name(self, position: int) -> str:
+        """What to call a picture in a message."""
+        return f"{self.where}, picture {self.numbers[position]}"
+
+
+class FolderPictures(Pictures):
+    """`frame_0000000001.jpg` and so on in a folder.
+
+    :param numbers: where they are known already: listing a folder of a hundred thousand files takes its time.
+    """
+
+    def __init__(self, folder: Path, numbers: Ints | None = None) -> None:
+        self.where = str(folder)
+        self._folder = folder
+        self.numbers, self._names = _listed(folder) if numbers is None else (numbers, None)
+
+    def load(self, position: int) -> bytes:
+        """See Pictures."""
+        number = int(self.numbers[position])
+        name = self._names[position] if self._names else f"frame_{number:010d}.jpg"
+        try:
+            return (self._folder / name).read_bytes()
+        except OSError as error:
+            raise MediaError(f"cannot read {self._folder / name}: {error.strerror}") from error
+
+    def only(self, numbers: Ints) -> FolderPictures:
+        """See Pictures."""
+        return FolderPictures(self._folder, numbers)
+
+
+def _listed(folder: Path) -> tuple[Ints, list[str] | None]:
+    """Numbers of a folder's pictures, and their names where they are not the usual ones."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((int(m[1]), e.name) for e in entries if (m := _NAME.fullmatch(e.name)))
+    except OSError as error:
+        raise MediaError(f"cannot read {folder}: {error.strerror}") from error
+    usual = all(name == f"frame_{number:010d}.jpg" for number, name in found)
+    return np.asarray([number for number, _ in found], np.int64), None if usual else [name for _, name in found]
+
+
+@dataclass(frozen=True)
+class TarIndex:
+    """Pictures of one folder of a tar: numbers (n,) ascending, where their bytes begin (n,), how many (n,)."""
+
+    numbers: Ints
+    offsets: Ints
+    sizes: Ints
+
+
+def index_tar(path: Path, folders: Sequence[str]) -> tuple[dict[str, TarIndex], str]:
+    """Find the pictures in some folders of a tar, "" being its root; names may begin with `./`.
+
+    :return: the index of each folder, and what is wrong with the tar: "" or that it ends early.
+    :raises MediaError: no tar.
+    """
+    found: dict[str, list[tuple[int, int, int]]] = {folder: [] for folder in folders}
+    fault = ""
+    size = path.stat().st_size
+    try:
+        with tarfile.open(path, "r:") as tar:
+            try:
+                for member in tar:
+                    tar.members = []  # type: ignore[attr-defined]  # it would keep those of a hundred thousand files
+                    name = PurePosixPath(member.name)
+                    folder = "" if str(name.parent) == "." else str(name.parent)
+                    match = _NAME.fullmatch(name.name)
+                    if not member.isreg() or match is None or folder not in found:
+                        continue
+                    if member.offset_data + member.size > size:
+                        fault = f"{path} ends early, in {member.name}"
+                        break
+                    found[folder].append((int(match[1]), member.offset_data, member.size))
+            except tarfile.ReadError:
+                fault = f"{path} ends early"
+    except (OSError, tarfile.TarError) as error:
+        raise MediaError(f"cannot read {path}: {error}") from error
+    columns = {f: np.asarray(sorted(rows), np.int64).reshape(-1, 3).T.copy() for f, rows in found.items()}
+    return {f: TarIndex(*c) for f, c in columns.items()}, fault
+
+
+class TarPictures(Pictures):
+    """Pictures of one folder of a tar, read in place."""
+
+    def __init__(self, path: Path, index: TarIndex) -> None:
+        self.where = str(path)
+        self.numbers = index.numbers
+        self._path, self._index = path, index
+
+    def load(self, position: int) -> bytes:
+        """See Pictures."""
+        offset, size = int(self._index.offsets[position]), int(self._index.sizes[position])
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                data = os.pread(file.fileno(), size, offset)
+        except OSError as error:
+            raise MediaError(f"cannot read {self._path}: {error.strerror}") from error
+        if len(data) < size:
+            raise MediaError(f"{self.name(position)}: the file ends early")
+        return data
+
+    def only(self, numbers: Ints) -> TarPictures:
+        """See Pictures."""
+        at = np.searchsorted(self.numbers, numbers)
+        return TarPictures(self._path, TarIndex(numbers, self._index.offsets[at], self._index.sizes[at]))
+
+
+def decode_picture(data: bytes, where: str, *, grey: bool, at_least: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Decode a JPEG or PNG: RGB (h, w, 3), or grey (h, w).
+
+    Where half, a quarter or an eighth of its size still holds `at_least` (height, width), a JPEG is decoded to that:
+    averages over 8 x 8 pixels are in its coefficients already.
+
+
+    :param where: what to call it in a message.
+    :raises MediaError: no such picture, or truncated.
+    """
+    array = np.frombuffer(data, np.uint8)
+    try:
+        info = picture_info(array)
+    except SampleError as error:
+        raise MediaError(f"{where}: {error}") from error
+    flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
+    for factor, reduced in (_REDUCED_GREY if grey else _REDUCED).items():
+        if info.kind == "JPEG" and info.height >= factor * at_least[0] and info.width >= factor * at_least[1]:
+            flag = reduced
+    image = cv2.imdecode(array, flag)
+    if image is None:
+        raise MediaError(f"{where}: cannot be decoded")
+    return np.asarray(image if grey else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is kept of a video in the sample store: where its pictures lie, and its sound.
+
+A folder per video: `rgb_numbers.npy` (and `_offsets`, `_sizes` in a tar), the same for `flow_u` and `flow_v`, or
+`video_pts.npy`, `video_stamps_ns.npy`, `video_keys.npy` of an MP4; `audio.npy`; `meta.json` with what is wrong with the
+files. What cannot be read counts as not recorded.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from karmma_ros.errors import KarmmaError, MediaError
+from karmma_ros.files import whole_folder
+from karmma_ros.resample import Resampler
+from karmma_training.data.pictures import FolderPictures, Pictures, TarIndex, TarPictures, index_tar
+from karmma_training.data.sound import read_sound
+from karmma_training.data.video_frames import VideoIndex, index_video
+from karmma_training.datasets.epic_kitchens.layout import HDF5_RATE, VideoFiles
+
+__all__ = ["VideoEntry", "facts", "index_files"]
+
+_FLOW = ("u", "v")
+
+
+def facts(files: VideoFiles) -> list[Any]:
+    """What changes when the files do."""
+    out: list[Any] = []
+    for path in (files.rgb, files.flow, files.video, files.sound):
+        status = path.stat() if path else None
+        out.append(status and [str(path), 0 if path and path.is_dir() else status.st_size, status.st_mtime_ns])
+    return out
+
+
+def index_files(folder: Path, video: str, files: VideoFiles, rate: int) -> None:
+    """Write what is to be kept of a video; runs in a worker process.
+
+    :param rate: of the sound, Hz.
+    """
+    faults: list[str] = []
+    with whole_folder(folder) as temporary:
+        if files.rgb:
+            _index_pictures(temporary, "rgb", files.rgb, ("",), faults)
+        if files.flow:
+            _index_pictures(temporary, "flow", files.flow, _FLOW, faults)
+        if files.video and not (temporary / "rgb_numbers.npy").exists():
+            _index_movie(temporary, files.video, faults)
+        start_ns = _index_sound(temporary, video, files, rate, faults)
+        meta = {"name": video, "rate": rate, "sound_start_ns": start_ns, "faults": faults}
+        (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
+
+
+def _index_pictures(folder: Path, kind: str, path: Path, parts: tuple[str, ...], faults: list[str]) -> None:
+    try:
+        if path.is_dir():
+            numbers = [FolderPictures(path / part).numbers for part in parts]
+            columns = [{"numbers": n} for n in numbers]
+        else:
+            found, fault = index_tar(path, parts)
+            faults += [fault] if fault else []
+            columns = [vars(found[part]) for part in parts]
+    except MediaError as error:
+        faults.append(str(error))
+        return
+    for part, column in zip(parts, columns, strict=True):
+        if not len(column["numbers"]):
+            faults.append(f"{path}: no pictures{f' in {part}/' if part else ''}")
+            return
+    for part, column in zip(parts, columns, strict=True):
+        for name, values in column.items():
+            np.save(folder / f"{_stem(kind, part)}_{name}.npy", values)
+
+
+def _index_movie(folder: Path, path: Path, faults: list[str]) -> None:
+    try:
+        index = index_video(path)
+    except MediaError as error:
+        faults.append(str(error))
+        return
+    for name, values in vars(index).items():
+        np.save(folder / f"video_{name}.npy", values)
+
+
+def _index_sound(folder: Path, video: str, files: VideoFiles, rate: int, faults: list[str]) -> int:
+    """Write the video's sound, if there is any; the stamp of its first sample."""
+    for path in (files.sound, files.video):
+        if path is None:
+            continue
+        try:
+            found = _read_hdf5(path, video, rate) if path.suffix == ".hdf5" else read_sound(path, rate)
+        except MediaError as error:
+            faults.append(str(error))
+            continue
+        if found is not None:
+            np.save(folder / "audio.npy", found[0])
+            return found[1]
+    return 0
+
+
+def _read_hdf5(path: Path, video: str, rate: int) -> tuple[npt.NDArray[np.float32], int] | None:
+    """The sound of one video of an HDF5 file; None where it has none.
+
+    :raises KarmmaError: h5py is missing; MediaError: unreadable.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise KarmmaError(f"{path} needs h5py: pip install h5py") from error
+    try:
+        with h5py.File(path, "r") as file:
+            if video not in file:
+                return None
+            samples = np.asarray(file[video][()])
+    except (OSError, KeyError) as error:
+        raise MediaError(f"cannot read {video} of {path}: {error}") from error
+    if samples.ndim != 1 or samples.dtype.kind not in "fi" or not len(samples):
+        raise MediaError(f"{path}: {video} is {samples.dtype} {samples.shape}, expected mono samples (n,)")
+    scale = 1.0 if samples.dtype.kind == "f" else 1.0 / (np.iinfo(samples.dtype).max + 1)
+    resampler = Resampler(HDF5_RATE, rate)
+    mono = samples.astype(np.float32) * np.float32(scale)
+    return np.concatenate([resampler.process(mono), resampler.flush()]), 0
+
+
+def _stem(kind: str, part: str) -> str:
+    return f"{kind}_{part}" if part else kind
+
+
+@dataclass(frozen=True)
+class VideoEntry:
+    """A video as the store keeps it.
+
+    key: its folder in the store, a path of two parts; rgb, flow (x, y): pictures; video: index of the MP4; sound: (n,)
+    or None; faults: what is wrong with its files.
+    """
+
+    key: str
+    files: VideoFiles
+    rgb: Pictures | None
+    flow: tuple[Pictures, Pictures] | None
+    video: VideoIndex | None
+    sound: npt.NDArray[np.float32] | None
+    sound_start_ns: int
+    rate: int
+    faults: tuple[str, ...]
+
+    @classmethod
+    def open(cls, folder: Path, files: VideoFiles) -> VideoEntry:
+        """Open what `index_files` wrote.
+
+        :raises KarmmaError: damaged.
+        """
+        try:
+            meta = json.loads((folder / "meta.json").read_text())
+            sound = np.load(folder / "audio.npy", mmap_mode="r") if (folder / "audio.npy").exists() else None
+            flow = _same_numbers([_pictures(folder, "flow", part, files.flow) for part in _FLOW])
+            video = [
+                np.load(path)
+                for name in ("pts", "stamps_ns", "keys")
+                if (path := folder / f"video_{name}.npy").exists()
+            ]
+            return cls(
+                f"{folder.parent.name}/{folder.name}",
+                files,
+                _pictures(folder, "rgb", "", files.rgb),
+                flow,
+                VideoIndex(*video) if video else None,
+                sound,
+                meta["sound_start_ns"],
+                meta["rate"],
+                tuple(meta["faults"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise KarmmaError(f"sample store damaged at {folder}: delete that folder ({error})") from error
+
+
+def _same_numbers(parts: list[Pictures | None]) -> tuple[Pictures, Pictures] | None:
+    """Both components of the flow, where both have a picture."""
+    across, down = parts
+    if across is None or down is None:
+        return None
+    numbers = np.intersect1d(across.numbers, down.numbers)
+    return (across.only(numbers), down.only(numbers)) if len(numbers) else None
+
+
+def _pictures(folder: Path, kind: str, part: str, path: Path | None) -> Pictures | None:
+    columns = [
+        np.load(file)
+        for name in ("numbers", "offsets", "sizes")
+        if (file := folder / f"{_stem(kind, part)}_{name}.npy").exists()
+    ]
+    if not columns or path is None:
+        return None
+    return TarPictures(path, TarIndex(*columns)) if len(columns) == 3 else FolderPictures(path / part, columns[0])
