@@ -100,16 +100,18 @@ def grey_flow(pixels: float, bound: float, size: tuple[int, int] = (HEIGHT, WIDT
     return jpeg(np.full(size, value, np.uint8))
 
 
-def write_movie(path: Path, frames: Sequence[npt.NDArray[np.uint8]], fps: float, sound: bool) -> None:
-    """An H.264 file, with a tone as its sound if wanted."""
+def write_movie(
+    path: Path, frames: Sequence[npt.NDArray[np.uint8]], fps: float, sound: npt.NDArray[np.float32] | None
+) -> None:
+    """An H.264 file with sound."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".mp4")  # which says what it becomes
     height, width = frames[0].shape[:2]
-    with VideoWriter(temporary, (width, height), fps, sound=(SOUND_RATE, 1) if sound else None) as writer:
+    with VideoWriter(temporary, (width, height), fps, sound=None if sound is None else (SOUND_RATE, 1)) as writer:
         for i, frame in enumerate(frames):
             writer.write(frame, round(i * 1e9 / fps))
-        if sound:
-            writer.write_sound(tone_of(600.0, len(frames) / fps))
+        if sound is not None:
+            writer.write_sound(sound)
     temporary.rename(path)
 
 

@@ -136,6 +136,7 @@ class DataConfig:
 
     source: str = "tabletop"  # tabletop (rendered) or the path of a manifest CSV
     first_scene: int = 0  # number of the first rendered training scene: other numbers, other scenes
+    draw: str = "time"  # training windows: uniform over labelled time, or actions: one per annotated action and epoch
     minutes: float = 150.0  # of training recordings (rendered sources)
     validation_minutes: float = 6.0
     recording_s: float = 3.2  # length of a rendered recording: short, for many scenes
@@ -150,7 +151,7 @@ class TrainConfig:
     """Optimisation."""
 
     epochs: int = 4
-    windows_per_second: float = 3.5  # windows drawn per second of recording and epoch
+    windows_per_second: float = 3.5  # windows drawn per second of labelled time and epoch, where data.draw is time
     batch: int = 96
     lr: float = 2e-3
     weight_decay: float = 0.05
@@ -254,6 +255,8 @@ class Config:
             raise UsageError(f"system must be one of {', '.join(SYSTEMS)}, not {self.system!r}")
         if self.distillation.teacher and self.system != "student":
             raise UsageError(f"distillation.teacher is for students, this is a run of system {self.system}")
+        if self.data.draw not in ("time", "actions"):
+            raise UsageError(f"data.draw must be time or actions, not {self.data.draw!r}")
         if self.train.device not in ("auto", "cpu"):
             raise UsageError(f"train.device must be auto or cpu, not {self.train.device!r}")
         if not self.modalities or not set(self.modalities) <= set(MODALITIES):

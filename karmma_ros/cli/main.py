@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, _Command] = {
     "bench": _Command("karmma_ros.cli.bench", "measure cost, latency and speed on this machine"),
     "build-engine": _Command("karmma_ros.cli.build_engine", "compile a bundle for TensorRT on this GPU"),
     "synth": _Command("karmma_ros.cli.synth", "render a data set of tabletop scenes"),
+    "data": _Command("karmma_training.cli.data", "look for the files of a data set (training extra)"),
     "train": _Command("karmma_training.cli.train", "train a student (training extra)"),
     "evaluate": _Command("karmma_training.cli.evaluate", "measure a bundle or a checkpoint (training extra)"),
     "ablate": _Command("karmma_training.cli.ablate", "compare teacher, student and baselines (training extra)"),

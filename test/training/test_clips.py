@@ -70,10 +70,10 @@ def test_the_same_look_for_every_frame_of_a_clip(recording: Recording) -> None:
     look = Look(1.0, True, (0.0, 0.0), (0, 1, 2), negative, 1.0, 0.0)
     context = Context(3, 100_000_000)
     (plain,) = recording.samples("video", np.array([4]), context)
-    changed = look.sample(recording, "video", 4, context, np.random.default_rng(0))
+    (changed,) = look.samples(recording, "video", np.array([4]), context, np.random.default_rng(0))
     assert (changed == 255 - plain[:, :, ::-1]).all()
     (flow,) = recording.samples("flow", np.array([4]), context)
-    turned = look.sample(recording, "flow", 4, context, np.random.default_rng(0))
+    (turned,) = look.samples(recording, "flow", np.array([4]), context, np.random.default_rng(0))
     np.testing.assert_allclose(turned, flow[:, :, ::-1] * [-1, 1], atol=1e-6)
 
 

@@ -132,7 +132,7 @@ def test_a_movie_gives_images_flow_and_sound(tmp_path: Path, place: str) -> None
     root = tmp_path / "EPIC-KITCHENS"
     annotate(root, OLD)
     frames = [np.full((HEIGHT, WIDTH, 3), 40 + 2 * i, np.uint8) for i in range(60)]
-    write_movie(root / place, frames, 30, sound=True)
+    write_movie(root / place, frames, 30, tone_of(600.0, 2.0))
     (recording,) = open_split(root)
     assert recording.modalities == {"video", "flow", "audio"}
     assert (len(recording.stamps["video"]), len(recording.stamps["flow"])) == (60, 59)

@@ -19,6 +19,7 @@ from karmma_ros.bundle import Bundle, find_bundle, load_bundle
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.bundle.model_card import update_evaluation
+from karmma_training.cli.evaluate_segments import add_segment_arguments, check_segment_arguments, run_segments
 from karmma_training.config import Config, DataConfig
 from karmma_training.data.store import default_store
 from karmma_training.datasets.source import open_recordings, open_source
@@ -48,11 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write this file instead")
     parser.add_argument("--store", type=Path, metavar="DIR", help="sample store; default in the user's cache folder")
     parser.add_argument("--threads", type=int, default=2, metavar="N")
+    add_segment_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     console = Console(stderr=True)
+    check_segment_arguments(args)
     if args.minutes <= 0 or args.recording_s <= 0 or args.every < 1 or args.threads < 1:
         raise UsageError("--minutes, --recording-s, --every and --threads must be positive")
     folder, predictor, config = _open(args.target, args.threads)
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     recordings = open_recordings(
         source, args.split, args.store or default_store(), minutes=args.minutes, console=console
     )
-    report = {
+    head = {
         "command": _command(args),
         "target": folder.resolve().name,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -73,8 +76,12 @@ def run(args: argparse.Namespace) -> int:
         "seed": args.seed,
         "data": source.name,
         "split": args.split,
-        **evaluate(predictor, recordings, every=args.every, seed=args.seed, console=console),
     }
+    if args.segments:
+        return run_segments(args, folder, predictor, source, recordings, head)
+    if any((recording.targets < 0).any() for recording in recordings):
+        raise UsageError(f"{source.name} has no labels in split {args.split!r}")
+    report = head | evaluate(predictor, recordings, every=args.every, seed=args.seed, console=console)
     path = args.json or (args.out or folder) / "evaluation.json"
     write_json(path, report)
     plot_evaluation(report, path.with_suffix(".png"))
@@ -118,4 +125,5 @@ def _command(args: argparse.Namespace) -> str:
     parts += ["--data", args.data] if args.data else []
     parts += ["--every", str(args.every)] if args.every != 7 else []
     parts += ["--seed", str(args.seed)] if args.seed else []
+    parts += ["--segments", "--clips", str(args.clips), "--crops", str(args.crops)] if args.segments else []
     return shlex.join(parts)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from karmma_training.config import AugmentConfig
 from karmma_training.data.recording import Context, Recording
 
-__all__ = ["Look", "draw_look"]
+__all__ = ["Look", "draw_look", "plain_look"]
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,30 @@ class Look:
             out += np.float32(self.noise) * rng.standard_normal(len(out), dtype=np.float32)
         return np.clip(out, -1, 1)
 
-    def sample(
-        self, recording: Recording, modality: str, which: int, context: Context, rng: np.random.Generator
+    def samples(
+        self,
+        recording: Recording,
+        modality: str,
+        which: npt.NDArray[np.int64],
+        context: Context,
+        rng: np.random.Generator,
     ) -> npt.NDArray[Any]:
-        """One sample of a recording in the shape of its extractor's graph input, without the batch.
+        """Samples of a recording in the shape of their extractor's graph input.
 
-        :param which: its index; of sound the stamp at which a chunk ends.
+        :param which: (n,) indexes, at least one; of sound the stamps at which chunks end.
         """
         if modality == "audio":
-            return self.sound(recording.sound(which, context.count), rng)
+            return np.stack([self.sound(recording.sound(int(stamp), context.count), rng) for stamp in which])
         change = self.flow if modality == "flow" else self.video
-        (clip,) = recording.clips(modality, np.array([which]), context)
-        return np.stack([change(image) for image in recording.read(modality, clip)])
+        clips = recording.clips(modality, which, context)
+        images = np.stack([change(image) for image in recording.read(modality, clips.ravel())])
+        return images.reshape(*clips.shape, *images.shape[1:])
+
+
+def plain_look(scale: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> Look:
+    """Samples as they are, or a part of the image: see Look."""
+    table = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)[None]
+    return Look(scale, mirrored=False, shift=shift, channels=(0, 1, 2), table=table, gain=1.0, noise=0.0)
 
 
 def draw_look(c: AugmentConfig, rng: np.random.Generator) -> Look:

@@ -89,8 +89,11 @@ class Recording(ABC):
         """Seconds of labelled time."""
         return float((self.stops - self.starts).sum())
 
-    def time_at(self, share: float) -> float:
-        """The time, in seconds, below which `share` of the labelled time lies."""
+    def time_at(self, share: float, interval: int = -1) -> float:
+        """The time, in seconds, below which `share` of the labelled time lies; or of one interval."""
+        if interval >= 0:
+            start, stop = self.starts[interval], self.stops[interval]
+            return float(np.clip(start + share * (stop - start), start + 1e-6, stop - 1e-6))
         spans = np.cumsum(self.stops - self.starts)
         at = share * spans[-1]
         k = min(int(np.searchsorted(spans, at, side="right")), len(spans) - 1)
@@ -171,12 +174,18 @@ class LabelledTime:
     """The labelled time of some recordings, to draw from uniformly.
 
     :param recordings: not empty.
+    :param by: time: every second is as likely; actions: every labelled interval is.
     """
 
-    def __init__(self, recordings: Sequence[Recording]) -> None:
-        self._until_s = np.cumsum([r.labelled_s for r in recordings])
+    def __init__(self, recordings: Sequence[Recording], by: str = "time") -> None:
+        self._by_action = by == "actions"
+        self._until = np.cumsum([len(r.starts) if self._by_action else r.labelled_s for r in recordings])
 
-    def draw(self, rng: np.random.Generator) -> int:
-        """Number of the recording that holds a random moment."""
-        at = rng.random() * self._until_s[-1]
-        return min(int(np.searchsorted(self._until_s, at, side="right")), len(self._until_s) - 1)
+    def draw(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Number of the recording that holds a random moment, and which interval of it, -1 for any."""
+        at = rng.random() * self._until[-1]
+        number = min(int(np.searchsorted(self._until, at, side="right")), len(self._until) - 1)
+        if not self._by_action:
+            return number, -1
+        before = self._until[number - 1] if number else 0
+        return number, int(min(at, self._until[-1] - 0.5) - before)

@@ -87,7 +87,7 @@ class WindowSampler:
         self._seed = seed
         self._samples, self._features = samples, features
         self._specs, self._contexts = slot_specs(config), contexts(config)
-        self._time = LabelledTime(recordings)
+        self._time = LabelledTime(recordings, config.data.draw)
         self._modality_dropout = ModalityDropout(config.dropout.modality_p)
         self._runs = TokenRunDropout(config.dropout.runs_p)
         d = config.dropout
@@ -110,7 +110,7 @@ class WindowSampler:
         present = {m: np.stack([w.slots[m] >= 0 for w in windows]) for m in self._specs}
         places = {m: np.flatnonzero(here).astype(np.int64) for m, here in present.items()}
         return WindowBatch(
-            {m: np.stack(v) for m, v in samples.items() if v},
+            {m: np.concatenate(v) for m, v in samples.items() if v},
             {m: np.concatenate(v) for m, v in features.items() if v},
             {m: where for m, where in places.items() if len(where)},
             present,
@@ -128,17 +128,17 @@ class WindowSampler:
         recording = self._recordings[window.number]
         look = draw_look(self._config.augment, rng)
         for m, slots in window.slots.items():
-            for value in slots[slots >= 0]:
-                samples[m].append(look.sample(recording, m, int(value), self._contexts[m], rng))
+            if (slots >= 0).any():
+                samples[m].append(look.samples(recording, m, slots[slots >= 0], self._contexts[m], rng))
 
     def _draw(self, rng: np.random.Generator) -> Window:
-        """A window with at least one token: t uniform over all labelled time."""
-        number = self._time.draw(rng)
+        """A window with at least one token: t uniform over all labelled time, or within a random action."""
+        number, interval = self._time.draw(rng)
         recording = self._recordings[number]
         recorded = np.array([[m in recording.modalities for m in self._specs]])
         kept = self._modality_dropout.draw(recorded, rng)[0]
         while True:
-            t_ns, slots = self._draw_samples(recording, to_ns(recording.time_at(rng.random())), kept, rng)
+            t_ns, slots = self._draw_samples(recording, to_ns(recording.time_at(rng.random(), interval)), kept, rng)
             if any((v >= 0).any() for v in slots.values()):
                 return Window(number, t_ns, slots)
             kept |= True  # nothing left: a window without token teaches nothing

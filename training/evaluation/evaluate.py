@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from karmma_training.evaluation.metrics import accuracies, fit_temperatures, sco
 from karmma_training.evaluation.predictor import Predictor
 
 __all__ = [
+    "Answers",
     "EncodedRecording",
     "Logits",
     "encode_recording",
@@ -131,13 +132,20 @@ def predict(predictor: Predictor, recording: EncodedRecording, arrived: Mapping[
     return {head: np.concatenate([p[head] for p in parts]) for head in parts[0]} if parts else {}
 
 
-def pooled_temperatures(results: Mapping[str, Logits]) -> dict[str, float]:
+class Answers(Protocol):
+    """Predictions beside the truth."""
+
+    def arrays(self) -> tuple[dict[str, Floats], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """{head: (n, C)} logits, NaN where there is no answer; (n, heads) targets; (n,) whether the label is settled"""
+
+
+def pooled_temperatures(results: Mapping[str, Answers]) -> dict[str, float]:
     """Temperatures fitted over all patterns together: probabilities must hold whatever sensors are left."""
     arrays = [result.arrays()[:2] for result in results.values()]
     logits = {head: np.concatenate([values[head] for values, _ in arrays]) for head in arrays[0][0]}
     return fit_temperatures(logits, np.concatenate([targets for _, targets in arrays]))
 
 
-def summarise(results: Mapping[str, Logits], labels: Labels, temperature: Mapping[str, float]) -> dict[str, Any]:
+def summarise(results: Mapping[str, Answers], labels: Labels, temperature: Mapping[str, float]) -> dict[str, Any]:
     """Accuracies of every pattern."""
     return {name: accuracies(score(*result.arrays(), labels, temperature)) for name, result in results.items()}

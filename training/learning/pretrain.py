@@ -46,7 +46,7 @@ class SampleSampler:
         self._recordings = [r for r in recordings if modality in r.modalities]
         self._config, self._modality, self._batch, self._seed = config, modality, batch, seed
         self._context = contexts(config)[modality]
-        self._time = LabelledTime(self._recordings)
+        self._time = LabelledTime(self._recordings, config.data.draw)
 
     def __len__(self) -> int:
         """How many samples there are."""
@@ -65,8 +65,9 @@ class SampleSampler:
 
     def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         while True:
-            recording = self._recordings[self._time.draw(rng)]
-            t_s = recording.time_at(rng.random())
+            number, interval = self._time.draw(rng)
+            recording = self._recordings[number]
+            t_s = recording.time_at(rng.random(), interval)
             sample = self._sample(recording, t_s, rng)
             if sample is not None:
                 return sample, recording.targets[recording.interval_at(np.array([t_s]))[0]]
@@ -81,7 +82,9 @@ class SampleSampler:
         else:
             which = int(np.searchsorted(recording.stamps[self._modality], to_ns(t_s), side="right")) - 1
             there = which >= 0
-        return look.sample(recording, self._modality, which, self._context, rng) if there else None
+        if not there:
+            return None
+        return look.samples(recording, self._modality, np.array([which]), self._context, rng)[0]
 
 
 class Pretraining:

@@ -12,6 +12,7 @@ so a resumed run ends with the weights of an uninterrupted one.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from karmma_training.data.prefetch import prefetch
 from karmma_training.data.recording import Recording
 from karmma_training.data.windows import WindowSampler
 from karmma_training.evaluation.evaluate import (
+    Answers,
     Logits,
     encode_recording,
     pooled_temperatures,
@@ -41,6 +43,7 @@ from karmma_training.evaluation.evaluate import (
 )
 from karmma_training.evaluation.patterns import initials, subsets
 from karmma_training.evaluation.predictor import ModelPredictor
+from karmma_training.evaluation.segments import join_segments, predict_segments
 from karmma_training.learning.ema import Ema
 from karmma_training.learning.interrupt import interrupts_wait
 from karmma_training.learning.losses import finite_loss
@@ -95,8 +98,9 @@ class Trainer:
         self.config, self.labels, self.folder, self.store = config, labels, folder, store
         self.log = RunLog(folder, console, silent=not self.accelerator.is_main_process)
         self.recordings, self.validation = train, validation
-        seconds = sum(r.labelled_s for r in train)
-        self.steps_per_epoch = max(1, round(seconds * t.windows_per_second / t.batch))
+        by_action = config.data.draw == "actions"
+        windows = sum(len(r.starts) if by_action else r.labelled_s * t.windows_per_second for r in train)
+        self.steps_per_epoch = max(1, round(windows / t.batch))
         self.total = self.steps_per_epoch * t.epochs
         self.model = build_model(config, labels.sizes(), pretrained=True).to(self.accelerator.device)
         self.model.reduced = reduced_dtype(t.precision, self.accelerator.device)
@@ -237,6 +241,21 @@ class Trainer:
 
     def validate(self) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         """The averaged weights on the validation recordings: accuracies of every modality subset, temperatures."""
+        by_action = self.config.data.draw == "actions"
+        results = self._validate_actions() if by_action else self._validate_stream()
+        temperature = pooled_temperatures(results)
+        return summarise(results, self.labels, temperature), temperature
+
+    def _validate_actions(self) -> Mapping[str, Answers]:
+        """One prediction per annotated action and modality subset."""
+        predictor = ModelPredictor(self.ema.module, self.labels)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        names = list(subsets(self.config.modalities))
+        own = predict_segments(predictor, self.validation[rank::world], subsets=names)
+        return join_segments(gather_object([own]) if world > 1 else [own])
+
+    def _validate_stream(self) -> Mapping[str, Answers]:
+        """Predictions as online at times throughout the recordings."""
         predictor = ModelPredictor(self.ema.module, self.labels)
         patterns = subsets(self.config.modalities)
         share = []
@@ -250,8 +269,7 @@ class Trainer:
         for encoded, logits in gather_object(share) if world > 1 else share:
             for name in patterns:
                 results[name].add(logits[name], encoded)
-        temperature = pooled_temperatures(results)
-        return summarise(results, self.labels, temperature), temperature
+        return results
 
     def _end_epoch(self, epoch: int, loss: float, rate: float) -> None:
         """Validate when due, keep the best weights, write a line of metrics."""

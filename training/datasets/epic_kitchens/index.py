@@ -24,9 +24,9 @@ from karmma_training.data.sound import read_sound
 from karmma_training.data.video_frames import VideoIndex, index_video
 from karmma_training.datasets.epic_kitchens.layout import HDF5_RATE, VideoFiles
 
-__all__ = ["VideoEntry", "facts", "index_files"]
+__all__ = ["FLOW_PARTS", "VideoEntry", "facts", "index_files"]
 
-_FLOW = ("u", "v")
+FLOW_PARTS = ("u", "v")
 
 
 def facts(files: VideoFiles) -> list[Any]:
@@ -48,7 +48,7 @@ def index_files(folder: Path, video: str, files: VideoFiles, rate: int) -> None:
         if files.rgb:
             _index_pictures(temporary, "rgb", files.rgb, ("",), faults)
         if files.flow:
-            _index_pictures(temporary, "flow", files.flow, _FLOW, faults)
+            _index_pictures(temporary, "flow", files.flow, FLOW_PARTS, faults)
         if files.video and not (temporary / "rgb_numbers.npy").exists():
             _index_movie(temporary, files.video, faults)
         start_ns = _index_sound(temporary, video, files, rate, faults)
@@ -158,7 +158,7 @@ class VideoEntry:
         try:
             meta = json.loads((folder / "meta.json").read_text())
             sound = np.load(folder / "audio.npy", mmap_mode="r") if (folder / "audio.npy").exists() else None
-            flow = _same_numbers([_pictures(folder, "flow", part, files.flow) for part in _FLOW])
+            flow = _same_numbers([_pictures(folder, "flow", part, files.flow) for part in FLOW_PARTS])
             video = [
                 np.load(path)
                 for name in ("pts", "stamps_ns", "keys")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Recording, disjoint
@@ -27,6 +28,7 @@ from karmma_training.data.tracks import (
     Track,
     VideoTrack,
 )
+from karmma_training.datasets.check import VideoCheck, check_videos
 from karmma_training.datasets.epic_kitchens.annotations import (
     SPLIT_FILES,
     Segment,
@@ -34,6 +36,7 @@ from karmma_training.datasets.epic_kitchens.annotations import (
     read_classes,
     read_segments,
 )
+from karmma_training.datasets.epic_kitchens.check import check_video
 from karmma_training.datasets.epic_kitchens.index import VideoEntry, facts, index_files
 from karmma_training.datasets.epic_kitchens.layout import find_files, flow_timing, frame_rate
 from karmma_training.datasets.source import Preparation, RecordingJob, prepare
@@ -83,6 +86,18 @@ class EpicKitchensSource:
                 path, verbs=len(self.verbs), nouns=len(self.nouns), labelled=split != "test"
             )
         return self._segments[split]
+
+    def has_split(self, split: str) -> bool:
+        """See CheckedSource."""
+        return (self.annotations / SPLIT_FILES[split]).is_file()
+
+    def check(self, split: str, tries: int, workers: int, console: Console) -> list[VideoCheck]:
+        """See CheckedSource."""
+        actions: dict[str, list[Segment]] = {}
+        for segment in self.segments(split):
+            actions.setdefault(segment.video, []).append(segment)
+        jobs = [(v, find_files(self.root, v), segments, tries) for v, segments in sorted(actions.items())]
+        return check_videos(check_video, jobs, workers, f"checking {split}", console)
 
     def entries(self, split: str, work: Preparation) -> dict[str, VideoEntry]:
         """The videos of a split that are on disk, found once and kept in the sample store.

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is missing or broken of EPIC-KITCHENS-100 is named, and `karmma data check` tells it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mini_epic import (
+    HEIGHT,
+    WIDTH,
+    Action,
+    grey_flow,
+    jpeg,
+    tone_of,
+    write_annotations,
+    write_folder,
+    write_movie,
+    write_sound,
+    write_tar,
+)
+
+pytest.importorskip("torch", reason="training needs torch")
+
+from karmma_ros.cli.main import main
+from karmma_training.datasets.check import VideoCheck
+from karmma_training.datasets.epic_kitchens.annotations import Segment
+from karmma_training.datasets.epic_kitchens.check import check_video
+from karmma_training.datasets.epic_kitchens.layout import find_files
+
+VIDEO = "P01_01"
+PERSON = "P01"
+SEGMENTS = [Segment("a", PERSON, VIDEO, 0.5, 1.5), Segment("b", PERSON, VIDEO, 2.0, 2.9)]
+GREY = jpeg(np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+STILL = grey_flow(0.0, 25.0)
+
+
+def check(root: Path, tries: int = 0) -> VideoCheck:
+    return check_video(VIDEO, find_files(root, VIDEO), SEGMENTS, tries)
+
+
+def rgb(root: Path) -> Path:
+    return root / PERSON / "rgb_frames" / VIDEO
+
+
+def flow(root: Path) -> Path:
+    return root / PERSON / "flow_frames" / VIDEO
+
+
+def complete(root: Path) -> None:
+    """Three seconds of everything; at the end a frame and a flow picture fewer than the annotations could ask for."""
+    write_folder(rgb(root), [GREY] * 179)
+    for part in "uv":
+        write_folder(flow(root) / part, [STILL] * 88)
+    write_sound(root / PERSON / "audio" / f"{VIDEO}.wav", tone_of(500.0, 3.0))
+
+
+def test_a_complete_video_has_no_findings(tmp_path: Path) -> None:
+    complete(tmp_path)
+    assert check(tmp_path, tries=20) == VideoCheck(VIDEO, 2, ("video", "flow", "audio"), ())
+
+
+def test_missing_pictures_of_the_actions_are_counted(tmp_path: Path) -> None:
+    complete(tmp_path)
+    for number in (10, 40, 41, 130):  # the first belongs to no action
+        (rgb(tmp_path) / f"frame_{number:010d}.jpg").unlink()
+    (flow(tmp_path) / "v" / "frame_0000000070.jpg").unlink()
+    assert check(tmp_path).findings == (
+        "rgb: 3 of 116 pictures of the actions are missing, 40 is the first",
+        "flow v: 1 of 59 pictures of the actions are missing, 70 is the first",
+    )
+
+
+def test_a_video_that_ends_early_lacks_the_rest(tmp_path: Path) -> None:
+    write_folder(rgb(tmp_path), [GREY] * 120)
+    write_sound(tmp_path / "audio" / f"{VIDEO}.wav", tone_of(500.0, 1.0))
+    assert check(tmp_path).findings == (
+        "rgb: 54 of 116 pictures of the actions are missing, 121 is the first",
+        "no flow: computed while training",
+        f"sound of {VIDEO}.wav ends at 1.0 s: 1 of 2 actions come later",
+    )
+
+
+def test_a_truncated_tar_is_told(tmp_path: Path) -> None:
+    path = rgb(tmp_path).with_suffix(".tar")
+    write_tar(path, {"": [GREY] * 180})
+    os.truncate(path, path.stat().st_size // 2)
+    found = check(tmp_path)
+    assert found.has == ("video", "flow")
+    assert f"{path} ends early" in found.findings[0]
+    assert "pictures of the actions are missing" in found.findings[1]
+
+
+def test_damaged_pictures_are_found_by_trying(tmp_path: Path) -> None:
+    complete(tmp_path)
+    for number in range(1, 180, 2):
+        (rgb(tmp_path) / f"frame_{number:010d}.jpg").write_bytes(GREY[:200])
+    assert not check(tmp_path).findings
+    (finding,) = check(tmp_path, tries=30).findings
+    assert "of 30 pictures tried are damaged: " in finding
+    assert "picture 1: image is truncated" in finding
+
+
+def test_files_that_are_something_else_count_as_missing(tmp_path: Path) -> None:
+    for place in (rgb(tmp_path).with_suffix(".tar"), tmp_path / PERSON / "videos" / f"{VIDEO}.MP4"):
+        place.parent.mkdir(parents=True)
+        place.write_bytes(b"<html>404</html>" * 200)
+    (flow(tmp_path) / "u").mkdir(parents=True)
+    (flow(tmp_path) / "v").mkdir()
+    found = check(tmp_path)
+    assert found.has == ()
+    text = "; ".join(found.findings)
+    for part in ("not a readable video", "no pictures of u, v", "no sound", "cannot read"):
+        assert part in text, text
+
+
+def test_a_movie_that_is_too_short_is_told(tmp_path: Path) -> None:
+    frames = [np.full((64, 96, 3), 90, np.uint8)] * 40
+    write_movie(tmp_path / PERSON / "videos" / f"{VIDEO}.MP4", frames, 25, tone_of(500.0, 1.6))
+    found = check(tmp_path)
+    assert found.has == ("video", "flow", "audio")
+    assert found.findings[1] == f"{VIDEO}.MP4 ends at 1.6 s: 1 of 2 actions come later"
+
+
+def test_nothing_on_disk_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_annotations(tmp_path / "annotations", train=[Action(VIDEO, 0.5, 1.0, 0, 0)])
+    assert main(["data", "check", f"epic-kitchens-100:{tmp_path}", "--workers", "1"]) == 1
+    out = capsys.readouterr().out
+    assert "no rgb frames and no movie" in out
+    assert "train: 0 of 1 videos on disk (video 0, flow 0, audio 0), with 0 of 1 actions" in out
+
+
+def test_a_data_set_without_a_check_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "tabletop"]) == 2
+    assert "nothing to check" in capsys.readouterr().err

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`karmma evaluate --segments`: one prediction per annotated action.
+
+karmma evaluate runs/epic --segments --split val --clips 10 --crops 3
+karmma evaluate runs/epic --segments --split test --submission epic.zip --sls 2 3 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from karmma_ros.errors import UsageError
+from karmma_ros.files import write_json
+from karmma_training.data.recording import Recording
+from karmma_training.datasets.epic_kitchens.challenge import challenge_scores, read_lists, write_submission
+from karmma_training.datasets.epic_kitchens.source import EpicKitchensSource
+from karmma_training.datasets.source import Source
+from karmma_training.evaluation.predictor import Predictor
+from karmma_training.evaluation.segment_report import evaluate_segments, print_segments
+from karmma_training.evaluation.segments import predict_segments
+
+__all__ = ["add_segment_arguments", "check_segment_arguments", "run_segments"]
+
+
+def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options for annotated actions."""
+    group = parser.add_argument_group("annotated actions, one prediction each, as data sets of trimmed clips count")
+    group.add_argument("--segments", action="store_true", help="predict these instead of a stream")
+    group.add_argument("--clips", type=int, default=1, metavar="N", help="times per action (default 1)")
+    group.add_argument("--crops", type=int, default=1, metavar="N", help="parts of the image, from left to right")
+    group.add_argument(
+        "--submission", type=Path, metavar="FILE.zip", help="write the challenge's archive (epic-kitchens-100, test)"
+    )
+    group.add_argument(
+        "--sls", type=int, nargs=3, metavar=("PT", "TL", "TD"), help="its supervision levels, 0 to 5 each"
+    )
+
+
+def check_segment_arguments(args: argparse.Namespace) -> None:
+    """Refuse what makes no sense.
+
+    :raises UsageError: it does not.
+    """
+    if args.clips < 1 or args.crops < 1:
+        raise UsageError("--clips and --crops must be positive")
+    if args.submission and not args.segments:
+        raise UsageError("--submission needs --segments")
+    if args.submission and args.sls is None:
+        raise UsageError("--submission needs --sls PT TL TD: the supervision levels of the challenge, 0 to 5 each")
+
+
+def run_segments(
+    args: argparse.Namespace,
+    folder: Path,
+    predictor: Predictor,
+    source: Source,
+    recordings: list[Recording],
+    head: dict[str, Any],
+) -> int:
+    """One prediction per annotated action: a report, or a challenge's archive.
+
+    :param folder: of the model; head: how the report begins.
+    """
+    console = Console(stderr=True)
+    challenge = source if isinstance(source, EpicKitchensSource) else None
+    if args.submission:
+        if challenge is None:
+            raise UsageError("--submission is for --data epic-kitchens-100:FOLDER")
+        ((_, made),) = predict_segments(
+            predictor, recordings, clips=args.clips, crops=args.crops, console=console
+        ).items()
+        write_submission(args.submission, challenge.segments(args.split), made.ids, made.logits, tuple(args.sls))
+        console.print(f"written: {args.submission}", highlight=False)
+        return 0
+    report, predictions = evaluate_segments(predictor, recordings, clips=args.clips, crops=args.crops, console=console)
+    if challenge is not None:
+        full = next(iter(predictions.values()))
+        known = {s.narration_id: s for s in challenge.segments(args.split)}
+        report["challenge"] = challenge_scores(
+            [known[name] for name in full.ids], full.logits, read_lists(challenge.annotations)
+        )
+        report["annotated"] = len(known)  # beside "actions": those whose files are here
+    path = args.json or (args.out or folder) / "evaluation-segments.json"
+    write_json(path, _without_nan(head | report))
+    print_segments(report, predictor.labels)
+    console.print(f"written: {path}", highlight=False)
+    return 0
+
+
+def _without_nan(tree: Any) -> Any:
+    """JSON knows no NaN: null instead, where there was nothing to count."""
+    if isinstance(tree, dict):
+        return {key: _without_nan(value) for key, value in tree.items()}
+    return None if isinstance(tree, float) and math.isnan(tree) else tree

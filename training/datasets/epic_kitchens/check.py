@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of a video's annotated actions is on disk, without decoding it."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from karmma_ros.errors import KarmmaError, MediaError
+from karmma_ros.media import open_container, read_audio
+from karmma_training.data.pictures import FolderPictures, Pictures, TarPictures, decode_picture, index_tar
+from karmma_training.datasets.check import VideoCheck
+from karmma_training.datasets.epic_kitchens.annotations import Segment
+from karmma_training.datasets.epic_kitchens.index import FLOW_PARTS
+from karmma_training.datasets.epic_kitchens.layout import HDF5_RATE, VideoFiles, flow_timing, frame_rate
+
+__all__ = ["check_video"]
+
+Ints = npt.NDArray[np.int64]
+
+TOLERANCE_S, FEW = 0.2, 12  # at the end sound may be so much shorter than the annotations say, so many pictures fewer
+
+
+def check_video(video: str, files: VideoFiles, segments: Sequence[Segment], tries: int) -> VideoCheck:
+    """Look for everything that some annotated actions of a video need.
+
+    :param tries: pictures to decode, spread over the video.
+    """
+    findings: list[str] = []
+    has: list[str] = []
+    rgb = _pictures("rgb", files.rgb, ("",), findings)
+    if rgb:
+        has.append("video")
+        findings += _gaps("rgb", rgb[0].numbers, _frames(video, segments))
+        findings += _damaged(rgb[0], tries, grey=False)
+    elif files.video:
+        findings += ["no rgb frames: the movie is read instead"] if files.rgb is None else []
+        if _movie_opens(files.video, segments, findings):
+            has.append("video")
+    else:
+        findings.append("no rgb frames and no movie")
+    flow = _pictures("flow", files.flow, FLOW_PARTS, findings)
+    if flow:
+        has.append("flow")
+        wanted = _flow_numbers(video, segments)
+        for part, pictures in zip(FLOW_PARTS, flow, strict=True):
+            findings += _gaps(f"flow {part}", pictures.numbers, wanted)
+            findings += _damaged(pictures, tries, grey=True)
+    elif "video" in has:
+        has.append("flow")
+        findings.append("no flow: computed while training")
+    else:
+        findings.append("no flow")
+    if _sound(video, files, segments, findings):
+        has.append("audio")
+    return VideoCheck(video, len(segments), tuple(has), tuple(findings))
+
+
+def _pictures(kind: str, path: Path | None, parts: Sequence[str], findings: list[str]) -> list[Pictures]:
+    """The pictures of all parts, none where one is missing."""
+    if path is None:
+        return []
+    try:
+        if path.is_dir():
+            found: list[Pictures] = [FolderPictures(path / part) for part in parts]
+        else:
+            index, fault = index_tar(path, parts)
+            findings += [fault] if fault else []
+            found = [TarPictures(path, index[part]) for part in parts]
+    except MediaError as error:
+        findings.append(str(error))
+        return []
+    empty = [part or kind for part, pictures in zip(parts, found, strict=True) if not len(pictures.numbers)]
+    if empty:
+        findings.append(f"{path}: no pictures of {', '.join(empty)}")
+    return [] if empty else found
+
+
+def _frames(video: str, segments: Sequence[Segment]) -> Ints:
+    """Numbers of the RGB frames of all actions."""
+    rate = frame_rate(video)
+    spans = [np.arange(max(1, int(s.start_s * rate)), max(1, int(s.stop_s * rate)) + 1) for s in segments]
+    return np.unique(np.concatenate(spans))
+
+
+def _flow_numbers(video: str, segments: Sequence[Segment]) -> Ints:
+    """Numbers of the flow pictures of all actions."""
+    return np.unique((_frames(video, segments) - 1) // flow_timing(video).stride + 1)
+
+
+def _gaps(kind: str, numbers: Ints, wanted: Ints) -> list[str]:
+    """What is missing of the pictures that are wanted; the last few may be."""
+    missing = np.setdiff1d(wanted, numbers)
+    if wanted[-1] - numbers[-1] <= FEW:
+        missing = missing[missing <= numbers[-1]]
+    if not len(missing):
+        return []
+    return [f"{kind}: {len(missing)} of {len(wanted)} pictures of the actions are missing, {missing[0]} is the first"]
+
+
+def _damaged(pictures: Pictures, tries: int, *, grey: bool) -> list[str]:
+    count = len(pictures.numbers)
+    faults = []
+    for k in np.unique(np.linspace(0, count - 1, min(tries, count)).astype(int)) if tries else ():
+        try:
+            decode_picture(pictures.load(int(k)), pictures.name(int(k)), grey=grey, at_least=(1, 1))
+        except MediaError as error:
+            faults.append(str(error))
+    return [f"{len(faults)} of {min(tries, count)} pictures tried are damaged: {faults[0]}"] if faults else []
+
+
+def _movie_opens(path: Path, segments: Sequence[Segment], findings: list[str]) -> bool:
+    try:
+        with open_container(path) as container:
+            if not container.streams.video:
+                raise MediaError(f"{path}: no video in this file")
+            length_s = (container.duration or 0) / 1e6
+    except MediaError as error:
+        findings.append(str(error))
+        return False
+    _ends(f"{path.name}", length_s, segments, findings)
+    return True
+
+
+def _ends(what: str, length_s: float, segments: Sequence[Segment], findings: list[str]) -> None:
+    last = max(s.stop_s for s in segments)
+    if length_s + TOLERANCE_S < last:
+        lost = sum(s.start_s >= length_s for s in segments)
+        findings.append(f"{what} ends at {length_s:.1f} s: {lost} of {len(segments)} actions come later")
+
+
+def _sound(video: str, files: VideoFiles, segments: Sequence[Segment], findings: list[str]) -> bool:
+    for path in (files.sound, files.video):
+        if path is None:
+            continue
+        try:
+            length_s = _sound_s(path, video)
+        except KarmmaError as error:
+            findings.append(str(error))
+            continue
+        if length_s is not None:
+            _ends(f"sound of {path.name}", length_s, segments, findings)
+            return True
+    findings.append("no sound")
+    return False
+
+
+def _sound_s(path: Path, video: str) -> float | None:
+    """How long a file's sound is; None without any.
+
+    :raises KarmmaError: unreadable.
+    """
+    if path.suffix == ".hdf5":
+        return _hdf5_s(path, video)
+    if path.suffix == ".wav":
+        try:
+            with wave.open(str(path)) as file:
+                return file.getnframes() / file.getframerate()
+        except (OSError, EOFError, wave.Error):
+            pass  # another kind of WAV: the decoder knows more of them
+    reader = read_audio(path)
+    if reader is None:
+        return None
+    with reader:
+        return reader.duration_s
+
+
+def _hdf5_s(path: Path, video: str) -> float | None:
+    try:
+        import h5py
+    except ImportError as error:
+        raise KarmmaError(f"{path.name} needs h5py: pip install h5py") from error
+    try:
+        with h5py.File(path, "r") as file:
+            return len(file[video]) / HDF5_RATE if video in file else None
+    except (OSError, KeyError, TypeError) as error:
+        raise MediaError(f"cannot read {video} of {path}: {error}") from error
