@@ -36,6 +36,7 @@ MODALITIES = ("video", "flow", "audio")  # what this version has preprocessing f
 MAX_BYTES = 1_000_000
 _MAX_DEPTH = 8
 _MAX_WINDOW_FLOATS = 4_000_000  # in one modality's window and a second more: the memory a bundle can claim
+_MAX_CLIP_PIXELS = 2**24  # of all frames that an extractor takes at once; a few times as many are kept
 
 T = TypeVar("T")
 
@@ -81,6 +82,7 @@ class ModalitySpec(GraphSpec):
     input: InputSpec
     rate: int  # [Hz] of the audio samples; 0 where the sensor sets it
     context: int  # samples that one run of the extractor sees
+    context_step_s: float  # [s] from one frame, or flow field, of a longer context to the next; otherwise 0
     slot_spec: SlotSpec
     producer: ProducerSpec | None = None  # flow only
 
@@ -368,6 +370,7 @@ def _modalities(fields: _Fields) -> dict[str, ModalitySpec]:
 
 def _modality(name: str, fields: _Fields) -> ModalitySpec:
     context = fields.take("context", _integer(1, 10_000_000))
+    clips = name != "audio" and context > 1
     rate = fields.take("rate", _integer(4_000, 192_000) if name == "audio" else _integer(0, 0))
     slots = SlotSpec(
         slots=fields.take("slots", _integer(1, 10_000)),
@@ -386,6 +389,7 @@ def _modality(name: str, fields: _Fields) -> ModalitySpec:
         input=_input(name, fields.object("input"), context),
         rate=rate,
         context=context,
+        context_step_s=fields.take("context_step_s", _number(0.001, 60.0)) if clips else 0.0,
         slot_spec=slots,
         producer=_producer(fields.object("producer")) if name == "flow" else None,
     )
@@ -409,6 +413,8 @@ def _input(name: str, fields: _Fields, context: int) -> InputSpec:
         fields.done()
         return InputSpec(dtype, sizes)
     channels = 3 if name == "video" else 2
+    if context * math.prod(sizes[1:3]) > _MAX_CLIP_PIXELS:
+        raise _FieldError(f"{where} has more than {_MAX_CLIP_PIXELS} pixels")
     if len(sizes) != 4 or sizes[0] != context or max(sizes[1:3]) > 4_096 or sizes[3] != channels:
         raise _FieldError(f'{where} is not ["B", context, height, width, {channels}] with sides up to 4096')
     spec = InputSpec(

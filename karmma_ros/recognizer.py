@@ -22,11 +22,12 @@ import numpy.typing as npt
 
 from karmma_ros.audio import AudioInput
 from karmma_ros.bundle import Bundle, load_bundle
-from karmma_ros.errors import BundleError, EngineError, SampleError, UsageError
+from karmma_ros.clips import ClipBuffer
+from karmma_ros.errors import EngineError, SampleError, UsageError
 from karmma_ros.runtime import Engine
 from karmma_ros.samples import prepare_flow, prepare_image, to_mono
 from karmma_ros.scoring import joint_probabilities, probabilities
-from karmma_ros.window import TokenWindow
+from karmma_ros.window import TokenWindow, to_ns
 
 __all__ = ["LIVE_AUDIO_LIMIT", "UNKNOWN", "Prediction", "Recognizer", "ScoredLabel", "Status"]
 
@@ -101,17 +102,16 @@ class Recognizer:
         :raises UsageError: a modality that the bundle does not have.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
-        for name, spec in self.bundle.modalities.items():
-            if name != "audio" and spec.context != 1:
-                raise BundleError(
-                    f"{self.bundle.folder}: {name} takes {spec.context} samples at once, this version gives 1: "
-                    "use a bundle of the stream preset"
-                )
         self.top_k = top_k
         self.min_score = min_score
         self._names = {"action": self.bundle.action_names, **self.bundle.heads}
         self._lock = threading.Lock()  # guards all below, and is never held while a graph runs
         self._window = TokenWindow(self.bundle.slot_specs())
+        self._clips = {
+            name: ClipBuffer(spec.context, to_ns(spec.context_step_s))
+            for name, spec in self.bundle.modalities.items()
+            if name != "audio" and spec.context > 1
+        }
         self._epoch: Counter[str] = Counter()  # per modality, counts erasures: tokens computed before one are dropped
         self._audio: AudioInput | None = None
         self._audio_spec = self.bundle.modalities.get("audio")
@@ -165,8 +165,18 @@ class Recognizer:
                 return 0
             epoch = self._epoch[modality]
         prepare = prepare_image if modality == "video" else prepare_flow
-        batch = prepare(sample, spec.input.size)[np.newaxis, np.newaxis]  # (1, 1, h, w, c)
-        return self._encode(modality, [stamp_ns], batch, epoch)
+        prepared = prepare(sample, spec.input.size)
+        clips = self._clips.get(modality)
+        if clips is None:
+            return self._encode(modality, [stamp_ns], prepared[np.newaxis, np.newaxis], epoch)  # (1, 1, h, w, c)
+        with self._lock:
+            if self._epoch[modality] != epoch:
+                return 0
+            clip = clips.push(stamp_ns, prepared.copy() if prepared is sample else prepared)
+        try:
+            return self._encode(modality, [stamp_ns], clip[np.newaxis], epoch)  # (1, context, h, w, c)
+        finally:
+            clip.fill(0)  # a copy: nobody could erase it when the sensor is switched off
 
     def _push_audio(self, stamp_ns: int, samples: npt.NDArray[Any], rate: int | None) -> int:
         assert self._audio_spec is not None
@@ -327,6 +337,8 @@ class Recognizer:
         """Erases a modality's tokens with stamp >= `since_ns`, and any being computed; returns how many were held."""
         with self._lock:
             self._epoch[modality] += 1
+            if modality in self._clips:
+                self._clips[modality].evict(since_ns)
             return self._window.evict(modality, since_ns)
 
     def clear(self, modality: str) -> None:
@@ -337,6 +349,8 @@ class Recognizer:
     def _clear(self, modality: str) -> None:
         self._epoch[modality] += 1
         self._window.clear(modality)
+        if modality in self._clips:
+            self._clips[modality].clear()
         if modality == "audio" and self._audio is not None:
             self._audio.clear()
             self._next_grid = None

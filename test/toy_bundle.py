@@ -44,6 +44,7 @@ def make_toy_bundle(
     tokens: int = 2,
     dim: int = 6,
     seed: int = 0,
+    clip: int = 1,
     single_head: bool = False,
     temperature: float = 1.0,
     changes: Mapping[str, Any] | None = None,
@@ -56,6 +57,7 @@ def make_toy_bundle(
     :param size: (h, w) of images and flow, multiples of 4.
     :param tokens, dim: tokens per sample and their length.
     :param seed: of the weights: other seeds are other networks.
+    :param clip: frames, and flow fields, that an extractor sees at once, 1/15 s apart.
     :param single_head: one head, `action`, in place of verb and noun.
     :param changes: manifest fields to replace at the top level, before it is written (it must stay valid).
     :return: the folder.
@@ -66,7 +68,7 @@ def make_toy_bundle(
     specs: dict[str, dict[str, Any]] = {}
     graphs: dict[str, onnx.ModelProto] = {}
     for modality in modalities:
-        specs[modality] = _modality(modality, window_s, rate, size) | {
+        specs[modality] = _modality(modality, window_s, rate, size, clip) | {
             "graph": f"{modality}.onnx",
             "precision": "fp32",
             "tokens": tokens,
@@ -107,7 +109,7 @@ def make_toy_bundle(
     return folder
 
 
-def _modality(modality: str, window_s: float, rate: int, size: tuple[int, int]) -> dict[str, Any]:
+def _modality(modality: str, window_s: float, rate: int, size: tuple[int, int], clip: int) -> dict[str, Any]:
     if modality == "audio":
         context = rate // 5
         return {
@@ -122,12 +124,13 @@ def _modality(modality: str, window_s: float, rate: int, size: tuple[int, int]) 
     spec: dict[str, Any] = {
         "input": {
             "dtype": "uint8" if video else "float32",
-            "shape": ["B", 1, *size, 3 if video else 2],
+            "shape": ["B", clip, *size, 3 if video else 2],
             "resize": "squash",
             "interpolation": "area",
         },
         "rate": 0,
-        "context": 1,
+        "context": clip,
+        **({"context_step_s": 1 / 15} if clip > 1 else {}),
         "spacing_s": 1 / 30,
         "slots": max(1, round(window_s * 30)),
         "delay_s": 0.0 if video else 1 / 30,
@@ -174,13 +177,13 @@ def _extractor(modality: str, spec: Mapping[str, Any], rng: np.random.Generator)
         value = build.add("MatMul", "input", build.constant(bank * 10 / n))
         width = _SINUSOIDS
     else:
-        _, _, height, width_px, channels = spec["input"]["shape"]
+        _, context, height, width_px, channels = spec["input"]["shape"]
         value = build.add("Cast", "input", to=TensorProto.FLOAT)
         value = build.add("Mul", value, build.constant(1 / 255 if modality == "video" else 1.0))
-        shape = [-1, _GRID, height // _GRID, _GRID, width_px // _GRID, channels]
+        shape = [-1, context, _GRID, height // _GRID, _GRID, width_px // _GRID, channels]
         value = build.add("Reshape", value, build.constant(shape, np.int64))
-        value = build.add("ReduceMean", value, build.constant([2, 4], np.int64), keepdims=0)
-        width = _GRID * _GRID * channels
+        value = build.add("ReduceMean", value, build.constant([3, 5], np.int64), keepdims=0)
+        width = context * _GRID * _GRID * channels
         value = build.add("Reshape", value, build.constant([-1, width], np.int64))
     value = build.add("Tanh", build.dense(value, width, spec["tokens"] * spec["dim"], rng))
     build.add("Reshape", value, build.constant([-1, spec["tokens"], spec["dim"]], np.int64), output="tokens")

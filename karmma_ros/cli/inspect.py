@@ -47,6 +47,7 @@ def _facts(bundle: Bundle, engine: Engine) -> dict[str, Any]:
             "dtype": spec.input.dtype,
             "rate": spec.rate,
             "context": spec.context,
+            "context_step_s": spec.context_step_s,
             "slots": spec.slots,
             "spacing_s": spec.spacing_s,
             "delay_s": spec.delay_s,

@@ -250,6 +250,18 @@ def test_unknown_fields_are_refused(bundle: Path) -> None:
         refused(bundle, "colour")
 
 
+def test_a_clip_has_a_step_and_a_size_that_fits_in_memory(tmp_path: Path) -> None:
+    bundle = make_toy_bundle(tmp_path / "clips", clip=4)
+    manifest = read(bundle)
+    assert load_bundle(bundle).modalities["flow"].context_step_s == pytest.approx(1 / 15)
+    write(bundle, with_change(manifest, ("modalities", "flow"), lambda inner, key: inner[key].pop("context_step_s")))
+    refused(bundle, "context_step_s is missing")
+    inputs = {**manifest["modalities"]["video"]["input"], "shape": ["B", 9000, 48, 64, 3]}
+    change = {"context": 9000, "input": inputs}
+    write(bundle, with_change(manifest, ("modalities", "video"), lambda inner, key: inner[key].update(change)))
+    refused(bundle, "pixels")
+
+
 @pytest.mark.parametrize(
     ("path", "value", "match"),
     [
@@ -266,6 +278,7 @@ def test_unknown_fields_are_refused(bundle: Path) -> None:
         (("modalities", "video", "rate"), 30, "rate"),
         (("modalities", "audio", "rate"), 0, "rate"),
         (("modalities", "audio", "context"), 100, "shape"),
+        (("modalities", "video", "context_step_s"), 0.1, "context_step_s"),
         (("modalities", "video", "input", "shape"), ["B", 1, 24, 32], "shape"),
         (("modalities", "video", "input", "shape"), ["B", 1, 24, 32, 4], "shape"),
         (("modalities", "video", "input", "shape"), ["B", 1, 24, 99_999, 3], "shape"),

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from node.harness import RATE, Robot, assert_increasing, node_and_robot, picture, time_of
 from rosgraph_msgs.msg import Clock
 from toy_bundle import make_toy_bundle
@@ -30,8 +31,9 @@ def test_days_old_stamps_work_with_one_hint(tmp_path: Path, ros_env: dict[str, s
         assert process.output.count("use_sim_time") == 1
 
 
-def test_jpeg_images_work(tmp_path: Path, ros_env: dict[str, str]) -> None:
-    bundle = make_toy_bundle(tmp_path / "toy", modalities=("video",))
+@pytest.mark.parametrize("clip", [1, 8], ids=["frames", "clips"])
+def test_jpeg_images_work(tmp_path: Path, ros_env: dict[str, str], clip: int) -> None:
+    bundle = make_toy_bundle(tmp_path / "toy", modalities=("video",), clip=clip)
     parameters = {"bundle": bundle, "image__transport": "compressed", "image__rotate": 90}
     with node_and_robot(tmp_path / "log", ros_env, compressed=True, **parameters) as (_, r):
         r.wait_matched(r.images)

@@ -36,12 +36,16 @@ def occurrences(pid: int, *markers: bytes) -> int:
     return count
 
 
-@pytest.mark.parametrize(("encoding", "flow"), [("rgb8", []), ("bgr8", []), ("rgb8", ["flow"])])
+@pytest.mark.parametrize(
+    ("encoding", "flow", "clip"), [("rgb8", [], 1), ("bgr8", [], 1), ("rgb8", ["flow"], 1), ("rgb8", [], 4)]
+)
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux's /proc")
 def test_nothing_of_a_camera_and_a_microphone_stays_when_they_are_switched_off(
-    tmp_path: Path, encoding: str, flow: list[str]
+    tmp_path: Path, encoding: str, flow: list[str], clip: int
 ) -> None:
-    script, bundle = Path(__file__).with_name("marked_worker.py"), make_toy_bundle(tmp_path / "toy")
+    script = Path(__file__).with_name("marked_worker.py")
+    size = (240, 320) if clip > 1 else (24, 32)  # images of the network's own size would be kept as they are
+    bundle = make_toy_bundle(tmp_path / "toy", clip=clip, size=size)
     sent = (2 * half(NUMBER)).tobytes() * 86  # just more than a page: see karmma_ros/memory.py
     decoded = np.frombuffer(sent, np.uint8).reshape(-1, 3)[:, ::-1].tobytes()
     with subprocess.Popen(

@@ -14,7 +14,10 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from karmma_ros.cli.main import main  # noqa: E402
+from karmma_ros.clips import clip_positions  # noqa: E402
 from karmma_ros.errors import UsageError  # noqa: E402
+from karmma_ros.recognizer import Recognizer  # noqa: E402
+from karmma_training.bundle.export import export_bundle  # noqa: E402
 from karmma_training.checkpoint import extractors_digest  # noqa: E402
 from karmma_training.config_file import apply_overrides  # noqa: E402
 from karmma_training.data.augment import Look  # noqa: E402
@@ -22,7 +25,7 @@ from karmma_training.data.labels import Labels  # noqa: E402
 from karmma_training.data.recording import Context, Recording  # noqa: E402
 from karmma_training.data.store import StoredRecording, StoreFormat, write_recording  # noqa: E402
 from karmma_training.evaluation.cost import full_window  # noqa: E402
-from karmma_training.networks.extractors import build_extractor  # noqa: E402
+from karmma_training.networks.extractors import GridPool, build_extractor  # noqa: E402
 from karmma_training.networks.model import build_model  # noqa: E402
 from karmma_training.presets import preset  # noqa: E402
 
@@ -176,3 +179,41 @@ def test_a_toy_of_the_papers_preset_trains_from_teacher_to_student(tmp_path: Pat
     assert main([*command, str(student), "--teacher", str(teacher), *arguments]) == 0
     assert "done: best validation score" in (student / "log.txt").read_text()
     assert not list((tmp_path / "store").glob("features-*")), "clips are not cached frame by frame"
+
+
+@needs_torchvision
+@pytest.mark.full
+def test_the_papers_student_runs_on_the_robot(tmp_path: Path) -> None:
+    """Swin3D-T at reduced size, exported, fed frame by frame: what PyTorch says of the clip that they make."""
+    config = apply_overrides(preset("paper", "baseline"), ["modalities=[video,audio]", *SMALL, "video.weights=''"])
+    labels = Labels.from_names({"verb": ["a", "b"], "noun": ["x", "y", "z"]}, [("a", "x"), ("b", "y")])
+    torch.manual_seed(0)
+    model = build_model(config, labels.sizes()).eval()
+    folder = tmp_path / "paper"
+    folder.mkdir()
+    export_bundle(folder, "paper", model, config, labels, {"verb": 1.0, "noun": 1.0})
+    robot = Recognizer(folder, providers="cpu")
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    stamps = 10**18 + np.arange(20, dtype=np.int64) * 10**9 // 30
+    for stamp, frame in zip(stamps.tolist(), frames, strict=True):
+        robot.push("video", stamp, frame)
+    said = robot.predict(int(stamps[-1]))
+    assert said.coverages == {"video": 1.0, "audio": 0.0}
+    (clip,) = clip_positions(stamps, np.array([19]), 4, round(1e9 / 15))
+    assert clip.tolist() == [13, 15, 17, 19]
+    with torch.inference_mode():
+        tokens = {m: torch.zeros(1, s.slots * s.tokens, s.dim) for m, s in model.specs.items()}
+        tokens["video"] = model.encode("video", torch.from_numpy(frames[clip])[None])
+        present = {m: torch.full(t.shape[:2], m == "video") for m, t in tokens.items()}
+        expected = model.fuse(tokens, present)
+    for head, values in expected.items():
+        np.testing.assert_allclose(said.logits[head], values[0].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(("shape", "grid"), [((16, 7, 7), [12, 5, 5]), ((2, 1, 1), [12, 5, 5]), ((9, 13), [4, 13])])
+def test_a_grid_of_averages_is_adaptive_pooling(shape: tuple[int, ...], grid: list[int]) -> None:
+    x = torch.randn(2, 6, *shape)
+    pool = torch.nn.functional.adaptive_avg_pool3d if len(grid) == 3 else torch.nn.functional.adaptive_avg_pool2d
+    expected = pool(x, grid).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(GridPool(6, grid)(x), torch.nn.functional.layer_norm(expected, (6,)))

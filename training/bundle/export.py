@@ -195,11 +195,13 @@ def _manifest(
             "input": {"dtype": "uint8", "shape": ["B", *config.sample_shape("video")], **image},
             "rate": 0,
             "context": v.context,
+            **({"context_step_s": v.context_step_s} if v.context > 1 else {}),
         },
         "flow": {
             "input": {"dtype": "float32", "shape": ["B", *config.sample_shape("flow")], **image},
             "rate": 0,
             "context": f.context,
+            **({"context_step_s": f.context_step_s} if f.context > 1 else {}),
             "producer": {
                 "algorithm": "dis",
                 "preset": f.producer_preset,

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from karmma_ros.clips import clip_positions
 from karmma_training.data.labels import Labels
 
 __all__ = ["Context", "Interval", "LabelledTime", "Recording", "Stamps", "disjoint"]
@@ -135,24 +136,12 @@ class Recording(ABC):
         )
 
     def clips(self, modality: str, which: npt.NDArray[np.int64], context: Context) -> npt.NDArray[np.int64]:
-        """Indexes of the samples in the context of each: the nearest to `step_ns` apart, none newer than the last.
-
-        The first sample of the recording stands for what lies before it.
+        """Indexes of the samples in the context of each, as online; see `karmma_ros.clips`.
 
         :param which: (n,) indexes of the newest.
         :return: (n, context.count)
         """
-        if context.count == 1:
-            return which[:, None]
-        stamps = self.stamps[modality]
-        back = context.step_ns * np.arange(context.count - 1, -1, -1)
-        wanted = stamps[which][:, None] - back
-        after = np.minimum(np.searchsorted(stamps, wanted), which[:, None])
-        before = np.maximum(after - 1, 0)
-        nearer = wanted - stamps[before] < stamps[after] - wanted
-        clips = np.where(nearer, before, after).astype(np.int64)
-        clips[:, -1] = which  # of several with one stamp, the one asked for
-        return clips
+        return clip_positions(self.stamps[modality], which, context.count, context.step_ns)
 
 
 def disjoint(items: Sequence[T], span: Callable[[T], tuple[float, float]]) -> list[list[T]]:

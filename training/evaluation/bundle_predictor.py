@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from karmma_ros.bundle import Bundle
 from karmma_ros.runtime import Engine
+from karmma_ros.window import to_ns
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Context
 
@@ -26,7 +27,7 @@ class BundlePredictor:
         self.specs = bundle.slot_specs()
         single = np.arange(len(next(iter(bundle.heads.values()))))[:, None]  # one head: every class is an action
         self.labels = Labels(dict(bundle.heads), np.asarray(bundle.actions, np.int64) if bundle.actions else single)
-        self.contexts = {m: Context(spec.context) for m, spec in bundle.modalities.items()}
+        self.contexts = {m: Context(spec.context, to_ns(spec.context_step_s)) for m, spec in bundle.modalities.items()}
         self.temperature = bundle.temperature
 
     def encode(self, modality: str, samples: npt.NDArray[Any]) -> Floats:

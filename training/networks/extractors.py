@@ -111,13 +111,25 @@ class GridPool(nn.Module):
 
     def __init__(self, channels: int, grid: Sequence[int]) -> None:
         super().__init__()
-        self.average = nn.AdaptiveAvgPool3d(grid) if len(grid) == 3 else nn.AdaptiveAvgPool2d(grid)  # type: ignore[arg-type]
+        self.grid = list(grid)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, [t,] h, w) -> (n, cells, c)"""
-        y: Tensor = self.norm(self.average(x).flatten(2).transpose(1, 2))
+        for axis, cells in enumerate(self.grid, start=2):
+            x = _average_cells(x, axis, cells)
+        y: Tensor = self.norm(x.flatten(2).transpose(1, 2))
         return y
+
+
+def _average_cells(x: Tensor, axis: int, cells: int) -> Tensor:
+    """Averages over cells that divide an axis as evenly as they can, like adaptive average pooling: one axis after the
+    other, which ONNX can say where it has no such pooling over three."""
+    length = x.shape[axis]
+    if length == cells:
+        return x
+    edges = [(i * length // cells, -(-(i + 1) * length // cells)) for i in range(cells)]
+    return torch.stack([x.narrow(axis, low, high - low).mean(axis) for low, high in edges], axis)
 
 
 class Extractor(nn.Module):
