@@ -101,6 +101,10 @@ def _paper() -> Config:
         section.context, section.slots, section.height, section.width = 32, 1, 224, 224
         _swin3d(section, "t", 768)
     c.data.render_width, c.data.render_height, c.data.recording_s = 640, 480, 6.4
+    c.data.draw = "actions"  # as data sets of trimmed actions are counted
+    # real things have their colours, and Something-Something tells left from right
+    c.augment.permute_p = c.augment.mirror_p = 0.0
+    c.augment.scale, c.augment.shift = 0.15, 0.1
     c.dropout.full_share, c.dropout.runs_p = 1.0, 0.0  # one slot: a clip is there whole or not at all
     t = c.train
     t.epochs, t.warmup_epochs, t.batch, t.lr, t.weight_decay = 30, 3.0, 16, 1e-4, 0.02

@@ -8,14 +8,17 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from rich.console import Console
 
 from karmma_ros.orphans import die_with
 from karmma_training.progress import progress_bar
 
-__all__ = ["SPLITS", "CheckedSource", "VideoCheck", "check_videos"]
+__all__ = ["SPLITS", "CheckedSource", "VideoCheck", "map_processes"]
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 SPLITS = ("train", "val", "test")
 
@@ -46,25 +49,23 @@ class CheckedSource(Protocol):
         """
 
 
-def check_videos(
-    check: Callable[..., VideoCheck], arguments: Sequence[tuple[Any, ...]], workers: int, title: str, console: Console
-) -> list[VideoCheck]:
-    """Check many videos in worker processes.
+def map_processes(
+    work: Callable[[A], R], items: Sequence[A], workers: int | None, title: str, console: Console
+) -> list[R]:
+    """What a function of a module makes of every item, in their order, by worker processes.
 
-    :param check: a function of a module; arguments: of each call.
-    :return: in the order of `arguments`.
+    :param workers: None: one per core.
     """
-    out: list[VideoCheck | None] = [None] * len(arguments)
+    out: dict[int, R] = {}
     context = multiprocessing.get_context("spawn")  # a fork of a process with torch's threads may hang
+    count = min(workers or os.cpu_count() or 1, len(items) or 1)
     with (
         progress_bar(console) as bar,
-        ProcessPoolExecutor(
-            min(workers, len(arguments) or 1), mp_context=context, initializer=die_with, initargs=(os.getpid(),)
-        ) as pool,
+        ProcessPoolExecutor(count, mp_context=context, initializer=die_with, initargs=(os.getpid(),)) as pool,
     ):
-        task = bar.add_task(title, total=len(arguments), note="")
-        futures = {pool.submit(check, *given): i for i, given in enumerate(arguments)}
+        task = bar.add_task(title, total=len(items), note="")
+        futures = {pool.submit(work, item): i for i, item in enumerate(items)}
         for future in as_completed(futures):
             out[futures[future]] = future.result()
             bar.advance(task)
-    return [found for found in out if found is not None]
+    return [out[i] for i in range(len(items))]

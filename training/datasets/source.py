@@ -99,12 +99,14 @@ def open_source(config: Config) -> Source:
     """
     from karmma_training.datasets.epic_kitchens.source import EpicKitchensSource
     from karmma_training.datasets.manifest import ManifestSource
+    from karmma_training.datasets.something_something import SomethingSomethingSource
     from karmma_training.datasets.tabletop import TabletopSource
 
     form = StoreFormat.of(config)
     kind, _, where = config.data.source.partition(":")
-    if kind == EpicKitchensSource.name:
-        return EpicKitchensSource(Path(where), form)
+    for own in (EpicKitchensSource, SomethingSomethingSource):
+        if kind == own.name:
+            return own(Path(where), form)
     if config.data.source == TabletopSource.name:
         return TabletopSource(config.data, form)
     path = Path(config.data.source)
@@ -113,7 +115,7 @@ def open_source(config: Config) -> Source:
     if not path.is_file():
         raise UsageError(
             f"--data {config.data.source}: neither `tabletop` nor a manifest CSV, or a folder with "
-            "one, nor `epic-kitchens-100:FOLDER`"
+            "one, nor `epic-kitchens-100:FOLDER` or `something-something-v2:FOLDER`"
         )
     return ManifestSource(path, form)
 

@@ -28,7 +28,7 @@ from karmma_training.data.tracks import (
     Track,
     VideoTrack,
 )
-from karmma_training.datasets.check import VideoCheck, check_videos
+from karmma_training.datasets.check import VideoCheck, map_processes
 from karmma_training.datasets.epic_kitchens.annotations import (
     SPLIT_FILES,
     Segment,
@@ -38,7 +38,7 @@ from karmma_training.datasets.epic_kitchens.annotations import (
 )
 from karmma_training.datasets.epic_kitchens.check import check_video
 from karmma_training.datasets.epic_kitchens.index import VideoEntry, facts, index_files
-from karmma_training.datasets.epic_kitchens.layout import find_files, flow_timing, frame_rate
+from karmma_training.datasets.epic_kitchens.layout import VideoFiles, find_files, flow_timing, frame_rate
 from karmma_training.datasets.source import Preparation, RecordingJob, prepare
 
 __all__ = ["EpicKitchensSource"]
@@ -97,7 +97,7 @@ class EpicKitchensSource:
         for segment in self.segments(split):
             actions.setdefault(segment.video, []).append(segment)
         jobs = [(v, find_files(self.root, v), segments, tries) for v, segments in sorted(actions.items())]
-        return check_videos(check_video, jobs, workers, f"checking {split}", console)
+        return map_processes(_check, jobs, workers, f"checking {split}", console)
 
     def entries(self, split: str, work: Preparation) -> dict[str, VideoEntry]:
         """The videos of a split that are on disk, found once and kept in the sample store.
@@ -187,6 +187,10 @@ class EpicKitchensSource:
 
     def _names(self, segment: Segment) -> tuple[str, ...]:
         return () if segment.verb < 0 else (self.verbs[segment.verb], self.nouns[segment.noun])
+
+
+def _check(job: tuple[str, VideoFiles, list[Segment], int]) -> VideoCheck:
+    return check_video(*job)
 
 
 def _stamps(frames: npt.NDArray[np.int64], rate: int) -> npt.NDArray[np.int64]:

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A miniature Something-Something v2: official JSON, WebM videos; read, checked, trained on, evaluated."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs torch")
+
+from rich.console import Console
+
+from karmma_ros.cli.main import main
+from karmma_ros.errors import UsageError
+from karmma_ros.flow import FlowProducer
+from karmma_ros.media import read_video
+from karmma_ros.samples import prepare_flow, prepare_image
+from karmma_training.data.recording import Recording
+from karmma_training.data.store import StoreFormat
+from karmma_training.datasets.something_something import SomethingSomethingSource
+from karmma_training.datasets.source import open_recordings, open_source
+from karmma_training.presets import preset
+
+LABELS = {"Lifting something up": "0", "Moving something, slowly": "1", "Something falling like a rock": "2"}
+TEMPLATES = ["Lifting [something] up", "Moving [something], slowly", "[Something] falling like a rock"]
+FRAMES, FPS = 24, 12
+
+
+def picture(action: int, index: int, size: tuple[int, int] = (120, 212)) -> np.ndarray:
+    """A block that goes up, right or down."""
+    image = np.full((*size, 3), 70, np.uint8)
+    rng = np.random.default_rng(action)
+    block = rng.integers(120, 255, (40, 40, 3), dtype=np.uint8)
+    y, x = [(76 - 3 * index, 80), (40, 10 + 6 * index), (4 + 3 * index, 80)][action]
+    image[y : y + 40, x : x + 40] = block
+    return image
+
+
+def write_webm(path: Path, action: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        options = {"deadline": "realtime", "cpu-used": "8", "g": "12"}
+        stream = container.add_stream("libvpx-vp9", rate=FPS, options=options)
+        stream.width, stream.height, stream.pix_fmt = 212, 120, "yuv420p"
+        for index in range(FRAMES):
+            frame = av.VideoFrame.from_ndarray(picture(action, index), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def write_labels(root: Path, **splits: list[tuple[str, int]]) -> None:
+    """`train=[(video, action), ...]`; of the test split the ids alone."""
+    folder = root / "labels"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "labels.json").write_text(json.dumps(LABELS))
+    for split, videos in splits.items():
+        entries: list[dict[str, Any]] = [
+            {"id": v}
+            if split == "test"
+            else {"id": v, "label": "lifting a cup up", "template": TEMPLATES[a], "placeholders": ["a cup"]}
+            for v, a in videos
+        ]
+        (folder / f"{split}.json").write_text(json.dumps(entries))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("ssv2") / "ssv2"
+    train = [(str(100 + i), i % 3) for i in range(12)]
+    validation = [(str(200 + i), i % 3) for i in range(3)]
+    for video, action in train + validation:
+        write_webm(root / "20bn-something-something-v2" / f"{video}.webm", action)
+    write_labels(root, train=[*train, ("999", 0)], validation=validation, test=[("200", 0), ("201", 1)])
+    return root
+
+
+def open_split(root: Path, split: str) -> list[Recording]:
+    config = preset("tiny")
+    config.data.source = f"something-something-v2:{root}"
+    return open_recordings(open_source(config), split, root.parent / "store", workers=1, console=Console(quiet=True))
+
+
+def test_samples_are_those_of_the_videos(root: Path) -> None:
+    recordings = open_split(root, "train")
+    assert [r.ids for r in recordings] == [[str(100 + i)] for i in range(12)]
+    assert [r.targets.tolist() for r in recordings[:3]] == [[[0]], [[1]], [[2]]]
+    form = StoreFormat.of(preset("tiny"))
+    with read_video(root / "20bn-something-something-v2" / "101.webm") as reader:
+        frames = list(reader)
+    producer = FlowProducer((form.producer_width, form.producer_height), form.producer_preset)
+    flows = [producer.push(f.stamp_ns, f.rgb) for f in frames]
+    recording = recordings[1]
+    assert recording.modalities == {"video", "flow"}
+    assert recording.stamps["video"].tolist() == [f.stamp_ns for f in frames]
+    assert recording.stamps["flow"].tolist() == [f.stamp_ns for f in frames[1:]]
+    size = (form.video_height, form.video_width)
+    np.testing.assert_array_equal(
+        recording.read("video", np.array([23, 0, 7])), [prepare_image(frames[k].rgb, size) for k in (23, 0, 7)]
+    )
+    size = (form.flow_height, form.flow_width)
+    np.testing.assert_allclose(
+        recording.read("flow", np.array([22, 3])), [prepare_flow(flows[k], size) for k in (23, 4)], atol=1e-6
+    )
+    assert len(open_split(root, "train")) == 12, "and the second time from the store"
+
+
+def test_the_user_is_told_what_is_missing_or_broken(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "ssv2"
+    write_labels(other, train=[("100", 0), ("101", 1), ("102", 2)])
+    folder = other / "20bn-something-something-v2"
+    write_webm(folder / "100.webm", 0)
+    (folder / "101.webm").write_bytes(b"<html>" * 100)
+    source = SomethingSomethingSource(other, StoreFormat.of(preset("tiny")))
+    found = open_recordings(source, "train", tmp_path / "store", workers=1, console=Console(quiet=True))
+    assert len(found) == 1
+    assert source.notes[0].startswith("train: 1 of 3 videos, 1 not on disk, 1 broken (")
+    assert "101.webm: not a readable video" in source.notes[0]
+
+
+def test_the_check_lists_them(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", f"something-something-v2:{root}", "--workers", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "train: 12 of 13 videos on disk (video 12, flow 12, audio 0), with 12 of 13 actions" in out
+    assert "not on disk" in out
+
+
+def test_names_of_2018_and_published_answers_are_known(root: Path, tmp_path: Path) -> None:
+    labels = root / "labels"
+    for path in labels.glob("*.json"):
+        (tmp_path / f"something-something-v2-{path.name}").write_bytes(path.read_bytes())
+    source = SomethingSomethingSource(tmp_path, StoreFormat.of(preset("tiny")))
+    assert len(source.clips("train")) == 13
+    assert [c.label for c in source.clips("test")] == ["", ""]
+    (tmp_path / "test-answers.csv").write_text("201;Moving something, slowly\n200;Lifting something up\n")
+    answered = SomethingSomethingSource(tmp_path, StoreFormat.of(preset("tiny"))).clips("test")
+    assert [c.label for c in answered] == ["Lifting something up", "Moving something, slowly"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("train", '[{"id": "1", "template": "Eating [something]"}]', "entry 0, video 1: 'Eating something' is not in"),
+        ("train", '[{"id": "../x", "template": "Lifting [something] up"}]', "entry 0: id '../x' is not a number"),
+        ("train", "{}", "not a list of videos"),
+        ("train", '[{"id"', "cannot read"),
+        ("labels", '{"a": "1"}', "not the official list"),
+    ],
+)
+def test_broken_labels_are_one_line(tmp_path: Path, name: str, text: str, message: str) -> None:
+    write_labels(tmp_path, train=[("100", 0)])
+    (tmp_path / "labels" / f"{name}.json").write_text(text)
+    with pytest.raises(UsageError) as error:
+        SomethingSomethingSource(tmp_path, StoreFormat.of(preset("tiny"))).clips("train")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_it_learns_to_tell_the_actions_apart(root: Path, tmp_path: Path) -> None:
+    store = ["--store", str(root.parent / "store")]
+    command = ["train", "--preset", "tiny", "--system", "baseline-dropout", "--modalities", "video,flow"]
+    command += ["--data", f"something-something-v2:{root}", "--out", str(tmp_path / "run"), *store]
+    settings = ["data.draw=actions", "train.epochs=40", "train.batch=12", "pretrain.video=0", "pretrain.flow=0"]
+    settings += ["augment.mirror_p=0", "train.validate_every=40", "train.ema=0.9"]
+    assert main([*command, *(part for s in settings for part in ("--set", s))]) == 0
+    command = ["evaluate", str(tmp_path / "run"), "--segments", "--split", "val", "--clips", "3", *store]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    report = json.loads((tmp_path / "evaluation-segments.json").read_text())
+    assert report["actions"] == 3
+    assert report["subsets"]["video+flow"]["action"] == 1.0
