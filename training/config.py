@@ -33,6 +33,8 @@ class SlotsConfig:
     grid: list[int] = field(default_factory=list)  # tokens are averages over this grid of cells; empty: learned pooling
     backbone: str = ""  # timm:NAME, torchvision:NAME, transformers:ID or folder; empty: the small network of our own
     weights: str = ""  # of a named backbone: hub, or a file of tensors; empty: random
+    # of a named backbone: keep its three channels, flow as (x, y, 0), spectrograms three times; else it is adapted
+    as_rgb: bool = False
 
 
 @dataclass
@@ -267,6 +269,8 @@ class Config:
             c = self.slots(m)
             if c.context < 1:
                 raise UsageError(f"{m}.context must be at least 1, but is {c.context}")
+            if c.as_rgb and not c.backbone:
+                raise UsageError(f"{m}.as_rgb is for a {m}.backbone by name")
             if m != "audio" and c.context > 1 and not c.backbone:
                 raise UsageError(f"{m}.context {c.context} needs a {m}.backbone for clips, e.g. torchvision:swin3d_t")
             if c.grid and math.prod(c.grid) != c.tokens:

@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, _Command] = {
     "train": _Command("karmma_training.cli.train", "train a student (training extra)"),
     "evaluate": _Command("karmma_training.cli.evaluate", "measure a bundle or a checkpoint (training extra)"),
     "ablate": _Command("karmma_training.cli.ablate", "compare teacher, student and baselines (training extra)"),
+    "profile": _Command("karmma_training.cli.profile", "count and measure a preset's cost (training extra)"),
     "export": _Command("karmma_training.cli.export", "turn a checkpoint into a bundle (training extra)"),
 }
 

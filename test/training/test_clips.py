@@ -11,8 +11,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-
 from karmma_ros.cli.main import main  # noqa: E402
 from karmma_ros.clips import clip_positions  # noqa: E402
 from karmma_ros.errors import UsageError  # noqa: E402
@@ -24,7 +22,8 @@ from karmma_training.data.augment import Look  # noqa: E402
 from karmma_training.data.labels import Labels  # noqa: E402
 from karmma_training.data.recording import Context, Recording  # noqa: E402
 from karmma_training.data.store import StoredRecording, StoreFormat, write_recording  # noqa: E402
-from karmma_training.evaluation.cost import full_window  # noqa: E402
+from karmma_training.evaluation.patterns import initials  # noqa: E402
+from karmma_training.evaluation.profile import PAPER_GFLOPS, count  # noqa: E402
 from karmma_training.networks.extractors import GridPool, build_extractor  # noqa: E402
 from karmma_training.networks.model import build_model  # noqa: E402
 from karmma_training.presets import preset  # noqa: E402
@@ -153,16 +152,16 @@ def test_cached_tokens_are_known_by_all_that_shapes_them() -> None:
 
 @needs_torchvision
 def test_the_papers_preset_is_the_papers_size() -> None:
-    """GFLOPs of the bars for video alone, student and teacher, to the digit they are given with."""
+    """GFLOPs of all fourteen bars, and what a deployed student reads beside them."""
     heads = {"verb": 97, "noun": 300}
-    for system, gflops in (("student", 176.4), ("teacher", 568.0)):
-        config = apply_overrides(preset("paper", system), ["modalities=video"])
-        with torch.device("meta"), torch.no_grad():
-            model = build_model(config, heads).eval()
-            batch = full_window(model, config)
-            with FlopCounterMode(display=False) as counter:
-                model(batch)
-        assert counter.get_total_flops() / 1e9 == pytest.approx(gflops, abs=0.05)
+    for system, bars in PAPER_GFLOPS.items():
+        counted = count(preset("paper", system), heads)
+        for chosen, row in counted.items():
+            subset = initials("+".join(chosen))
+            assert row["gflops"] == pytest.approx(bars[subset], abs=0.1), (system, subset)
+        assert len(counted) == len(bars) == 7
+    audio = count(preset("paper"), heads)[("audio",)]
+    assert audio["gflops"] + 1 < audio["gflops_deployed"] < audio["gflops"] + 5, "600 learned tokens of video and flow"
 
 
 @needs_torchvision

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from karmma_training.config import Config
 from karmma_training.networks.model import MultimodalModel, TensorBatch, build_model
 
-__all__ = ["costs", "full_window"]
+__all__ = ["PeakMemory", "costs", "full_window"]
 
 
 def costs(config: Config, heads: Mapping[str, int]) -> dict[str, dict[str, float]]:
@@ -40,7 +40,7 @@ def _cost(model: MultimodalModel, config: Config) -> dict[str, float]:
     batch = full_window(model, config)
     with FlopCounterMode(display=False) as counter:
         model(batch)
-    with _PeakMemory() as memory:
+    with PeakMemory() as memory:
         model(batch)
     weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     return {
@@ -61,7 +61,7 @@ def full_window(model: MultimodalModel, config: Config) -> TensorBatch:
     return TensorBatch(samples, {}, places, present, torch.zeros(1, len(model.heads), dtype=torch.long))
 
 
-class _PeakMemory(TorchDispatchMode):
+class PeakMemory(TorchDispatchMode):
     """Bytes of the tensors made inside, at the moment when they were most."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from karmma_ros.files import whole_file
 from karmma_training.evaluation.patterns import initials
 
-__all__ = ["plot_comparison", "plot_confusion", "plot_evaluation", "plot_training"]
+__all__ = ["plot_comparison", "plot_confusion", "plot_evaluation", "plot_profile", "plot_training"]
 
 # distinguishable also in grey and by colour-blind readers (Okabe and Ito)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -174,3 +174,30 @@ def _axis(axis: Axes, x: str, y: str) -> None:
 def _save(figure: Figure, path: Path) -> None:
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=110)
+
+
+def plot_profile(report: Mapping[str, Any], path: Path) -> None:
+    """GFLOPs, and memory where it was measured, of teacher and student per subset, beside the paper's bars."""
+    systems, paper = report["systems"], report["paper"]
+    panels = [("gflops", "GFLOPs per window", 1.0, "gflops")]
+    panels += [("megabytes", "memory [GB]", 1e-3, "gigabytes")] if report["runs"] else []
+    figure = Figure(figsize=(5.2 * len(panels) + 1.5, 3.8), layout="constrained")
+    for axis, (name, title, unit, published) in zip(
+        np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True
+    ):
+        subsets = list(next(iter(systems.values())))
+        places = np.arange(len(subsets))
+        width = 0.8 / len(systems)
+        for i, (system, rows) in enumerate(systems.items()):
+            left = places + (i - (len(systems) - 1) / 2) * width
+            axis.bar(left, [unit * rows[s][name] for s in subsets], width, color=COLOURS[i], label=system)
+            if paper:
+                values = [paper[published][system][s] for s in subsets]
+                label = "the paper's values" if i == 0 else None
+                axis.plot(left, values, linestyle="", marker="_", markersize=16, color=INK, label=label)
+        axis.set_xticks(places, subsets)
+        axis.set_title(title, size=10)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False, fontsize=8)
+    figure.suptitle(f"{report['preset']} preset; memory on {report['device']}" if report["runs"] else "", size=10)
+    _save(figure, path)

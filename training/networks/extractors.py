@@ -192,12 +192,14 @@ class FlowExtractor(Extractor):
     """Flow fields: (n, context, h, w, 2) float32, image widths per second -> (n, N, D)."""
 
     def __init__(self, c: FlowConfig) -> None:
-        super().__init__(c, 2, _size(c))
+        super().__init__(c, 3 if c.as_rgb else 2, _size(c))
+        self.as_rgb = c.as_rgb
 
     def prepare(self, x: Tensor) -> Tensor:
         """Signed logarithm: linear below 0.05 widths/s, so that slow motion shows and fast motion does not drown it."""
         x = _as_map(x) * 20.0
-        return x.sign() * torch.log1p(x.abs())
+        y = x.sign() * torch.log1p(x.abs())
+        return torch.cat([y, torch.zeros_like(y[:, :1])], 1) if self.as_rgb else y
 
 
 class AudioExtractor(Extractor):
@@ -205,7 +207,8 @@ class AudioExtractor(Extractor):
 
     def __init__(self, c: AudioConfig) -> None:
         frames = c.context // c.hop - 1
-        super().__init__(c, 1, c.layout or (c.mels, frames))
+        super().__init__(c, 3 if c.as_rgb else 1, c.layout or (c.mels, frames))
+        self.channels = 3 if c.as_rgb else 1
         self.layout = tuple(c.layout)
         self.piece = round(c.piece_s * c.rate / c.hop)  # spectrum frames
         if c.layout:
@@ -220,12 +223,16 @@ class AudioExtractor(Extractor):
         self.level = nn.BatchNorm1d(c.mels)  # each band's own level, learned from the data
 
     def prepare(self, x: Tensor) -> Tensor:
-        """-> (n, 1, mels, frames), or, laid out as a video, (n, 1, t, h, w)"""
+        """-> (n, 1, mels, frames), or, laid out as a video, (n, 1, t, h, w); for a backbone of RGB three times that"""
+        y = self._picture(x).unsqueeze(1)
+        return y if self.channels == 1 else y.expand(-1, self.channels, *y.shape[2:])
+
+    def _picture(self, x: Tensor) -> Tensor:
         y: Tensor = self.level(self.log_mel(x))
         if not self.layout:
-            return y.unsqueeze(1)
+            return y
         pieces = y.unfold(-1, self.piece, 1)[:, :, self.first].transpose(1, 2)  # (n, count, mels, piece)
-        return F.interpolate(pieces, self.layout[1:], mode="bilinear", align_corners=False).unsqueeze(1)
+        return F.interpolate(pieces, self.layout[1:], mode="bilinear", align_corners=False)
 
 
 def _size(c: VideoConfig | FlowConfig) -> tuple[int, ...]:

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`karmma profile`: what teacher and student of a preset cost, per modality subset, beside the paper's own values.
+
+karmma profile --preset paper --out out/profile
+karmma profile --preset paper --runs 0              # count only: nothing is run
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from karmma_ros.errors import UsageError
+from karmma_ros.files import write_json
+from karmma_training.config_file import apply_overrides
+from karmma_training.evaluation.patterns import initials
+from karmma_training.evaluation.plots import plot_profile
+from karmma_training.evaluation.profile import PAPER_GFLOPS, PAPER_GIGABYTES, count, measure
+from karmma_training.evaluation.report import machine
+from karmma_training.presets import PRESETS, as_system, preset
+from karmma_training.progress import progress_bar
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "Count GFLOPs and parameters, measure latency and memory, of teacher and student."
+SYSTEMS = ("teacher", "student")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `karmma profile`."""
+    parser.add_argument("--preset", choices=PRESETS, default="paper", help="default: paper")
+    heads = ["verb=97", "noun=300"]
+    parser.add_argument(
+        "--heads", nargs="+", default=heads, metavar="NAME=CLASSES", help="default: those of EPIC-KITCHENS-100"
+    )
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="of every subset (default 3); 0: only count")
+    parser.add_argument("--device", choices=["cpu", "auto"], default="auto", help="auto: a GPU where there is one")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of the CPU; 0: as torch likes")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of the student")
+    parser.add_argument("--out", type=Path, default=Path("out/profile"), metavar="DIR", help="default: out/profile")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    if args.runs < 0 or args.threads < 0:
+        raise UsageError("--runs and --threads must not be negative")
+    heads = _heads(args.heads)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = torch.device("cuda" if args.device == "auto" and torch.cuda.is_available() else "cpu")
+    student = apply_overrides(preset(args.preset, "baseline-dropout"), args.set)
+    student.check()
+    console = Console(stderr=True)
+    systems: dict[str, dict[str, dict[str, float]]] = {system: {} for system in SYSTEMS}
+    with progress_bar(console) as bar:
+        task = bar.add_task("profiling", total=len(SYSTEMS) * (2 ** len(student.modalities) - 1), note="")
+        for system, rows in systems.items():
+            config = as_system(student, system) if system == "teacher" else student
+            for chosen, row in count(config, heads).items():
+                if args.runs:
+                    row |= measure(config, heads, chosen, args.runs, device)
+                rows[initials("+".join(chosen))] = row
+                bar.advance(task)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    report = {
+        "preset": args.preset,
+        "heads": heads,
+        "machine": machine(),
+        "device": where,
+        "runs": args.runs,
+        "systems": systems,
+        "paper": {"gflops": PAPER_GFLOPS, "gigabytes": PAPER_GIGABYTES} if args.preset == "paper" else None,
+    }
+    write_json(args.out / "profile.json", report)
+    plot_profile(report, args.out / "profile.png")
+    _print(report)
+    console.print(f"written: {args.out}/profile.json, profile.png", highlight=False)
+    return 0
+
+
+def _heads(texts: list[str]) -> dict[str, int]:
+    heads = {}
+    for text in texts:
+        name, _, classes = text.partition("=")
+        if not name or not classes.isdecimal() or int(classes) < 1:
+            raise UsageError(f"--heads {text}: expected NAME=CLASSES, e.g. verb=97")
+        heads[name] = int(classes)
+    return heads
+
+
+def _print(report: dict[str, Any]) -> None:
+    console = Console()
+    paper, runs = report["paper"], report["runs"]
+    for system, rows in report["systems"].items():
+        table = Table(title=f"{system} ({report['preset']} preset, {report['device']})", title_justify="left")
+        table.add_column("sensors")
+        columns = ["GFLOPs", *(["paper's"] if paper else []), "as deployed", "parameters [M]"]
+        columns += ["memory [GB]", *(["paper's"] if paper else []), "latency [ms]"] if runs else []
+        for column in columns:
+            table.add_column(column, justify="right")
+        for subset, row in rows.items():
+            cells = [f"{row['gflops']:.2f}"]
+            cells += [f"{paper['gflops'][system][subset]:.2f}"] if paper else []
+            cells += [f"{row['gflops_deployed']:.2f}", f"{row['parameters'] / 1e6:.2f}"]
+            if runs:
+                cells += [f"{row['megabytes'] / 1e3:.3f}"]
+                cells += [f"{paper['gigabytes'][system][subset]:.3f}"] if paper else []
+                cells += [f"{row['latency_ms']:.1f}"]
+            table.add_row(subset, *cells)
+        console.print(table)
