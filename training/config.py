@@ -166,6 +166,7 @@ class TrainConfig:
     alone_weight: float = 1.0  # of the loss of every modality alone, on the same tokens; 0: off
     precision: str = "auto"  # fp32, bf16, or auto: bf16 where the processor multiplies it natively
     device: str = "auto"  # cpu, or auto: a GPU where there is one
+    loaders: int = 0  # threads that prepare windows; 0: one, or one per core where files have to be decoded
     threads: int = 0  # of torch; 0 measures whether one or all cores are faster, which costs bitwise repeatability
     validate_every: int = 2  # epochs
     validate_step: int = 11  # frames between evaluated times
@@ -248,7 +249,8 @@ class Config:
         for name, value in positive.items():
             if not value > 0:
                 raise UsageError(f"{name} must be positive, not {value}")
-        for name, count in (("train.threads", self.train.threads), ("data.first_scene", self.data.first_scene)):
+        counts = {"train.threads": self.train.threads, "train.loaders": self.train.loaders}
+        for name, count in {**counts, "data.first_scene": self.data.first_scene}.items():
             if count < 0:
                 raise UsageError(f"{name} must not be negative, but is {count}")
         if not 0 <= self.distillation.alpha <= 1:

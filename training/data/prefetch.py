@@ -1,48 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches made by a thread ahead of their use."""
+"""Batches made by threads ahead of their use."""
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Generator
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
-__all__ = ["prefetch"]
+from karmma_training.data.recording import Recording
+
+__all__ = ["loader_threads", "prefetch"]
 
 T = TypeVar("T")
 
 
-def prefetch(make: Callable[[int], T], first: int, count: int, depth: int = 3) -> Generator[T, None, None]:
-    """`make(first)` .. `make(first + count - 1)`; what `make` raises is raised here. Closing ends the thread."""
-    ready: queue.Queue[T | BaseException] = queue.Queue(depth)
-    stop = threading.Event()
+def loader_threads(recordings: Sequence[Recording], wanted: int) -> int:
+    """How many threads prepare windows: `wanted`, or for 0 one, and one per core where samples have to be decoded."""
+    return wanted or ((os.cpu_count() or 1) if any(r.decodes for r in recordings) else 1)
 
-    def offer(item: T | BaseException) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
 
-    def work() -> None:
-        try:
-            for number in range(first, first + count):
-                if not offer(make(number)):
-                    return
-        except BaseException as error:  # handed to the consumer, which raises it
-            offer(error)
+def prefetch(
+    make: Callable[[int], T], first: int, count: int, *, threads: int = 1, depth: int = 3
+) -> Generator[T, None, None]:
+    """`make(first)` .. `make(first + count - 1)`, in order; what `make` raises is raised here, closing ends the threads.
 
-    thread = threading.Thread(target=work, name="prefetch", daemon=True)
-    thread.start()
+    :param make: called by all threads at once; decoders and OpenCV let others run meanwhile.
+    :param depth: how many are ready, or being made, beyond one per thread.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
+    pending: deque[Future[T]] = deque()
+    numbers = iter(range(first, first + count))
     try:
-        for _ in range(count):
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
+        pending.extend(pool.submit(make, number) for number in islice(numbers, threads - 1 + depth))
+        while pending:
+            item = pending.popleft().result()
+            pending.extend(pool.submit(make, number) for number in islice(numbers, 1))
             yield item
     finally:
-        stop.set()
-        thread.join()
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -74,6 +74,8 @@ class Recording(ABC):
             for head, word in enumerate(row[2:]):
                 target[head] = names[head].index(str(word))
 
+    decodes = False  # whether reading samples takes a core's time
+
     @abstractmethod
     def read(self, modality: str, which: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Samples as the network takes them: video (n, h, w, 3) uint8, flow (n, h, w, 2) floating.

@@ -203,6 +203,8 @@ class FileRecording(Recording):
     :param tracks: {video, flow: Track}, those that exist; sound: (n,) mono PCM from `sound_start_ns` on, or None.
     """
 
+    decodes = True
+
     def __init__(
         self,
         name: str,

@@ -18,7 +18,7 @@ from rich.console import Console
 from karmma_ros.window import SlotSpec, assign_slots
 from karmma_training.data.augment import Look, plain_look
 from karmma_training.data.grid import audio_stamps
-from karmma_training.data.prefetch import prefetch
+from karmma_training.data.prefetch import loader_threads, prefetch
 from karmma_training.data.recording import Context, Recording
 from karmma_training.evaluation.predictor import Predictor
 from karmma_training.progress import progress_bar
@@ -81,7 +81,8 @@ def predict_segments(
     views = [(*question, look) for question in asked for look in looks]
     count = -(-len(views) // BATCH)
     sums: dict[str, dict[str, list[Floats]]] = {subset: {} for subset in subsets}
-    batches = prefetch(lambda n: _read(predictor, views[n * BATCH : (n + 1) * BATCH]), 0, count)
+    threads = loader_threads(recordings, 0)
+    batches = prefetch(lambda n: _read(predictor, views[n * BATCH : (n + 1) * BATCH]), 0, count, threads=threads)
     with progress_bar(console or Console(quiet=True)) as bar:
         task = bar.add_task("predicting actions", total=count, note="")
         for batch in batches:

@@ -22,7 +22,7 @@ from karmma_training.checkpoint import load_tensors, save_tensors
 from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
 from karmma_training.data.grid import contexts
-from karmma_training.data.prefetch import prefetch
+from karmma_training.data.prefetch import loader_threads, prefetch
 from karmma_training.data.recording import LabelledTime, Recording
 from karmma_training.learning.interrupt import interrupts_wait
 from karmma_training.learning.losses import classification_loss, finite_loss
@@ -154,7 +154,8 @@ class Pretraining:
         losses: list[float] = []
         step = first
         rows = own_rows(self.accelerator, p.batch)
-        batches = prefetch(lambda number: sampler.batch(number, rows), first, total - first)
+        threads = loader_threads(self.recordings, self.config.train.loaders)
+        batches = prefetch(lambda number: sampler.batch(number, rows), first, total - first, threads=threads)
 
         def save() -> None:
             part = {"unimodal": unimodal.state_dict(), "optimiser": optimiser.state_dict(), "step": step}

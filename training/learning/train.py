@@ -30,7 +30,7 @@ from karmma_training.config import Config
 from karmma_training.config_file import save_config
 from karmma_training.data.features import FeatureCache, make_features
 from karmma_training.data.labels import Labels
-from karmma_training.data.prefetch import prefetch
+from karmma_training.data.prefetch import loader_threads, prefetch
 from karmma_training.data.recording import Recording
 from karmma_training.data.windows import WindowSampler
 from karmma_training.evaluation.evaluate import (
@@ -153,7 +153,8 @@ class Trainer:
         module = self.accelerator.prepare_model(self.model)
         first = self.progress.step
         saved_at = time.monotonic()
-        batches = prefetch(lambda step: sampler.batch(step, rows), first, self.total - first)
+        threads = loader_threads(self.recordings, t.loaders)
+        batches = prefetch(lambda step: sampler.batch(step, rows), first, self.total - first, threads=threads)
         losses: list[float] = []
         epoch_started, windows = time.monotonic(), 0
         with progress_bar(self.log.console) as bar, interrupts_wait() as interrupted:
