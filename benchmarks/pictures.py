@@ -90,4 +90,22 @@ def _replay(figure: Figure, data: Mapping[str, Any]) -> None:
     _bars(figure.subplots(), values, "times real time", "a bag of 640x480 at 30 Hz with sound, replayed")
 
 
-_PICTURES: Mapping[str, Callable[[Figure, Mapping[str, Any]], None]] = {"cost": _cost, "dds": _dds, "replay": _replay}
+def _decode(figure: Figure, data: Mapping[str, Any]) -> None:
+    rows = data["clips_per_s"]
+    axes = figure.subplots()
+    height = 0.38
+    for i, (way, colour) in enumerate(zip(next(iter(rows.values())), (BLUE, GREY), strict=True)):
+        places = [k + (0.5 - i) * height for k in range(len(rows))][::-1]
+        axes.barh(places, [row[way] for row in rows.values()], height, color=colour, label=way)
+    axes.set_yticks(range(len(rows)), list(rows)[::-1])
+    axes.set_xlabel("clips a second and core")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+_PICTURES: Mapping[str, Callable[[Figure, Mapping[str, Any]], None]] = {
+    "cost": _cost,
+    "dds": _dds,
+    "decode": _decode,
+    "replay": _replay,
+}

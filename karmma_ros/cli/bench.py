@@ -24,6 +24,7 @@ HELP = "Measures cost, latency and speed on this machine; nothing is judged by t
 BENCHMARKS = {
     "cost": "cost of a prediction: streaming, the window encoded again, a clip model; by window and by sensors",
     "dds": "latency from camera to listener over DDS, losses, processor and memory of the node (needs ROS 2)",
+    "decode": "clips a second and core out of a data set's files, against a plain OpenCV loop",
     "replay": "how many times faster than real time a bag is watched",
 }
 

@@ -25,7 +25,7 @@ def loader_threads(recordings: Sequence[Recording], wanted: int) -> int:
 def prefetch(
     make: Callable[[int], T], first: int, count: int, *, threads: int = 1, depth: int = 3
 ) -> Generator[T, None, None]:
-    """`make(first)` .. `make(first + count - 1)`, in order; what `make` raises is raised here, closing ends the threads.
+    """`make(first)` .. `make(first + count - 1)`, in order; what `make` raises is raised here. Close it to end early.
 
     :param make: called by all threads at once; decoders and OpenCV let others run meanwhile.
     :param depth: how many are ready, or being made, beyond one per thread.

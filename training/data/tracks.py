@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from karmma_ros.window import to_ns
 from karmma_training.data.labels import Labels
 from karmma_training.data.pictures import Pictures, decode_picture
 from karmma_training.data.recording import Interval, Recording, Stamps
+from karmma_training.data.small_frames import small_rgb
 from karmma_training.data.video_frames import VideoIndex, read_frames
 
 __all__ = ["ComputedFlow", "FileRecording", "FlowPictures", "ImageTrack", "PictureTrack", "Track", "VideoTrack"]
@@ -69,17 +71,24 @@ class ImageTrack(Track):
         :param at_least: smaller images will not do.
         """
 
+    def small(self, which: Ints) -> dict[int, Image]:
+        """Images at the network's size, as `images`."""
+        return {k: prepare_image(image, self.size) for k, image in self.images(which, self.size).items()}
+
     def read(self, which: Ints) -> npt.NDArray[np.uint8]:
         """See Track."""
-        found = self.nearest(which, self.size)
-        return np.stack([prepare_image(found[int(k)], self.size) for k in which])
+        found = self._nearest(which, self.small)
+        return np.stack([found[int(k)] for k in which])
 
     def nearest(self, which: Ints, at_least: Size) -> dict[int, Image]:
-        """RGB images of all positions asked for; the nearest readable one stands in for a damaged one."""
-        found = self.images(which, at_least)
+        """As `images`, all positions asked for: the nearest readable image stands in for a damaged one."""
+        return self._nearest(which, lambda near: self.images(near, at_least))
+
+    def _nearest(self, which: Ints, read: Callable[[Ints], dict[int, Image]]) -> dict[int, Image]:
+        found = read(which)
         for k in {int(k) for k in which} - found.keys():
             near = np.arange(max(0, k - NEIGHBOURS), min(len(self.stamps), k + NEIGHBOURS + 1), dtype=np.int64)
-            others = self.images(near, at_least)
+            others = read(near)
             if not others:
                 raise MediaError(f"{self.where}: image {k} of {len(self.stamps)} cannot be read, nor any near it")
             found[k] = others[min(others, key=lambda other: abs(other - k))]
@@ -117,6 +126,10 @@ class VideoTrack(ImageTrack):
     def images(self, which: Ints, at_least: Size) -> dict[int, Image]:
         """See ImageTrack."""
         return read_frames(self._path, self._index, which)
+
+    def small(self, which: Ints) -> dict[int, Image]:
+        """See ImageTrack."""
+        return read_frames(self._path, self._index, which, partial(small_rgb, size=self.size))
 
 
 class ComputedFlow(Track):

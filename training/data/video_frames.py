@@ -7,7 +7,7 @@ before each, and packets on the way that no other frame refers to are not decode
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +24,7 @@ __all__ = ["VideoIndex", "index_video", "read_frames"]
 
 Ints = npt.NDArray[np.int64]
 Images = dict[int, npt.NDArray[np.uint8]]
+Convert = Callable[[Any], npt.NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,12 @@ def index_video(path: Path) -> VideoIndex:
     return VideoIndex(pts, stamps, np.unique(np.asarray(keys, np.int64)))
 
 
-def read_frames(path: Path, index: VideoIndex, which: Ints) -> Images:
+def read_frames(path: Path, index: VideoIndex, which: Ints, convert: Convert = upright) -> Images:
     """Decode some frames.
 
     :param which: (n,) positions in the index, in any order.
-    :return: {position: RGB (h, w, 3)}; a frame that cannot be decoded is not in it.
+    :param convert: what a decoded frame (av.VideoFrame) becomes; RGB (h, w, 3) unless told otherwise.
+    :return: {position: image}; a frame that cannot be decoded is not in it.
     :raises MediaError: the file cannot be opened.
     """
     found: Images = {}
@@ -75,7 +77,8 @@ def read_frames(path: Path, index: VideoIndex, which: Ints) -> Images:
             for back in (0, 1):  # where frames of one group refer to the group before
                 missing = np.asarray([k for k in run if int(k) not in found], np.int64)
                 if len(missing) and key - back >= 0:
-                    _read_run(container, stream, index, missing, int(index.keys[key - back]), found)
+                    start = int(index.keys[key - back])
+                    found |= _read_run(container, stream, index, missing, start, convert)
     return found
 
 
@@ -85,8 +88,9 @@ def _runs(index: VideoIndex, wanted: Ints) -> list[Ints]:
     return np.split(wanted, np.flatnonzero(np.diff(group) > 1) + 1)
 
 
-def _read_run(container: Any, stream: Any, index: VideoIndex, run: Ints, start: int, found: Images) -> None:
+def _read_run(container: Any, stream: Any, index: VideoIndex, run: Ints, start: int, convert: Convert) -> Images:
     """Decode from the key frame at `start` until the last frame of a run."""
+    found: Images = {}
     pending = {int(index.pts[k]): int(k) for k in run}
     last = max(pending)
     container.seek(start, stream=stream)
@@ -96,13 +100,14 @@ def _read_run(container: Any, stream: Any, index: VideoIndex, run: Ints, start: 
         for frame in _decoded(packet):
             position = pending.pop(frame.pts, None)
             if position is not None:
-                found[position] = upright(frame)
+                found[position] = convert(frame)
             if not pending or (frame.pts is not None and frame.pts > last):
-                return
+                return found
     for frame in _decoded(None, stream):
         position = pending.pop(frame.pts, None)
         if position is not None:
-            found[position] = upright(frame)
+            found[position] = convert(frame)
+    return found
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:
