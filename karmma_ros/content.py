@@ -29,6 +29,7 @@ __all__ = [
     "FlowGate",
     "Gate",
     "GateLimits",
+    "NoGate",
     "SoundGate",
     "Verdict",
     "flow_roughness",
@@ -154,6 +155,13 @@ class _Sign(NamedTuple):
     after_s: float  # how long it has to
 
 
+class NoGate(Gate):
+    """For what carries nothing to judge: boxes are what a detector says, and an empty frame is an answer too."""
+
+    def _signs(self, sample: npt.NDArray[Any]) -> Iterator[_Sign]:
+        yield from ()
+
+
 class CameraGate(Gate):
     """OCCLUDED (covered, or nothing but black) and FROZEN."""
 
@@ -246,9 +254,14 @@ def level(samples: npt.NDArray[Any]) -> float:
 def make_gate(modality: str, limits: GateLimits | None = None) -> Gate:
     """The gate of a modality.
 
-    :raises KeyError: not video, flow or audio.
+    :raises KeyError: no such modality.
     """
-    gates: dict[str, type[Gate]] = {"video": CameraGate, "flow": FlowGate, "audio": SoundGate}
+    gates: dict[str, type[Gate]] = {
+        "video": CameraGate,
+        "flow": FlowGate,
+        "audio": SoundGate,
+        "detections": NoGate,
+    }
     return gates[modality](limits)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from karmma_ros.detections import BOX
 from karmma_ros.errors import BundleError
 from karmma_ros.window import SlotSpec
 
@@ -32,10 +33,11 @@ __all__ = [
 ]
 
 SCHEMA = 1
-MODALITIES = ("video", "flow", "audio")  # what this version has preprocessing for
+MODALITIES = ("video", "flow", "audio", "detections")  # what this version has preprocessing for
 MAX_BYTES = 1_000_000
 _MAX_DEPTH = 8
 _MAX_WINDOW_FLOATS = 4_000_000  # in one modality's window and a second more: the memory a bundle can claim
+_MAX_BOXES = 1_000
 _MAX_CLIP_PIXELS = 2**24  # of all frames that an extractor takes at once; a few times as many are kept
 
 T = TypeVar("T")
@@ -55,9 +57,9 @@ class InputSpec:
     """What an extractor takes; the batch axis is left out of `shape`."""
 
     dtype: str  # uint8 or float32
-    shape: tuple[int, ...]  # video (T, H, W, 3); flow (T, H, W, 2); audio (n,)
-    resize: str = ""  # "squash": to the shape, whatever the aspect; empty for audio
-    interpolation: str = ""  # "area"; empty for audio
+    shape: tuple[int, ...]  # video (T, H, W, 3); flow (T, H, W, 2); audio (n,); detections (T, boxes, 6)
+    resize: str = ""  # "squash": to the shape, whatever the aspect; empty for audio and detections
+    interpolation: str = ""  # "area"; empty for audio and detections
 
     @property
     def size(self) -> tuple[int, int]:
@@ -85,6 +87,7 @@ class ModalitySpec(GraphSpec):
     context_step_s: float  # [s] from one frame, or flow field, of a longer context to the next; otherwise 0
     slot_spec: SlotSpec
     producer: ProducerSpec | None = None  # flow only
+    categories: tuple[str, ...] = ()  # detections only: names of the kinds of objects
 
     @property
     def spacing_s(self) -> float:
@@ -392,6 +395,7 @@ def _modality(name: str, fields: _Fields) -> ModalitySpec:
         context_step_s=fields.take("context_step_s", _number(0.001, 60.0)) if clips else 0.0,
         slot_spec=slots,
         producer=_producer(fields.object("producer")) if name == "flow" else None,
+        categories=fields.take("categories", _labels) if name == "detections" else (),
     )
     fields.done()
     return spec
@@ -410,6 +414,11 @@ def _input(name: str, fields: _Fields, context: int) -> InputSpec:
     if name == "audio":
         if sizes != (context,):
             raise _FieldError(f'{where} is not ["B", context]')
+        fields.done()
+        return InputSpec(dtype, sizes)
+    if name == "detections":
+        if len(sizes) != 3 or sizes[0] != context or sizes[1] > _MAX_BOXES or sizes[2] != BOX:
+            raise _FieldError(f'{where} is not ["B", context, boxes, {BOX}] with up to {_MAX_BOXES} boxes')
         fields.done()
         return InputSpec(dtype, sizes)
     channels = 3 if name == "video" else 2

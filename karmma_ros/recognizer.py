@@ -23,7 +23,9 @@ import numpy.typing as npt
 from karmma_ros.audio import AudioInput
 from karmma_ros.bundle import Bundle, load_bundle
 from karmma_ros.clips import ClipBuffer
+from karmma_ros.detections import prepare_detections
 from karmma_ros.errors import EngineError, SampleError, UsageError
+from karmma_ros.manifest import ModalitySpec
 from karmma_ros.runtime import Engine
 from karmma_ros.samples import prepare_flow, prepare_image, to_mono
 from karmma_ros.scoring import joint_probabilities, probabilities
@@ -146,9 +148,11 @@ class Recognizer:
     def push(self, modality: str, stamp_ns: int, sample: npt.NDArray[Any], rate: int | None = None) -> int:
         """Takes one sample and encodes it at once; for audio, everything that is due.
 
-        :param modality: video, flow or audio; a sample of one not in use is passed over.
-        :param stamp_ns: of the image; of the flow field's newer image; of the audio's first sample.
-        :param sample: RGB uint8 (H, W, 3); float32 (H, W, 2) in image widths per second; audio (n,) or (n, channels).
+        :param modality: video, flow, audio or detections; a sample of one not in use is passed over.
+        :param stamp_ns: of the image; of the flow field's newer image; of the audio's first sample; of the image whose
+            objects were detected.
+        :param sample: RGB uint8 (H, W, 3); float32 (H, W, 2) in image widths per second; audio (n,) or (n, channels);
+            boxes (n, 6), see `detections.prepare_detections`.
         :param rate: [Hz] of the audio; None: the bundle's.
         :return: how many slots' worth of tokens it gave; 0 when none or when too old.
         :raises SampleError: the sample cannot be used.
@@ -164,8 +168,7 @@ class Recognizer:
             if modality not in self._modalities:
                 return 0
             epoch = self._epoch[modality]
-        prepare = prepare_image if modality == "video" else prepare_flow
-        prepared = prepare(sample, spec.input.size)
+        prepared = _prepare(spec, sample)
         clips = self._clips.get(modality)
         if clips is None:
             return self._encode(modality, [stamp_ns], prepared[np.newaxis, np.newaxis], epoch)  # (1, 1, h, w, c)
@@ -360,3 +363,12 @@ class Recognizer:
         with self._lock:
             for name in self.bundle.modalities:
                 self._clear(name)
+
+
+def _prepare(spec: ModalitySpec, sample: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A sample as the extractor takes it, without batch and context."""
+    if spec.name == "video":
+        return prepare_image(sample, spec.input.size)
+    if spec.name == "flow":
+        return prepare_flow(sample, spec.input.size)
+    return prepare_detections(sample, spec.input.shape[-2], len(spec.categories))

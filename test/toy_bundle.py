@@ -26,6 +26,8 @@ from karmma_ros.runtime import check_inputs
 
 VERBS = ("idle", "pour", "stir", "cut")
 NOUNS = ("none", "bottle", "cup", "bread")
+CATEGORIES = ("hand", "cup")
+BOXES = 4  # that the network for detections takes
 ACTIONS = ((0, 0), (1, 1), (1, 2), (2, 2), (3, 3))
 
 _GRID = 4  # images and flow are pooled to a grid of so many cells a side
@@ -120,6 +122,17 @@ def _modality(modality: str, window_s: float, rate: int, size: tuple[int, int], 
             "slots": max(1, round(window_s / 0.1)),
             "delay_s": 0.1,
         }
+    if modality == "detections":
+        return {
+            "input": {"dtype": "float32", "shape": ["B", clip, BOXES, 6]},
+            "rate": 0,
+            "context": clip,
+            **({"context_step_s": 1 / 15} if clip > 1 else {}),
+            "spacing_s": 1 / 30,
+            "slots": max(1, round(window_s * 30)),
+            "delay_s": 0.0,
+            "categories": list(CATEGORIES),
+        }
     video = modality == "video"
     spec: dict[str, Any] = {
         "input": {
@@ -176,6 +189,9 @@ def _extractor(modality: str, spec: Mapping[str, Any], rng: np.random.Generator)
         bank = np.sin(2 * np.pi * np.geomspace(100, spec["rate"] / 4, _SINUSOIDS) * time_s[:, np.newaxis])
         value = build.add("MatMul", "input", build.constant(bank * 10 / n))
         width = _SINUSOIDS
+    elif modality == "detections":
+        width = int(np.prod(spec["input"]["shape"][1:]))
+        value = build.add("Reshape", "input", build.constant([-1, width], np.int64))
     else:
         _, context, height, width_px, channels = spec["input"]["shape"]
         value = build.add("Cast", "input", to=TensorProto.FLOAT)
