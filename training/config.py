@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from karmma_ros.detections import BOX
 from karmma_ros.errors import UsageError
 
 __all__ = ["MODALITIES", "SYSTEMS", "Config"]
 
-MODALITIES = ("video", "flow", "audio")
+MODALITIES = ("video", "flow", "audio", "detections")
 # extractors: stage 0 alone; teacher: frozen extractors, fusion trained; student: KARMMA_S and its ablations
 SYSTEMS = ("extractors", "teacher", "student")
 
@@ -75,6 +76,18 @@ class AudioConfig(SlotsConfig):
     layout: list[int] = field(default_factory=list)  # pieces of the spectrogram as a video: frames, height, width
     piece_s: float = 1.116  # length of such a piece in seconds
     channels: list[int] = field(default_factory=lambda: [16, 32, 64])
+
+
+@dataclass
+class DetectionsConfig(SlotsConfig):
+    """The boxes around one frame's objects -> tokens."""
+
+    dim: int = 96
+    boxes: int = 14  # taken at most, those with the best scores
+    categories: list[str] = field(default_factory=lambda: ["hand", "object"])
+    width: int = 64  # of the transformer over the boxes
+    layers: int = 2
+    heads: int = 4
 
 
 @dataclass
@@ -181,6 +194,7 @@ class PretrainConfig:
     video: float = 1.5  # times that all frames are seen; 0: no pre-training
     flow: float = 1.0
     audio: float = 1.0  # of ten chunks a second
+    detections: float = 1.0
     batch: int = 256
     lr: float = 3e-3
 
@@ -201,11 +215,12 @@ class Config:
     preset: str = "demo"
     system: str = "student"  # one of SYSTEMS
     seed: int = 0
-    modalities: list[str] = field(default_factory=lambda: list(MODALITIES))
+    modalities: list[str] = field(default_factory=lambda: ["video", "flow", "audio"])
     data: DataConfig = field(default_factory=DataConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
+    detections: DetectionsConfig = field(default_factory=DetectionsConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     sensors: SensorsConfig = field(default_factory=SensorsConfig)
@@ -243,7 +258,7 @@ class Config:
         }
         for m in MODALITIES:
             section = self.slots(m)
-            for name in ("slots", "spacing_s", "tokens", "dim", "height", "width"):
+            for name in ("slots", "spacing_s", "tokens", "dim", "height", "width", "boxes", "layers", "heads"):
                 if hasattr(section, name):
                     positive[f"{m}.{name}"] = getattr(section, name)
         for name, value in positive.items():
@@ -273,10 +288,14 @@ class Config:
                 raise UsageError(f"{m}.context must be at least 1, but is {c.context}")
             if c.as_rgb and not c.backbone:
                 raise UsageError(f"{m}.as_rgb is for a {m}.backbone by name")
-            if m != "audio" and c.context > 1 and not c.backbone:
+            if m in ("video", "flow") and c.context > 1 and not c.backbone:
                 raise UsageError(f"{m}.context {c.context} needs a {m}.backbone for clips, e.g. torchvision:swin3d_t")
             if c.grid and math.prod(c.grid) != c.tokens:
                 raise UsageError(f"{m}.grid {c.grid} makes {math.prod(c.grid)} tokens, but {m}.tokens is {c.tokens}")
+        if self.detections.backbone or self.detections.grid or not self.detections.categories:
+            raise UsageError("detections have categories, and neither a backbone nor a grid")
+        if self.detections.width % self.detections.heads:
+            raise UsageError("detections.width must be a multiple of detections.heads")
         if self.audio.context % self.audio.hop:
             raise UsageError("audio.context must be a multiple of audio.hop")
         if self.fusion.width % self.fusion.attention_heads:
@@ -288,6 +307,8 @@ class Config:
         """Shape of one sample: an extractor's graph input without its batch."""
         if modality == "audio":
             return (self.audio.context,)
+        if modality == "detections":
+            return (self.detections.context, self.detections.boxes, BOX)
         c = self.video if modality == "video" else self.flow
         return (c.context, c.height, c.width, 3 if modality == "video" else 2)
 

@@ -95,8 +95,11 @@ def _paper() -> Config:
             dim=256,
         ),
         fusion=FusionConfig(width=384, layers=1, attention_heads=6, ffn=384, head_hidden=768),
-        pretrain=PretrainConfig(video=0.0, flow=0.0, audio=0.0),  # trained end to end, from Kinetics weights
+        # trained end to end, from Kinetics weights
+        pretrain=PretrainConfig(video=0.0, flow=0.0, audio=0.0, detections=0.0),
     )
+    d = c.detections
+    d.slots, d.context, d.tokens, d.width, d.dim = 1, 32, 32, 128, 128  # a token per frame
     for section in (c.video, c.flow):
         section.context, section.slots, section.height, section.width = 32, 1, 224, 224
         _swin3d(section, "t", 768)
@@ -127,9 +130,11 @@ def _enlarge(config: Config) -> None:
         for part in (config.video, config.flow, config.audio):
             _swin3d(part, "b", 1024)
         config.audio.layout = [32, 224, 224]
+        config.detections.width, config.detections.dim = 256, 256
         f.width, f.layers, f.attention_heads, f.ffn, f.head_hidden = 768, 2, 12, 768, 1536
         return
     for section in (config.video, config.flow, config.audio):
         section.channels = [round(c * 2.25) for c in section.channels]
         section.dim = round(section.dim * 2.25)
+    config.detections.width, config.detections.dim = 2 * config.detections.width, 2 * config.detections.dim
     f.width, f.ffn, f.head_hidden = 2 * f.width, 2 * f.ffn, 2 * f.head_hidden

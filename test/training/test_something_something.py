@@ -20,10 +20,12 @@ from karmma_ros.cli.main import main
 from karmma_ros.errors import UsageError
 from karmma_ros.flow import FlowProducer
 from karmma_ros.media import read_video
+from karmma_ros.recognizer import Recognizer
 from karmma_ros.samples import prepare_flow, prepare_image
 from karmma_training.data.recording import Recording
 from karmma_training.data.store import StoreFormat
-from karmma_training.datasets.something_something import SomethingSomethingSource
+from karmma_training.datasets.something_something.detections import find_detections, read_detections
+from karmma_training.datasets.something_something.source import SomethingSomethingSource
 from karmma_training.datasets.source import open_recordings, open_source
 from karmma_training.presets import preset
 
@@ -37,8 +39,8 @@ def picture(action: int, index: int, size: tuple[int, int] = (120, 212)) -> np.n
     image = np.full((*size, 3), 70, np.uint8)
     rng = np.random.default_rng(action)
     block = rng.integers(120, 255, (40, 40, 3), dtype=np.uint8)
-    y, x = [(76 - 3 * index, 80), (40, 10 + 6 * index), (4 + 3 * index, 80)][action]
-    image[y : y + 40, x : x + 40] = block
+    x1, y1, x2, y2 = box(action, index)
+    image[y1:y2, x1:x2] = block
     return image
 
 
@@ -70,6 +72,29 @@ def write_labels(root: Path, **splits: list[tuple[str, int]]) -> None:
         (folder / f"{split}.json").write_text(json.dumps(entries))
 
 
+def box(action: int, index: int) -> tuple[int, int, int, int]:
+    """Where the block is: x1, y1, x2, y2 in pixels."""
+    y, x = [(76 - 3 * index, 80), (40, 10 + 6 * index), (4 + 3 * index, 80)][action]
+    return x, y, x + 40, y + 40
+
+
+def something_else(root: Path, videos: list[tuple[str, int]]) -> None:
+    """Boxes as Something-Else has them, in two files; a hand in every second frame."""
+    tree = {}
+    for video, action in videos:
+        frames = []
+        for index in range(FRAMES):
+            corners = dict(zip(("x1", "y1", "x2", "y2"), box(action, index), strict=True))
+            labels = [{"box2d": corners, "category": "bottle", "standard_category": "0000"}]
+            if index % 2:
+                labels.append({"box2d": {"x1": 100.5, "y1": 0, "x2": 212, "y2": 60}, "category": "hand"})
+            frames.append({"name": f"{video}/{index + 1:04d}.jpg", "nr_instances": len(labels), "labels": labels})
+        tree[video] = frames
+    for part, names in enumerate((list(tree)[::2], list(tree)[1::2]), 1):
+        text = json.dumps({name: tree[name] for name in names})
+        (root / f"bounding_box_smthsmth_part{part}.json").write_text(text)
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ssv2") / "ssv2"
@@ -77,6 +102,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     validation = [(str(200 + i), i % 3) for i in range(3)]
     for video, action in train + validation:
         write_webm(root / "20bn-something-something-v2" / f"{video}.webm", action)
+    something_else(root, train + validation)
     write_labels(root, train=[*train, ("999", 0)], validation=validation, test=[("200", 0), ("201", 1)])
     return root
 
@@ -97,18 +123,63 @@ def test_samples_are_those_of_the_videos(root: Path) -> None:
     producer = FlowProducer((form.producer_width, form.producer_height), form.producer_preset)
     flows = [producer.push(f.stamp_ns, f.rgb) for f in frames]
     recording = recordings[1]
-    assert recording.modalities == {"video", "flow"}
+    assert recording.modalities == {"video", "flow", "detections"}
     assert recording.stamps["video"].tolist() == [f.stamp_ns for f in frames]
     assert recording.stamps["flow"].tolist() == [f.stamp_ns for f in frames[1:]]
     size = (form.video_height, form.video_width)
-    np.testing.assert_array_equal(
-        recording.read("video", np.array([23, 0, 7])), [prepare_image(frames[k].rgb, size) for k in (23, 0, 7)]
-    )
+    expected = np.stack([prepare_image(frames[k].rgb, size) for k in (23, 0, 7)]).astype(int)
+    away = np.abs(recording.read("video", np.array([23, 0, 7])) - expected)
+    assert away.max() <= 4, "shrunk before it is converted: rounding"
     size = (form.flow_height, form.flow_width)
     np.testing.assert_allclose(
         recording.read("flow", np.array([22, 3])), [prepare_flow(flows[k], size) for k in (23, 4)], atol=1e-6
     )
     assert len(open_split(root, "train")) == 12, "and the second time from the store"
+
+
+def test_detections_are_shares_of_the_image_at_their_frames(root: Path) -> None:
+    recording = open_split(root, "train")[1]
+    assert recording.stamps["detections"].tolist() == recording.stamps["video"].tolist()
+    found = recording.read("detections", np.array([4, 7]))
+    assert found.shape == (2, 14, 6)
+    scale = np.array([212, 120, 212, 120])
+    np.testing.assert_allclose(found[0, 0], [*(np.array(box(1, 4)) / scale), 1, 1], atol=1e-6)
+    assert (found[0, 1:, 5] == -1).all()
+    assert sorted(found[1, :2, 5].tolist()) == [0, 1], "a hand beside the object"
+    hand = found[1, found[1, :, 5] == 0][0]
+    np.testing.assert_allclose(hand[:4], [100.5 / 212, 0, 1, 0.5], atol=1e-6)
+
+
+@pytest.mark.parametrize("wrapped", [True, False], ids=["frame_objects", "lists"])
+@pytest.mark.parametrize("beside", [True, False], ids=["sizes beside", "sizes inside"])
+def test_the_other_kind_of_detections(root: Path, tmp_path: Path, wrapped: bool, beside: bool) -> None:
+    folder = tmp_path / "detections"
+    folder.mkdir()
+    entry = {"x1": 106, "y1": 30, "x2": 53, "y2": 60, "score": 0.7, "category": "right hand"}
+    frames: list[Any] = [[entry] if i else [] for i in range(FRAMES)]
+    video: dict[str, Any] = {"id": "100", "frames": [{"frame_objects": f} for f in frames] if wrapped else frames}
+    if beside:
+        (folder / "videoid2size.json").write_text(json.dumps({"100": [106, 60]}))
+    else:
+        video["size"] = [106, 60]
+    (folder / "train_dataset.json").write_text(json.dumps([video, {**video, "id": "5"}]))
+    found = read_detections(find_detections(tmp_path), ["100"], tmp_path / "store")
+    assert list(found) == ["100"]
+    boxes, size = found["100"]
+    assert (len(boxes), size, len(boxes[0])) == (FRAMES, (106, 60), 0)
+    np.testing.assert_allclose(boxes[3], [[53, 30, 106, 60, 0.7, 0]])
+    again = read_detections(find_detections(tmp_path), ["100"], tmp_path / "store")
+    np.testing.assert_array_equal(again["100"][0][3], boxes[3])
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"1": [{"labels": [{}]}]}', "[", '[{"id": 1, "frames": 3}]', '{"1": 5}'])
+def test_detections_that_are_something_else_are_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "detections.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"detections\.json: no detections of a known kind") as error:
+        read_detections([path], ["1"], tmp_path / "store")
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "store").glob("*"))
 
 
 def test_the_user_is_told_what_is_missing_or_broken(root: Path, tmp_path: Path) -> None:
@@ -162,15 +233,31 @@ def test_broken_labels_are_one_line(tmp_path: Path, name: str, text: str, messag
     assert "\n" not in str(error.value)
 
 
-def test_it_learns_to_tell_the_actions_apart(root: Path, tmp_path: Path) -> None:
+def learn(root: Path, out: Path, modalities: str, epochs: int) -> dict[str, Any]:
+    """Train, and evaluate on the annotated actions."""
     store = ["--store", str(root.parent / "store")]
-    command = ["train", "--preset", "tiny", "--system", "baseline-dropout", "--modalities", "video,flow"]
-    command += ["--data", f"something-something-v2:{root}", "--out", str(tmp_path / "run"), *store]
-    settings = ["data.draw=actions", "train.epochs=40", "train.batch=12", "pretrain.video=0", "pretrain.flow=0"]
-    settings += ["augment.mirror_p=0", "train.validate_every=40", "train.ema=0.9"]
+    command = ["train", "--preset", "tiny", "--system", "baseline-dropout", "--modalities", modalities]
+    command += ["--data", f"something-something-v2:{root}", "--out", str(out / "run"), *store]
+    settings = ["data.draw=actions", f"train.epochs={epochs}", "train.batch=12", "augment.mirror_p=0", "train.ema=0.9"]
+    settings += [f"train.validate_every={epochs}", *(f"pretrain.{m}=0" for m in modalities.split(","))]
     assert main([*command, *(part for s in settings for part in ("--set", s))]) == 0
-    command = ["evaluate", str(tmp_path / "run"), "--segments", "--split", "val", "--clips", "3", *store]
-    assert main([*command, "--out", str(tmp_path)]) == 0
-    report = json.loads((tmp_path / "evaluation-segments.json").read_text())
+    command = ["evaluate", str(out / "run"), "--segments", "--split", "val", "--clips", "3", *store]
+    assert main([*command, "--out", str(out)]) == 0
+    report = json.loads((out / "evaluation-segments.json").read_text())
     assert report["actions"] == 3
-    assert report["subsets"]["video+flow"]["action"] == 1.0
+    return dict(report["subsets"])
+
+
+def test_it_learns_to_tell_the_actions_apart(root: Path, tmp_path: Path) -> None:
+    assert learn(root, tmp_path, "video,flow", 40)["video+flow"]["action"] == 1.0
+
+
+def test_boxes_alone_name_actions_and_run_on_the_robot(root: Path, tmp_path: Path) -> None:
+    assert learn(root, tmp_path, "detections", 200)["detections"]["action"] == 1.0
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "bundle")]) == 0
+    robot = Recognizer(tmp_path / "bundle", providers="cpu")
+    for index in range(FRAMES // 2):
+        found = [[*np.array(box(2, index)) / [212, 120, 212, 120], 1, 1], [100.5 / 212, 0, 1, 0.5, 1, 0]]
+        robot.push("detections", index * 10**9 // FPS, np.array(found[: 1 + index % 2], np.float32))
+    said = robot.predict((FRAMES // 2 - 1) * 10**9 // FPS)
+    assert said.actions[0].name == "Something falling like a rock"

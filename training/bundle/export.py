@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from karmma_ros.bundle import load_bundle, sha256, write_manifest
+from karmma_ros.detections import NOTHING
 from karmma_ros.errors import KarmmaError
 from karmma_ros.runtime import Engine, check_inputs
 from karmma_training.config import Config
@@ -114,9 +115,20 @@ def sample_inputs(config: Config, modality: str, count: int, rng: np.random.Gene
     if modality == "audio":
         loudness = rng.uniform(0, 0.5, (count, 1))
         return (loudness * rng.standard_normal(shape)).clip(-1, 1).astype(np.float32)
+    if modality == "detections":
+        return random_boxes(shape, len(config.detections.categories), rng)
     if modality == "flow":
         return (0.2 * rng.standard_normal(shape)).astype(np.float32)
     return rng.integers(0, 256, shape, dtype=np.uint8)
+
+
+def random_boxes(shape: tuple[int, ...], categories: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Boxes of a few objects per frame.  -> (..., boxes, 6)"""
+    ends = np.sort(rng.random((*shape[:-1], 2, 2)), -2).reshape(*shape[:-1], 4)  # x1, y1, x2, y2
+    score, kind = rng.random((*shape[:-1], 1)), rng.integers(0, categories, (*shape[:-1], 1))
+    boxes = np.concatenate([ends, score, kind], -1).astype(np.float32)
+    boxes[rng.random(shape[:-1]) < 0.5] = (0, 0, 0, 0, 0, NOTHING)
+    return boxes
 
 
 class _FlatFusion(nn.Module):
@@ -214,6 +226,15 @@ def _manifest(
             "context": a.context,
         },
     }
+    if "detections" in model.specs:
+        d = config.detections
+        own["detections"] = {
+            "input": {"dtype": "float32", "shape": ["B", *config.sample_shape("detections")]},
+            "rate": 0,
+            "context": d.context,
+            **({"context_step_s": d.context_step_s} if d.context > 1 else {}),
+            "categories": list(d.categories),
+        }
     slots = {
         m: {"spacing_s": s.spacing_s, "slots": s.slots, "delay_s": s.delay_s, "tokens": s.tokens, "dim": s.dim}
         for m, s in model.specs.items()

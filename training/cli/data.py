@@ -79,7 +79,7 @@ def _print(console: Console, split: str, checks: Sequence[VideoCheck], *, everyt
         for name in (*c.has, "any" if c.has else "none"):
             actions[name] += c.actions
             videos[name] += 1
-    parts = ", ".join(f"{m} {videos[m]}" for m in MODALITIES)
+    parts = ", ".join(f"{m} {videos[m]}" for m in MODALITIES if videos[m] or m != "detections")
     total = sum(c.actions for c in checks)
     console.print(
         f"{split}: {videos['any']} of {len(checks)} videos on disk ({parts}), with {actions['any']} of {total} actions",

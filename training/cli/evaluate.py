@@ -115,6 +115,8 @@ def _bundle_config(bundle: Bundle) -> Config:
             if spec.producer:
                 config.flow.producer_preset = spec.producer.preset
                 config.flow.producer_width, config.flow.producer_height = spec.producer.size
+        elif m == "detections":
+            config.detections.boxes, config.detections.categories = spec.input.shape[-2], list(spec.categories)
         else:
             config.video.height, config.video.width = spec.input.size
     return config

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Light augmentation of a window's samples: one draw per window, geometry shared by video and flow."""
+"""Light augmentation of a window's samples: one draw per window, geometry shared by video, flow and detections."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from karmma_ros.detections import NOTHING
 from karmma_training.config import AugmentConfig
 from karmma_training.data.recording import Context, Recording
 
@@ -58,6 +60,17 @@ class Look:
             out += np.float32(self.noise) * rng.standard_normal(len(out), dtype=np.float32)
         return np.clip(out, -1, 1)
 
+    def detections(self, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(boxes, 6) -> (boxes, 6); what leaves the image is gone"""
+        out = boxes.copy()
+        across = -self.scale if self.mirrored else self.scale
+        for axis, factor, shift in ((0, across, self.shift[0]), (1, self.scale, self.shift[1])):
+            ends = boxes[:, [axis, axis + 2]] * factor + (1 - factor) / 2 + shift
+            out[:, [axis, axis + 2]] = np.sort(np.clip(ends, 0, 1), 1)
+        gone = (out[:, 2] <= out[:, 0]) | (out[:, 3] <= out[:, 1]) | (boxes[:, 5] == NOTHING)
+        out[gone] = (0, 0, 0, 0, 0, NOTHING)
+        return out
+
     def samples(
         self,
         recording: Recording,
@@ -72,7 +85,9 @@ class Look:
         """
         if modality == "audio":
             return np.stack([self.sound(recording.sound(int(stamp), context.count), rng) for stamp in which])
-        change = self.flow if modality == "flow" else self.video
+        changes: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]]
+        changes = {"video": self.video, "flow": self.flow, "detections": self.detections}
+        change = changes[modality]
         clips = recording.clips(modality, which, context)
         images = np.stack([change(image) for image in recording.read(modality, clips.ravel())])
         return images.reshape(*clips.shape, *images.shape[1:])

@@ -35,7 +35,7 @@ class Recording(ABC):
     """One recording.
 
     name: for people; key: names what is kept of it, a path of two parts.
-    modalities: what was recorded; stamps: {video, flow: (n,)} of the samples, ascending; audio has none (see
+    modalities: what was recorded; stamps: {modality: (n,)} of the samples, ascending; audio has none (see
     `sound_start_ns`, `sound_stop_ns` and `rate`).
     starts, stops: (k,) s, labelled intervals in order, disjoint; targets: (k, heads) class indexes, -1 without a label;
     ids: (k) what a data set calls each, "" where it has no names for them.
@@ -78,7 +78,8 @@ class Recording(ABC):
 
     @abstractmethod
     def read(self, modality: str, which: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Samples as the network takes them: video (n, h, w, 3) uint8, flow (n, h, w, 2) floating.
+        """Samples as the network takes them: video (n, h, w, 3) uint8, flow (n, h, w, 2) floating, detections
+        (n, boxes, 6) float32.
 
         :param which: (n,) indexes, in any order.
         """

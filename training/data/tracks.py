@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_ros.compressed import picture_info
+from karmma_ros.detections import prepare_detections
 from karmma_ros.errors import MediaError
 from karmma_ros.flow import MAX_INTERVAL_S, FlowProducer
 from karmma_ros.samples import prepare_flow, prepare_image
@@ -28,7 +29,16 @@ from karmma_training.data.recording import Interval, Recording, Stamps
 from karmma_training.data.small_frames import small_rgb
 from karmma_training.data.video_frames import VideoIndex, read_frames
 
-__all__ = ["ComputedFlow", "FileRecording", "FlowPictures", "ImageTrack", "PictureTrack", "Track", "VideoTrack"]
+__all__ = [
+    "ComputedFlow",
+    "DetectionTrack",
+    "FileRecording",
+    "FlowPictures",
+    "ImageTrack",
+    "PictureTrack",
+    "Track",
+    "VideoTrack",
+]
 
 Ints = npt.NDArray[np.int64]
 Image = npt.NDArray[np.uint8]
@@ -210,10 +220,25 @@ class FlowPictures(Track):
         return prepare_flow(pixels / np.float32(width * self._gap_s), self._size)
 
 
+class DetectionTrack(Track):
+    """Boxes around the objects of some frames.
+
+    :param boxes: (n) of (k, 6) float32 each, see `karmma_ros.detections`; most, categories: how many.
+    """
+
+    def __init__(self, boxes: Sequence[npt.NDArray[np.float32]], stamps: Stamps, most: int, categories: int) -> None:
+        self.stamps = stamps
+        self._boxes, self._most, self._categories = boxes, most, categories
+
+    def read(self, which: Ints) -> npt.NDArray[np.float32]:
+        """See Track."""
+        return np.stack([prepare_detections(self._boxes[int(k)], self._most, self._categories) for k in which])
+
+
 class FileRecording(Recording):
     """A recording of tracks, with its sound from the sample store.
 
-    :param tracks: {video, flow: Track}, those that exist; sound: (n,) mono PCM from `sound_start_ns` on, or None.
+    :param tracks: {modality: Track}, those that exist; sound: (n,) mono PCM from `sound_start_ns` on, or None.
     """
 
     decodes = True

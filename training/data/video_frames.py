@@ -32,12 +32,13 @@ class VideoIndex:
     """The frames of a video file.
 
     pts: (n,) presentation times in the stream's own ticks, ascending; stamps_ns: (n,) the same from the file's start;
-    keys: (k,) pts of the frames that decoding may begin at, ascending.
+    keys: (k,) pts of the frames that decoding may begin at, ascending; size: (2,) height and width in pixels.
     """
 
     pts: Ints
     stamps_ns: Ints
     keys: Ints
+    size: Ints
 
 
 def index_video(path: Path) -> VideoIndex:
@@ -50,13 +51,14 @@ def index_video(path: Path) -> VideoIndex:
             raise MediaError(f"{path}: no video in this file")
         stream = container.streams.video[0]
         rows = [(p.pts, p.is_keyframe) for p in _packets(container, stream) if p.pts is not None and not p.is_discard]
+        size = np.array([stream.codec_context.height, stream.codec_context.width], np.int64)
         base, origin = Fraction(stream.time_base or 1), origin_s(container)
     if not rows:
         raise MediaError(f"{path}: not a single frame in this file")
     pts = np.unique(np.asarray([pts for pts, _ in rows], np.int64))
     stamps = np.asarray([round((int(p) * base - origin) * 1_000_000_000) for p in pts], np.int64)
     keys = [pts for pts, key in rows if key] or [rows[0][0]]
-    return VideoIndex(pts, stamps, np.unique(np.asarray(keys, np.int64)))
+    return VideoIndex(pts, stamps, np.unique(np.asarray(keys, np.int64)), size)
 
 
 def read_frames(path: Path, index: VideoIndex, which: Ints, convert: Convert = upright) -> Images:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from karmma_ros.window import SlotSpec, assign_slots, to_ns
+from karmma_ros.window import assign_slots, to_ns
 from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
 from karmma_training.data.dropout import ModalityDropout, SlotSubset, TokenRunDropout
@@ -47,7 +47,8 @@ class Window:
 class WindowBatch:
     """B windows; only the samples that are present, in one flat array per modality.
 
-    samples: video (n, context, h, w, 3) uint8, flow (n, context, h, w, 2) float32, audio (n, context) float32
+    samples: video (n, context, h, w, 3) uint8, flow (n, context, h, w, 2) float32, audio (n, context) float32,
+        detections (n, context, boxes, 6) float32
     features: (n, N, D) float16, the tokens that frozen extractors made of the same samples
     places: (n,) row * slots + slot of each sample
     present: (B, slots) which slots hold a sample
@@ -166,8 +167,8 @@ class WindowSampler:
                     recording, spec, self._contexts[m], phase_ns=phase, until_ns=until, horizon=spec.slots + 2
                 )
                 index = stamps
-            elif m == "flow":
-                index, stamps = self._flow(recording, frames, t_ns, spec, rng)
+            elif m in ("flow", "detections"):
+                index, stamps = self._of_frames(recording, m, frames, t_ns, rng)
             else:
                 index, stamps = frames, recording.stamps["video"][frames] if len(frames) else frames
             if m != "audio":
@@ -191,13 +192,13 @@ class WindowSampler:
             frames = frames[rng.random(len(frames)) >= s.loss_max * rng.random()]
         return frames
 
-    def _flow(
-        self, recording: Recording, frames: Ints, t_ns: int, spec: SlotSpec, rng: np.random.Generator
+    def _of_frames(
+        self, recording: Recording, modality: str, frames: Ints, t_ns: int, rng: np.random.Generator
     ) -> tuple[Ints, Ints]:
-        """Indexes and stamps of the flow fields: those of the delivered frames, or, one time in five, all."""
-        if "flow" not in recording.stamps:
+        """Indexes and stamps of what is made of frames: of those that were delivered, or, one time in five, of all."""
+        if modality not in recording.stamps:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        stamps = recording.stamps["flow"]
+        stamps = recording.stamps[modality]
         low, high = np.searchsorted(stamps, [t_ns - self._horizon_ns(), t_ns], side="right")
         index = np.arange(low, high)
         if len(frames) and rng.random() < 0.8:

@@ -99,14 +99,15 @@ def open_source(config: Config) -> Source:
     """
     from karmma_training.datasets.epic_kitchens.source import EpicKitchensSource
     from karmma_training.datasets.manifest import ManifestSource
-    from karmma_training.datasets.something_something import SomethingSomethingSource
+    from karmma_training.datasets.something_something.source import SomethingSomethingSource
     from karmma_training.datasets.tabletop import TabletopSource
 
     form = StoreFormat.of(config)
     kind, _, where = config.data.source.partition(":")
-    for own in (EpicKitchensSource, SomethingSomethingSource):
-        if kind == own.name:
-            return own(Path(where), form)
+    if kind == EpicKitchensSource.name:
+        return EpicKitchensSource(Path(where), form)
+    if kind == SomethingSomethingSource.name:
+        return SomethingSomethingSource(Path(where), form, config.detections)
     if config.data.source == TabletopSource.name:
         return TabletopSource(config.data, form)
     path = Path(config.data.source)

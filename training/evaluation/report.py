@@ -41,7 +41,7 @@ def evaluate(
     """
     modalities = list(predictor.specs)
     patterns = subsets(modalities)
-    failures = demo_patterns(seed) if len(modalities) == 3 else {}
+    failures = demo_patterns(seed) if set(modalities) == {"video", "flow", "audio"} else {}
     context_s = predictor.contexts["audio"].count / recordings[0].rate if failures else 0.0
     lost = loss_patterns(context_s, seed) if failures and losses else {}
     results: dict[Any, Logits] = {name: Logits() for name in (*patterns, *failures, *lost)}

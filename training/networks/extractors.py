@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unimodal extractors: one sample (frame, flow field, chunk of sound), or a clip of them -> tokens.
+"""Unimodal extractors: one sample (frame, flow field, chunk of sound, boxes), or a clip of them -> tokens.
 
 Each takes its graph's input as documented in docs/architecture.md; normalisation, flow scaling and log-mel are inside,
 so the exported graph carries them. Plain 3x3 convolutions: on a CPU they train faster than depthwise ones.
@@ -16,10 +16,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from karmma_ros.errors import UsageError
-from karmma_training.config import AudioConfig, Config, FlowConfig, VideoConfig
+from karmma_training.config import AudioConfig, Config, DetectionsConfig, FlowConfig, VideoConfig
 from karmma_training.networks.backbones import NamedBackbone
+from karmma_training.networks.fusion import TransformerLayer
 
-__all__ = ["AudioExtractor", "Extractor", "FlowExtractor", "LogMel", "VideoExtractor", "build_extractor"]
+__all__ = [
+    "AudioExtractor",
+    "DetectionExtractor",
+    "Extractor",
+    "FlowExtractor",
+    "LogMel",
+    "VideoExtractor",
+    "build_extractor",
+]
 
 
 class ConvNorm(nn.Module):
@@ -235,6 +244,45 @@ class AudioExtractor(Extractor):
         return F.interpolate(pieces, self.layout[1:], mode="bilinear", align_corners=False)
 
 
+class DetectionExtractor(Extractor):
+    """The boxes of some frames: (n, context, boxes, 6) float32, as `karmma_ros.detections` -> (n, N, D).
+
+    A transformer over all boxes at once, with N learned queries beside them that become the tokens. Rows without a box
+    are not attended to; in a frame where nothing was found the queries see each other only, which says so.
+    """
+
+    def __init__(self, c: DetectionsConfig) -> None:
+        nn.Module.__init__(self)  # there is no picture, so neither a backbone nor a pool
+        self.backbone, self.pool = nn.Identity(), nn.Identity()  # type: ignore[assignment]
+        self.kinds, self.boxes = len(c.categories), c.boxes
+        self.embed = nn.Linear(9 + self.kinds, c.width)
+        self.time = nn.Parameter(torch.randn(c.context, 1, c.width) * 0.02)
+        self.queries = nn.Parameter(torch.randn(c.tokens, c.width) * 0.02)
+        self.layers = nn.ModuleList(TransformerLayer(c.width, c.heads, 2 * c.width, 0.0) for _ in range(c.layers))
+        self.project, self.norm = nn.Linear(c.width, c.dim), nn.LayerNorm(c.dim)
+        self.register_buffer("kind", torch.arange(self.kinds, dtype=torch.float32), persistent=False)
+        self.kind: Tensor
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """-> (n, context, boxes, 9 + categories): corners, centre, size, score, which category, none without a box"""
+        corners, kinds = 4 * x[..., :4] - 2, (x[..., 5:] == self.kind).float()
+        first, second = corners[..., :2], corners[..., 2:]
+        return torch.cat([corners, (first + second) / 2, second - first, x[..., 4:5], kinds], -1)
+
+    def encode(self, prepared: Tensor) -> Tensor:
+        """What `prepare` gave -> tokens (n, N, D)"""
+        n = prepared.shape[0]
+        boxes = (self.embed(prepared) + self.time).flatten(1, 2)  # (n, context * boxes, width)
+        there = prepared[..., 9:].amax(-1).flatten(1) > 0
+        x = torch.cat([self.queries.to(boxes.dtype).expand(n, -1, -1), boxes], 1)
+        seen = torch.cat([torch.ones_like(there[:, :1]).expand(-1, len(self.queries)), there], 1)
+        hidden = torch.where(seen, 0.0, -1e9)[:, None, None, :].to(x.dtype)
+        for layer in self.layers:
+            x = layer(x, hidden)
+        y: Tensor = self.norm(self.project(x[:, : len(self.queries)]))
+        return y
+
+
 def _size(c: VideoConfig | FlowConfig) -> tuple[int, ...]:
     return (c.height, c.width) if c.context == 1 else (c.context, c.height, c.width)
 
@@ -293,6 +341,8 @@ def build_extractor(modality: str, config: Config) -> Extractor:
         return VideoExtractor(config.video)
     if modality == "flow":
         return FlowExtractor(config.flow)
+    if modality == "detections":
+        return DetectionExtractor(config.detections)
     if config.audio.context % config.audio.hop:
         raise ValueError("audio.context must be a multiple of audio.hop")
     return AudioExtractor(config.audio)

@@ -2,7 +2,7 @@
 """What is kept of a video in the sample store: where its pictures lie, and its sound.
 
 A folder per video: `rgb_numbers.npy` (and `_offsets`, `_sizes` in a tar), the same for `flow_u` and `flow_v`, or
-`video_pts.npy`, `video_stamps_ns.npy`, `video_keys.npy` of an MP4; `audio.npy`; `meta.json` with what is wrong with the
+`video_pts.npy`, `_stamps_ns`, `_keys` and `_size` of an MP4; `audio.npy`; `meta.json` with what is wrong with the
 files. What cannot be read counts as not recorded.
 """
 
@@ -161,7 +161,7 @@ class VideoEntry:
             flow = _same_numbers([_pictures(folder, "flow", part, files.flow) for part in FLOW_PARTS])
             video = [
                 np.load(path)
-                for name in ("pts", "stamps_ns", "keys")
+                for name in ("pts", "stamps_ns", "keys", "size")
                 if (path := folder / f"video_{name}.npy").exists()
             ]
             return cls(

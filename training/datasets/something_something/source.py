@@ -4,7 +4,7 @@
 The labels are in `labels/{labels,train,validation,test}.json` (or in the root, or with the names of 2018,
 `something-something-v2-labels.json` and so on), the videos in `20bn-something-something-v2/ID.webm`. An action is a
 template without its brackets, its id that of the official list. Flow is computed from the video while training, as on
-the robot.
+the robot. Detections are taken where they are found; see detections.py.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from rich.console import Console
 
 from karmma_ros.errors import MediaError, UsageError
 from karmma_ros.files import whole_file
+from karmma_training.config import DetectionsConfig
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Recording
 from karmma_training.data.store import StoreFormat
-from karmma_training.data.tracks import ComputedFlow, FileRecording, VideoTrack
+from karmma_training.data.tracks import ComputedFlow, DetectionTrack, FileRecording, Track, VideoTrack
 from karmma_training.data.video_frames import VideoIndex, index_video
 from karmma_training.datasets.check import VideoCheck, map_processes
+from karmma_training.datasets.something_something.detections import CATEGORIES, Frames, find_detections, read_detections
 from karmma_training.datasets.source import Preparation
 
 __all__ = ["SomethingSomethingSource"]
@@ -41,6 +43,7 @@ FOLDERS = ("labels", "")
 VIDEOS = "20bn-something-something-v2"
 HEAD = "action"
 SHOWN = 20  # faults listed before "and n more"
+COLUMNS = ("pts", "stamps_ns", "keys", "size")  # of a VideoIndex
 BATCH = 64  # videos that a worker looks at in one go
 
 
@@ -60,9 +63,10 @@ class SomethingSomethingSource:
 
     name = "something-something-v2"
 
-    def __init__(self, root: Path, form: StoreFormat) -> None:
+    def __init__(self, root: Path, form: StoreFormat, detections: DetectionsConfig | None = None) -> None:
         self.root = root
         self._form = form
+        self._detections = detections or DetectionsConfig()
         self.notes: list[str] = []
         self._names = self._read_names()
         self._clips: dict[str, list[Clip]] = {}
@@ -152,6 +156,8 @@ class SomethingSomethingSource:
         form = self._form
         size, working = (form.flow_height, form.flow_width), (form.producer_width, form.producer_height)
         prepared = form.key(source=self.name)
+        files = find_detections(self.root)
+        detected = read_detections(files, list(indexes), work.store / self.name) if files else {}
         out: list[Recording] = []
         for clip in clips:
             index = indexes.get(clip.video)
@@ -159,6 +165,11 @@ class SomethingSomethingSource:
                 continue
             camera = VideoTrack(self._path(clip.video), index, (form.video_height, form.video_width))
             flow = ComputedFlow(camera, size, working, form.producer_preset)
+            tracks: dict[str, Track] = {"video": camera}
+            if len(flow.stamps):
+                tracks["flow"] = flow
+            if clip.video in detected:
+                tracks["detections"] = self._boxes(detected[clip.video], index)
             stop_s = int(index.stamps_ns[-1]) / 1e9
             names = (clip.label,) if clip.label else ()
             out.append(
@@ -167,7 +178,7 @@ class SomethingSomethingSource:
                     f"{prepared}/{clip.video}",
                     self._labels,
                     [(0.0, max(stop_s, 1e-3), *names)],
-                    {"video": camera, "flow": flow} if len(flow.stamps) else {"video": camera},
+                    tracks,
                     sound=None,
                     sound_start_ns=0,
                     rate=form.rate,
@@ -176,8 +187,24 @@ class SomethingSomethingSource:
             )
         missing = f", {len(clips) - len(out) - len(faults)} not on disk" if len(out) + len(faults) < len(clips) else ""
         broken = f", {len(faults)} broken ({faults[0]})" if faults else ""
-        self.notes.append(f"{split}: {len(out)} of {len(clips)} videos{missing}{broken}")
+        boxes = f", {len(detected)} with detections" if files else ""
+        self.notes.append(f"{split}: {len(out)} of {len(clips)} videos{boxes}{missing}{broken}")
         return out
+
+    def _boxes(self, frames: Frames, index: VideoIndex) -> DetectionTrack:
+        """Detections of a video: entry i is about frame i, in pixels of the video."""
+        boxes, size = frames
+        height, width = index.size.tolist() if size is None else size[::-1]
+        scale = np.array([width, height, width, height, 1, 1], np.float32)
+        count = min(len(boxes), len(index.stamps_ns))
+        d = self._detections
+        kinds = [d.categories.index(name) if name in d.categories else -1 for name in CATEGORIES]
+        made = []
+        for found in boxes[:count]:
+            row = found / scale
+            row[:, 5] = np.asarray(kinds, np.float32)[found[:, 5].astype(int)]
+            made.append(row[row[:, 5] >= 0])  # a category that is not asked for is not there
+        return DetectionTrack(made, index.stamps_ns[:count], d.boxes, len(d.categories))
 
     def _indexes(self, split: str, videos: Sequence[str], work: Preparation) -> tuple[dict[str, VideoIndex], list[str]]:
         """Where the frames of all videos on disk lie; found once, and kept in one file for all of them."""
@@ -236,7 +263,7 @@ def _index_many(folder: Path, videos: Sequence[str]) -> list[tuple[str, VideoInd
 
 def _save(path: Path, rows: Sequence[tuple[str, VideoIndex] | str]) -> None:
     good = [row for row in rows if not isinstance(row, str)]
-    columns = {name: [getattr(index, name) for _, index in good] for name in ("pts", "stamps_ns", "keys")}
+    columns = {name: [getattr(index, name) for _, index in good] for name in COLUMNS}
     arrays: dict[str, Any] = {"videos": np.asarray([int(video) for video, _ in good], np.int64)}
     for name, values in columns.items():
         arrays[name] = np.concatenate([np.zeros(0, np.int64), *values])
@@ -249,7 +276,7 @@ def _save(path: Path, rows: Sequence[tuple[str, VideoIndex] | str]) -> None:
 def _load(path: Path) -> tuple[dict[str, VideoIndex], list[str]]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            columns = [np.split(file[name], file[f"{name}_ends"][:-1]) for name in ("pts", "stamps_ns", "keys")]
+            columns = [np.split(file[name], file[f"{name}_ends"][:-1]) for name in COLUMNS]
             videos, faults = file["videos"].tolist(), file["faults"].tolist()
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"sample store damaged at {path}: delete that file ({error})") from error
