@@ -20,7 +20,7 @@ from karmma_training.config import (
 
 __all__ = ["PRESETS", "SYSTEM_NAMES", "as_system", "preset"]
 
-PRESETS = ("tiny", "demo", "paper")
+PRESETS = ("tiny", "demo", "stream", "paper")
 # as on the command line; the two kinds of extractors differ in size alone
 SYSTEM_NAMES = ("student", "teacher", "baseline", "baseline-dropout", "extractors", "student-extractors")
 
@@ -34,7 +34,7 @@ def preset(name: str, system: str = "student") -> Config:
         raise UsageError(f"no preset {name!r}: choose {' or '.join(PRESETS)}")
     if system not in SYSTEM_NAMES:
         raise UsageError(f"no system {system!r}: choose one of {', '.join(SYSTEM_NAMES)}")
-    return as_system({"tiny": _tiny, "demo": Config, "paper": _paper}[name](), system)
+    return as_system({"tiny": _tiny, "demo": Config, "stream": _stream, "paper": _paper}[name](), system)
 
 
 def as_system(student: Config, system: str) -> Config:
@@ -75,6 +75,35 @@ def _tiny() -> Config:
     )
 
 
+def _stream() -> Config:
+    """For robots, at the scale of the field's data sets: one frame, one flow field, a chunk of sound at a time, through
+    networks that know ImageNet, distilled from the paper's own teacher. Training needs a GPU, the student none.
+    """
+    c = Config(
+        preset="stream",
+        flow=FlowConfig(spacing_s=0.2, slots=10, producer_preset="medium", producer_width=320, producer_height=240),
+        audio=AudioConfig(mels=64, channels=[32, 64, 128, 192], dim=192),
+        fusion=FusionConfig(width=256, layers=2, attention_heads=4, ffn=512, head_hidden=512),
+        pretrain=PretrainConfig(video=0.0, flow=0.0, audio=0.0, detections=0.0),
+    )
+    for section in (c.video, c.flow):
+        section.height, section.width, section.dim = 224, 224, 256
+        section.backbone, section.weights = "timm:mobilenetv4_conv_small.e2400_r224_in1k", "hub"  # Apache-2.0
+    _as_the_field_trains(c)
+    return c
+
+
+def _as_the_field_trains(c: Config) -> None:
+    """On trimmed actions of real things; optimiser, schedule and batch are ours, after Radevski et al. (ICCV 2023)."""
+    c.data.draw = "actions"  # as data sets of trimmed actions are counted
+    # real things have their colours, and Something-Something tells left from right
+    c.augment.permute_p = c.augment.mirror_p = 0.0
+    c.augment.scale, c.augment.shift = 0.15, 0.1
+    t = c.train
+    t.epochs, t.warmup_epochs, t.batch, t.lr, t.weight_decay = 30, 3.0, 16, 1e-4, 0.02
+    t.label_smoothing, t.alone_weight, t.cache_features = 0.0, 0.0, False
+
+
 def _paper() -> Config:
     """The paper's student: clips of 32 frames through Swin3D-T, 300 tokens each; a compact network of ours for sound.
 
@@ -104,14 +133,8 @@ def _paper() -> Config:
         section.context, section.slots, section.height, section.width = 32, 1, 224, 224
         _swin3d(section, "t", 768)
     c.data.render_width, c.data.render_height, c.data.recording_s = 640, 480, 6.4
-    c.data.draw = "actions"  # as data sets of trimmed actions are counted
-    # real things have their colours, and Something-Something tells left from right
-    c.augment.permute_p = c.augment.mirror_p = 0.0
-    c.augment.scale, c.augment.shift = 0.15, 0.1
+    _as_the_field_trains(c)
     c.dropout.full_share, c.dropout.runs_p = 1.0, 0.0  # one slot: a clip is there whole or not at all
-    t = c.train
-    t.epochs, t.warmup_epochs, t.batch, t.lr, t.weight_decay = 30, 3.0, 16, 1e-4, 0.02
-    t.label_smoothing, t.alone_weight, t.cache_features = 0.0, 0.0, False
     return c
 
 
@@ -125,6 +148,12 @@ def _swin3d(section: SlotsConfig, size: str, channels: int) -> None:
 def _enlarge(config: Config) -> None:
     """From the student's sizes to the teacher's: the paper's own, or 2.25 times the student's channels, which is the
     paper's ratio of about five in GFLOPs."""
+    if config.preset == "stream":  # the paper's teacher, whatever its student looks like
+        teacher = _paper()
+        _enlarge(teacher)
+        for name in ("video", "flow", "audio", "detections", "fusion", "dropout"):
+            setattr(config, name, getattr(teacher, name))
+        return
     f = config.fusion
     if config.preset == "paper":
         for part in (config.video, config.flow, config.audio):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from karmma_training.evaluation.patterns import initials  # noqa: E402
 from karmma_training.evaluation.profile import PAPER_GFLOPS, count  # noqa: E402
 from karmma_training.networks.extractors import GridPool, build_extractor  # noqa: E402
 from karmma_training.networks.model import build_model  # noqa: E402
-from karmma_training.presets import preset  # noqa: E402
+from karmma_training.presets import as_system, preset  # noqa: E402
 
 needs_torchvision = pytest.mark.skipif(
     importlib.util.find_spec("torchvision") is None, reason="the paper's backbones need torchvision"
@@ -162,6 +163,22 @@ def test_the_papers_preset_is_the_papers_size() -> None:
         assert len(counted) == len(bars) == 7
     audio = count(preset("paper"), heads)[("audio",)]
     assert audio["gflops"] + 1 < audio["gflops_deployed"] < audio["gflops"] + 5, "600 learned tokens of video and flow"
+
+
+@needs_torchvision
+def test_the_streaming_student_has_the_papers_teacher_and_costs_a_hundredth() -> None:
+    pytest.importorskip("timm", reason="its networks are timm's")
+    without = [f"{m}.weights=''" for m in ("video", "flow")]
+    student = apply_overrides(preset("stream", "baseline-dropout"), without)
+    teacher, theirs = as_system(student, "teacher"), preset("paper", "teacher")
+    for m in student.modalities:
+        assert replace(teacher.slots(m), weights="") == replace(theirs.slots(m), weights="")
+        assert student.slots(m).slots > teacher.slots(m).slots == 1
+    heads = {"verb": 97, "noun": 300}
+    ours = count(student, heads)[("video", "flow", "audio")]
+    papers = count(preset("paper", "baseline-dropout"), heads)[("video", "flow", "audio")]
+    assert 100 * ours["gflops_online"] < papers["gflops_online"]
+    assert ours["gflops_online"] < 1
 
 
 @needs_torchvision

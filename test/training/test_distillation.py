@@ -232,5 +232,5 @@ def test_a_teacher_that_does_not_fit_is_refused_in_one_line(tiny_run: TinyRun, t
 
     with pytest.raises(UsageError, match="is a run of system student, not of a teacher"):
         fit(f"distillation.teacher={tiny_run.run}")
-    with pytest.raises(UsageError, match=r"has flow\.slots 10, this student 12: both must see the same samples"):
-        fit(f"distillation.teacher={tiny_run.run}/teacher", "flow.slots=12")
+    with pytest.raises(UsageError, match=r"has flow\.height 30, this student 32: both must see the same samples"):
+        fit(f"distillation.teacher={tiny_run.run}/teacher", "flow.height=32")

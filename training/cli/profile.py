@@ -28,7 +28,7 @@ from karmma_training.progress import progress_bar
 __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "Count GFLOPs and parameters, measure latency and memory, of teacher and student."
-SYSTEMS = ("teacher", "student")
+PAPER_STUDENT = "the paper's student"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,11 +56,15 @@ def run(args: argparse.Namespace) -> int:
     student = apply_overrides(preset(args.preset, "baseline-dropout"), args.set)
     student.check()
     console = Console(stderr=True)
-    systems: dict[str, dict[str, dict[str, float]]] = {system: {} for system in SYSTEMS}
+    configs = {"teacher": as_system(student, "teacher"), "student": student}
+    if args.preset == "stream":  # what its student replaces
+        configs[PAPER_STUDENT] = preset("paper", "baseline-dropout")
+        configs[PAPER_STUDENT].modalities = student.modalities
+    systems: dict[str, dict[str, dict[str, float]]] = {system: {} for system in configs}
     with progress_bar(console) as bar:
-        task = bar.add_task("profiling", total=len(SYSTEMS) * (2 ** len(student.modalities) - 1), note="")
-        for system, rows in systems.items():
-            config = as_system(student, system) if system == "teacher" else student
+        task = bar.add_task("profiling", total=len(configs) * (2 ** len(student.modalities) - 1), note="")
+        for system, config in configs.items():
+            rows = systems[system]
             for chosen, row in count(config, heads).items():
                 if args.runs:
                     row |= measure(config, heads, chosen, args.runs, device)
@@ -97,16 +101,18 @@ def _print(report: dict[str, Any]) -> None:
     console = Console()
     paper, runs = report["paper"], report["runs"]
     for system, rows in report["systems"].items():
-        table = Table(title=f"{system} ({report['preset']} preset, {report['device']})", title_justify="left")
+        which = "" if system == PAPER_STUDENT else f" of the {report['preset']} preset"
+        table = Table(title=f"{system}{which}, {report['device']}", title_justify="left")
         table.add_column("sensors")
-        columns = ["GFLOPs", *(["paper's"] if paper else []), "as deployed", "parameters [M]"]
+        columns = ["GFLOPs", *(["paper's"] if paper else []), "as deployed", "online", "parameters [M]"]
         columns += ["memory [GB]", *(["paper's"] if paper else []), "latency [ms]"] if runs else []
         for column in columns:
             table.add_column(column, justify="right")
         for subset, row in rows.items():
             cells = [f"{row['gflops']:.2f}"]
             cells += [f"{paper['gflops'][system][subset]:.2f}"] if paper else []
-            cells += [f"{row['gflops_deployed']:.2f}", f"{row['parameters'] / 1e6:.2f}"]
+            cells += [f"{row[f'gflops_{kind}']:.2f}" for kind in ("deployed", "online")]
+            cells += [f"{row['parameters'] / 1e6:.2f}"]
             if runs:
                 cells += [f"{row['megabytes'] / 1e3:.3f}"]
                 cells += [f"{paper['gigabytes'][system][subset]:.3f}"] if paper else []

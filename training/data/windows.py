@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from karmma_ros.window import assign_slots, to_ns
+from karmma_ros.window import SlotSpec, assign_slots, to_ns
 from karmma_training.config import Config
-from karmma_training.data.augment import draw_look
+from karmma_training.data.augment import Look, draw_look
 from karmma_training.data.dropout import ModalityDropout, SlotSubset, TokenRunDropout
 from karmma_training.data.features import FeatureCache
 from karmma_training.data.grid import audio_stamps, contexts, phases_ns, slot_specs
-from karmma_training.data.recording import LabelledTime, Recording
+from karmma_training.data.recording import Context, LabelledTime, Recording
 
 __all__ = ["Window", "WindowBatch", "WindowSampler"]
 
@@ -35,12 +35,13 @@ class Window:
     """One drawn window.
 
     number: of the recording; t_ns: the time asked about; slots: {m: (S,)} what fills each slot, the index of the
-    sample (of sound: the stamp of the chunk), -1 where it stays empty.
+    sample (of sound: the stamp of the chunk), -1 where it stays empty; beside: the same in a teacher's own layout.
     """
 
     number: int
     t_ns: int
     slots: dict[str, Ints]
+    beside: dict[str, Ints]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class WindowBatch:
     present: (B, slots) which slots hold a sample
     targets: (B, heads) class indexes
     origin: (B, 2) number of the recording, t in nanoseconds
+    beside: the same windows in the layout of a teacher that sees other samples, without features
     """
 
     samples: dict[str, npt.NDArray[Any]]
@@ -62,6 +64,7 @@ class WindowBatch:
     present: dict[str, npt.NDArray[np.bool_]]
     targets: Ints
     origin: Ints
+    beside: WindowBatch | None = None
 
 
 class WindowSampler:
@@ -70,6 +73,8 @@ class WindowSampler:
     :param samples: whether batches carry samples, which are augmented.
     :param features: tokens of frozen extractors that batches carry too, of the samples as they are. Whatever a batch
         carries, what its windows lack is the same.
+    :param beside: the configuration of a teacher whose slots or contexts are others: batches carry its windows too, of
+        the same moments, without the same modalities, seen with the same look.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class WindowSampler:
         seed: int,
         samples: bool = True,
         features: FeatureCache | None = None,
+        beside: Config | None = None,
     ) -> None:
         self._recordings = recordings
         self._config = config
@@ -88,6 +94,8 @@ class WindowSampler:
         self._seed = seed
         self._samples, self._features = samples, features
         self._specs, self._contexts = slot_specs(config), contexts(config)
+        self._beside = {m: s for m, s in slot_specs(beside).items() if m in self._specs} if beside else {}
+        self._beside_contexts = contexts(beside) if beside else {}
         self._time = LabelledTime(recordings, config.data.draw)
         self._modality_dropout = ModalityDropout(config.dropout.modality_p)
         self._runs = TokenRunDropout(config.dropout.runs_p)
@@ -99,6 +107,7 @@ class WindowSampler:
         windows: list[Window] = []
         samples: dict[str, list[npt.NDArray[Any]]] = {m: [] for m in self._specs}
         features: dict[str, list[npt.NDArray[np.float16]]] = {m: [] for m in self._specs}
+        others: dict[str, list[npt.NDArray[Any]]] = {m: [] for m in self._beside}
         for row in range(self._batch) if rows is None else rows:
             rng = np.random.default_rng([self._seed, step, row])
             window = self._draw(rng)
@@ -107,30 +116,38 @@ class WindowSampler:
                 if self._features is not None and (slots >= 0).any():
                     features[m].append(self._features.tokens(window.number, m, slots[slots >= 0]))
             if self._samples:
-                self._augmented(window, rng, samples)
-        present = {m: np.stack([w.slots[m] >= 0 for w in windows]) for m in self._specs}
-        places = {m: np.flatnonzero(here).astype(np.int64) for m, here in present.items()}
-        return WindowBatch(
-            {m: np.concatenate(v) for m, v in samples.items() if v},
-            {m: np.concatenate(v) for m, v in features.items() if v},
-            {m: where for m, where in places.items() if len(where)},
-            present,
-            np.stack([self._target(w) for w in windows]),
-            np.asarray([(w.number, w.t_ns) for w in windows], np.int64),
-        )
+                look = draw_look(self._config.augment, rng)
+                self._augmented(window.number, window.slots, self._contexts, look, rng, samples)
+                self._augmented(window.number, window.beside, self._beside_contexts, look, rng, others)
+        targets = np.stack([self._target(w) for w in windows])
+        origin = np.asarray([(w.number, w.t_ns) for w in windows], np.int64)
+        own = _Parts.of([w.slots for w in windows], samples)
+        beside = None
+        if self._beside:
+            parts = _Parts.of([w.beside for w in windows], others)
+            beside = WindowBatch(parts.samples, {}, parts.places, parts.present, targets, origin)
+        tokens = {m: np.concatenate(v) for m, v in features.items() if v}
+        return WindowBatch(own.samples, tokens, own.places, own.present, targets, origin, beside)
 
     def _target(self, window: Window) -> Ints:
         recording = self._recordings[window.number]
         target: Ints = recording.targets[recording.interval_at(np.array([window.t_ns / 1e9]))[0]]
         return target
 
-    def _augmented(self, window: Window, rng: np.random.Generator, samples: dict[str, list[npt.NDArray[Any]]]) -> None:
-        """Append the window's samples, all seen with one look."""
-        recording = self._recordings[window.number]
-        look = draw_look(self._config.augment, rng)
-        for m, slots in window.slots.items():
-            if (slots >= 0).any():
-                samples[m].append(look.samples(recording, m, slots[slots >= 0], self._contexts[m], rng))
+    def _augmented(
+        self,
+        number: int,
+        slots: dict[str, Ints],
+        contexts: dict[str, Context],
+        look: Look,
+        rng: np.random.Generator,
+        samples: dict[str, list[npt.NDArray[Any]]],
+    ) -> None:
+        """Append a window's samples, all seen with one look."""
+        for m, which in slots.items():
+            if (which >= 0).any():
+                recording = self._recordings[number]
+                samples[m].append(look.samples(recording, m, which[which >= 0], contexts[m], rng))
 
     def _draw(self, rng: np.random.Generator) -> Window:
         """A window with at least one token: t uniform over all labelled time, or within a random action."""
@@ -139,17 +156,18 @@ class WindowSampler:
         recorded = np.array([[m in recording.modalities for m in self._specs]])
         kept = self._modality_dropout.draw(recorded, rng)[0]
         while True:
-            t_ns, slots = self._draw_samples(recording, to_ns(recording.time_at(rng.random(), interval)), kept, rng)
+            t_ns = to_ns(recording.time_at(rng.random(), interval))
+            t_ns, slots, beside = self._draw_samples(recording, t_ns, kept, rng)
             if any((v >= 0).any() for v in slots.values()):
-                return Window(number, t_ns, slots)
+                return Window(number, t_ns, slots, beside)
             kept |= True  # nothing left: a window without token teaches nothing
 
     def _draw_samples(
         self, recording: Recording, t_ns: int, kept: npt.NDArray[np.bool_], rng: np.random.Generator
-    ) -> tuple[int, dict[str, Ints]]:
+    ) -> tuple[int, dict[str, Ints], dict[str, Ints]]:
         """Draw the sensors and fill the slots.
 
-        :return: t (moved to a frame's stamp where the draw says so), and what fills the slots.
+        :return: t (moved to a frame's stamp where the draw says so), what fills the slots, and those of the teacher.
         """
         keep = dict(zip(self._specs, kept, strict=True))
         frames = self._camera(recording, t_ns, rng)
@@ -159,6 +177,7 @@ class WindowSampler:
             if recording.interval_at(np.array([stamp / 1e9]))[0] >= 0:
                 t_ns = stamp
         chosen: dict[str, Ints] = {}
+        others: dict[str, Ints] = {}
         for m, spec in self._specs.items():
             if m == "audio":
                 phase = int(rng.choice(phases_ns(spec))) if s.audio_phase else 0
@@ -167,17 +186,26 @@ class WindowSampler:
                     recording, spec, self._contexts[m], phase_ns=phase, until_ns=until, horizon=spec.slots + 2
                 )
                 index = stamps
+                if m in self._beside:
+                    other, context = self._beside[m], self._beside_contexts[m]
+                    heard = audio_stamps(
+                        recording, other, context, phase_ns=phase, until_ns=until, horizon=other.slots + 2
+                    )
+                    others[m] = _filled(heard, heard, t_ns, other)
             elif m in ("flow", "detections"):
                 index, stamps = self._of_frames(recording, m, frames, t_ns, rng)
             else:
                 index, stamps = frames, recording.stamps["video"][frames] if len(frames) else frames
             if m != "audio":
                 stamps = self._jitter(stamps, t_ns, rng)
-            where = assign_slots(stamps, t_ns, spec)
-            slots = np.where(where >= 0, index[where] if len(index) else -1, -1)
+                if m in self._beside:
+                    others[m] = _filled(index, stamps, t_ns, self._beside[m])
+            slots = _filled(index, stamps, t_ns, spec)
             slots = np.where(keep[m] & self._runs.draw(spec.slots, rng), slots, -1)
             chosen[m] = np.where(self._subset.draw(slots >= 0, rng), slots, -1)
-        return t_ns, chosen
+            if m in others and not keep[m]:
+                others[m] = np.full_like(others[m], -1)
+        return t_ns, chosen, others
 
     def _camera(self, recording: Recording, t_ns: int, rng: np.random.Generator) -> Ints:
         """Indexes of the frames that the window's camera delivered up to t."""
@@ -213,4 +241,30 @@ class WindowSampler:
 
     def _horizon_ns(self) -> int:
         """How far back any slot reaches."""
-        return max(s.delay_ns + s.slots * s.spacing_ns for s in self._specs.values())
+        specs = [*self._specs.values(), *self._beside.values()]
+        return max(s.delay_ns + s.slots * s.spacing_ns for s in specs)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Some windows in one layout; see WindowBatch."""
+
+    samples: dict[str, npt.NDArray[Any]]
+    places: dict[str, Ints]
+    present: dict[str, npt.NDArray[np.bool_]]
+
+    @classmethod
+    def of(cls, windows: list[dict[str, Ints]], samples: dict[str, list[npt.NDArray[Any]]]) -> _Parts:
+        present = {m: np.stack([slots[m] >= 0 for slots in windows]) for m in windows[0]}
+        places = {m: np.flatnonzero(here).astype(np.int64) for m, here in present.items()}
+        return cls(
+            {m: np.concatenate(v) for m, v in samples.items() if v},
+            {m: where for m, where in places.items() if len(where)},
+            present,
+        )
+
+
+def _filled(index: Ints, stamps: Ints, t_ns: int, spec: SlotSpec) -> Ints:
+    """What fills the slots of a window.  (n,), (n,) -> (S,)"""
+    where = assign_slots(stamps, t_ns, spec)
+    return np.where(where >= 0, index[where] if len(index) else -1, -1)

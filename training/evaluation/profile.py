@@ -3,8 +3,8 @@
 
 GFLOPs are counted without running anything: 2 per multiply-accumulate of convolutions and matrix products. By the
 paper's count an absent modality contributes nothing; as deployed, fusion also reads the learned tokens of what is
-absent, while extractors of absent modalities do not run. Latency and memory are those of a run on this machine, batch
-1, float32.
+absent, while extractors of absent modalities do not run; online, only what is new since the last prediction is encoded.
+Latency and memory are those of a run on this machine, batch 1, float32.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from karmma_ros.window import SlotSpec
 from karmma_training.config import Config
 from karmma_training.evaluation.cost import PeakMemory, full_window
 from karmma_training.networks.model import Fusion, TensorBatch, build_model
 
 __all__ = ["PAPER_GFLOPS", "PAPER_GIGABYTES", "count", "measure"]
+
+CAMERA_HZ = 30  # predictions per second online
 
 # arXiv 2504.08578, the two bar charts: {system: {subset: value}}, V, F, A as initials
 _SUBSETS = ("V+F+A", "V+F", "V+A", "F+A", "V", "F", "A")
@@ -40,7 +43,10 @@ PAPER_GIGABYTES = {
 
 
 def count(config: Config, heads: Mapping[str, int]) -> dict[tuple[str, ...], dict[str, float]]:
-    """{modalities present: {gflops, gflops_deployed, parameters}}; parameters are those that such a model needs."""
+    """{modalities present: {gflops, gflops_deployed, gflops_online, parameters}}; parameters: of what it takes.
+
+    Online: of one prediction per camera frame on a robot, which encodes what is new and keeps the rest of the window.
+    """
     with torch.device("meta"):
         model = build_model(config, heads).eval()
         batch = full_window(model, config)
@@ -53,9 +59,11 @@ def count(config: Config, heads: Mapping[str, int]) -> dict[tuple[str, ...], dic
                 part.modalities = list(chosen)
                 fusion = Fusion(part, heads).eval()
                 extractors = sum(encoding[m] for m in chosen)
+                new = sum(encoding[m] / model.specs[m].slots * _new_samples(m, model.specs[m]) for m in chosen)
                 out[chosen] = {
                     "gflops": extractors + _fusion_gflops(fusion, batch.present),
                     "gflops_deployed": extractors + deployed,
+                    "gflops_online": new + deployed,
                     "parameters": sum(map(_parameters, (fusion, *(model.extractors[m] for m in chosen)))),
                 }
     return out
@@ -105,12 +113,23 @@ def _fusion_gflops(fusion: Fusion, present: Mapping[str, Tensor]) -> float:
     return _gflops(lambda: fusion(tokens, seen))
 
 
+def _new_samples(modality: str, spec: SlotSpec) -> float:
+    """Extractor runs per prediction: one of a new frame, or field; sound is encoded at the spacing of its slots."""
+    return min(1.0, 1 / (spec.spacing_s * CAMERA_HZ)) if modality == "audio" else 1.0
+
+
 def _parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
 def _to(batch: TensorBatch, device: torch.device) -> TensorBatch:
-    moved = {
-        name: {m: v.to(device) for m, v in getattr(batch, name).items()} for name in ("samples", "places", "present")
-    }
-    return replace(batch, **moved, targets=batch.targets.to(device))
+    def moved(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {m: v.to(device) for m, v in values.items()}
+
+    return replace(
+        batch,
+        samples=moved(batch.samples),
+        places=moved(batch.places),
+        present=moved(batch.present),
+        targets=batch.targets.to(device),
+    )

@@ -44,12 +44,40 @@ def student_loss(
     alpha: float,
     temperature: float,
     smoothing: float = 0.0,
+    heard: Tensor | None = None,
 ) -> Tensor:
-    """alpha KL(teacher || student) + (1 - alpha) CE(student, targets), the paper's L_S; without teacher CE alone."""
+    """alpha KL(teacher || student) + (1 - alpha) CE(student, targets), the paper's L_S; without teacher CE alone.
+
+    :param heard: (B,) bool, windows of which the teacher saw anything: of the others cross-entropy alone; None: of all.
+    """
+    if heard is not None and teacher is not None:
+        return _heard_loss(logits, teacher, targets, heard, alpha, temperature, smoothing)
     truth = classification_loss(logits, targets, smoothing)
     if teacher is None:
         return truth
     return alpha * distillation_loss(logits, teacher, temperature) + (1 - alpha) * truth
+
+
+def _heard_loss(
+    logits: Mapping[str, Tensor],
+    teacher: Mapping[str, Tensor],
+    targets: Tensor,
+    heard: Tensor,
+    alpha: float,
+    temperature: float,
+    smoothing: float,
+) -> Tensor:
+    """`student_loss` window by window, averaged."""
+    weight = alpha * heard.float()  # (B,)
+    total = torch.zeros_like(weight)
+    for i, (head, values) in enumerate(logits.items()):
+        truth = F.cross_entropy(values, targets[:, i], label_smoothing=smoothing, reduction="none")
+        # what a teacher says that saw nothing may be anything, NaN included, and a weight of zero would not undo that
+        said = torch.where(heard[:, None], teacher[head], 0.0)
+        ours, theirs = (F.log_softmax(v / temperature, 1) for v in (values, said))
+        opinion = temperature**2 * F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
+        total = total + weight * opinion + (1 - weight) * truth
+    return total.mean()
 
 
 def alone_view(present: Mapping[str, Tensor]) -> dict[str, Tensor]:

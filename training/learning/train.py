@@ -189,12 +189,16 @@ class Trainer:
         """What the windows carry, and the loss: samples for students, features for and from a teacher where cached."""
         c = self.config
         teacher: Teacher | None = None
+        beside: Config | None = None
         if c.distillation.teacher:
             own = c.distillation.teacher == "own"
             folder = self.folder / "teacher" if own else Path(c.distillation.teacher)
-            teacher = _load_teacher(folder, c, self.labels).to(self.accelerator.device)
+            teacher, theirs = _load_teacher(folder, c, self.labels)
+            teacher.to(self.accelerator.device)
+            beside = theirs if _sees_otherwise(c, theirs) else None
         frozen = self.model if isinstance(self.model, Teacher) else teacher
-        features = self._features(frozen) if c.train.cache_features and frozen is not None else None
+        cached = c.train.cache_features and frozen is not None and beside is None
+        features = self._features(frozen) if cached and frozen is not None else None
         sampler = WindowSampler(
             self.recordings,
             c,
@@ -202,6 +206,7 @@ class Trainer:
             seed=c.seed,
             samples=features is None or frozen is not self.model,
             features=features,
+            beside=beside,
         )
         return sampler, Objective(c, teacher)
 
@@ -362,8 +367,8 @@ class Trainer:
         )
 
 
-def _load_teacher(folder: Path, student: Config, known: Labels) -> Teacher:
-    """The teacher of a student, which must name the same classes from the same samples in the same slots.
+def _load_teacher(folder: Path, student: Config, known: Labels) -> tuple[Teacher, Config]:
+    """The teacher of a student, which must name the same classes from the same recordings, and its configuration.
 
     :raises UsageError: no teacher, or one that does not fit.
     """
@@ -376,13 +381,20 @@ def _load_teacher(folder: Path, student: Config, known: Labels) -> Teacher:
         if m not in config.modalities:
             raise UsageError(f"{folder} does not know the modality {m}")
         ours, theirs = student.slots(m), config.slots(m)
-        for name in ("slots", "spacing_s", "delay_s", "height", "width", "rate", "context", "context_step_s"):
+        for name in ("height", "width", "rate", "boxes", "categories"):
             if hasattr(ours, name) and getattr(ours, name) != getattr(theirs, name):
                 raise UsageError(
                     f"{folder} has {m}.{name} {getattr(theirs, name)}, this student {getattr(ours, name)}: both must "
-                    "see the same samples in the same slots"
+                    "see the same samples"
                 )
-    return model
+    return model, config
+
+
+def _sees_otherwise(student: Config, teacher: Config) -> bool:
+    """Whether a teacher's slots or contexts are others than the student's: clips beside single frames, for one."""
+    names = ("slots", "spacing_s", "delay_s", "context", "context_step_s")
+    sections = [(student.slots(m), teacher.slots(m)) for m in student.modalities]
+    return any(getattr(ours, n) != getattr(theirs, n) for ours, theirs in sections for n in names)
 
 
 def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ class TensorBatch:
     places: dict[str, Tensor]
     present: dict[str, Tensor]
     targets: Tensor
+    beside: TensorBatch | None = None
 
     @classmethod
     def of(cls, batch: WindowBatch, device: torch.device | str = "cpu") -> TensorBatch:
@@ -47,6 +48,7 @@ class TensorBatch:
             tensors(batch.places),
             tensors(batch.present),
             torch.from_numpy(batch.targets).to(device),
+            None if batch.beside is None else cls.of(batch.beside, device),
         )
 
     def of_samples(self) -> TensorBatch:
