@@ -11,6 +11,7 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image
 
 from karmma_ros.decode import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
+from karmma_ros.decode_detections import detections_to_boxes
 from karmma_ros.errors import KarmmaError
 from karmma_ros.events import Event
 from karmma_ros.health import SensorStatus
@@ -30,6 +31,7 @@ __all__ = [
     "PredictionRecord",
     "audio_to_chunk",
     "compressed_to_rgb",
+    "detections_to_boxes",
     "event_to_msg",
     "flow_to_field",
     "flow_to_msg",

@@ -69,6 +69,7 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("flow", default_value="flow", description="Topic of the optical flow (node, topic)."),
     DeclareLaunchArgument("audio", default_value="audio", description="Topic of the sound."),
+    DeclareLaunchArgument("detections", default_value="detections", description="Topic of object detections."),
     DeclareLaunchArgument(
         "microphone", default_value="false", choices=YES_NO, description="Start microphone_node, which publishes it."
     ),
@@ -108,7 +109,7 @@ def make_nodes(context: LaunchContext) -> list[Node]:
     bundle = {"bundle": given["bundle"]} if given["bundle"] else {}
     device = given["microphone_device"]
     microphone = {"device": ParameterValue(device, value_type=str)} if device else {}  # "3" stays a text
-    topics = [(name, given[name]) for name in ("image", "flow", "audio")]
+    topics = [(name, given[name]) for name in ("image", "flow", "audio", "detections")]
     topics.append(("image/compressed", f"{given['image']}/compressed"))
     common: dict[str, Any] = {
         "namespace": given["namespace"],

@@ -21,6 +21,7 @@ from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 
 from karmma_msgs.msg import ActionEvent, ActionPrediction, Labels
+from karmma_ros.manifest import MODALITIES
 from karmma_ros.messages import labels_to_msg, prediction_to_msg
 from karmma_ros.nodes import process, qos
 from karmma_ros.nodes.audio_types import info_type
@@ -29,7 +30,7 @@ from karmma_ros.nodes.events import Events
 from karmma_ros.nodes.lifecycle import ManagedNode
 from karmma_ros.nodes.parameters import PARAMETERS, Settings
 from karmma_ros.nodes.sensor_set import make_sensors
-from karmma_ros.nodes.sensors import AudioSensor, FlowSensor, Sensor
+from karmma_ros.nodes.sensors import AudioSensor, DetectionsSensor, FlowSensor, Sensor
 from karmma_ros.nodes.vision import VisionOutput
 from karmma_ros.nodes.worker import Outcome, Statistics, Worker
 from karmma_ros.recognizer import Recognizer
@@ -80,11 +81,16 @@ class ActionNode(ManagedNode):
         for reason in recognizer.engine.passed_over:
             self.get_logger().warning(f"execution provider passed over: {reason}")
         bundle = recognizer.bundle
-        unused = [name for name in settings.modalities if name not in bundle.modalities]
+        # The default names all there are: that a bundle takes no detections, as most, is then nothing to warn of.
+        usual = {DetectionsSensor.name} if set(settings.modalities) == set(MODALITIES) else set()
+        unused = [name for name in settings.modalities if name not in {*bundle.modalities, *usual}]
         if unused:
             self.get_logger().warning(f"bundle {bundle.name} has no {' and no '.join(unused)}: not used")
         recognizer.modalities = [name for name in bundle.modalities if name in settings.modalities]
         self._sensors = make_sensors(bundle.modalities, settings)
+        for sensor in self._sensors.values():
+            if sensor.missing and sensor.health.enabled:
+                self.get_logger().warning(f"{sensor.name} cannot be heard: {sensor.missing}")
         self._actions = self.create_lifecycle_publisher(
             ActionPrediction, "~/actions", QoSProfile(depth=10), qos_overriding_options=qos.overridable()
         )
@@ -224,7 +230,7 @@ class ActionNode(ManagedNode):
             sensor = self._sensors[modality]
             extra: dict[str, Any] = {"unusable": sensor.unusable} if isinstance(sensor, FlowSensor) else {}
             topic = self.resolve_topic_name(sensor.topic)
-            silent = ""
+            silent = sensor.missing
             if isinstance(sensor, AudioSensor):
                 extra["type"] = sensor.type_name
                 silent = sensor.unheard(topic, self._offered(sensor))

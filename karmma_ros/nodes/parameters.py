@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from rclpy.node import Node
 
 from karmma_ros.content import GateLimits
+from karmma_ros.decode_detections import MAX_BOXES
 from karmma_ros.events import EventSettings
 from karmma_ros.manifest import MODALITIES
 from karmma_ros.nodes.audio_types import AUTO, TYPES
@@ -25,7 +26,7 @@ PARAMETERS: dict[str, Declaration] = {
         True, "Configure and activate at start; false leaves that to a lifecycle manager.", read_only=True
     ),
     "modalities": Declaration(
-        ["video", "flow", "audio"],
+        list(MODALITIES),
         "Sensors in use; the others are DISABLED. Names the bundle lacks are ignored.",
         choices=MODALITIES,
         live=True,
@@ -66,6 +67,17 @@ PARAMETERS: dict[str, Declaration] = {
         choices=(AUTO, *TYPES),
     ),
     "audio.max_chunk": Declaration(10.0, "[s] longer chunks of sound are refused. " + AT_CONFIGURE, 0.01, 600.0),
+    "detections.image_width": Declaration(
+        0,
+        "[pixels] width of the images that detections are boxes in, before image.rotate; 0: the camera's. "
+        + AT_CONFIGURE,
+        0,
+        65_535,
+    ),
+    "detections.image_height": Declaration(0, "[pixels] the same; set both or none. " + AT_CONFIGURE, 0, 65_535),
+    "detections.max_boxes": Declaration(
+        MAX_BOXES, "Messages with more detections than this are refused. " + AT_CONFIGURE, 1, 100_000
+    ),
     "muted.enabled": Declaration(True, "Judge whether the microphone sends silence.", live=True),
     "muted.level": Declaration(
         _GATES.muted_level,
@@ -115,6 +127,7 @@ PARAMETERS: dict[str, Declaration] = {
     ),
     "flow.stamp_offset": Declaration(0.0, STAMP_OFFSET, -10.0, 10.0),
     "audio.stamp_offset": Declaration(0.0, STAMP_OFFSET, -10.0, 10.0),
+    "detections.stamp_offset": Declaration(0.0, STAMP_OFFSET, -10.0, 10.0),
 }
 
 
@@ -136,6 +149,9 @@ class Settings(CameraSettings):
     flow_max_pixels: int
     audio_type: str
     audio_max_chunk: float
+    detections_image_width: int
+    detections_image_height: int
+    detections_max_boxes: int
     muted_enabled: bool
     muted_level: float
     muted_after: float
@@ -151,6 +167,7 @@ class Settings(CameraSettings):
     events_idle: tuple[str, ...]
     flow_stamp_offset: float
     audio_stamp_offset: float
+    detections_stamp_offset: float
 
     @classmethod
     def of(cls, node: Node) -> Settings:

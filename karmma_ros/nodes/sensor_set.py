@@ -9,17 +9,22 @@ from typing import Any
 from karmma_ros.manifest import ModalitySpec
 from karmma_ros.nodes.computed_flow import ComputedFlow
 from karmma_ros.nodes.parameters import Settings
-from karmma_ros.nodes.sensors import AudioSensor, CameraSensor, FlowSensor, Sensor
+from karmma_ros.nodes.sensors import AudioSensor, CameraSensor, DetectionsSensor, FlowSensor, Sensor
 
 __all__ = ["make_sensors"]
 
 
 def make_sensors(modalities: Mapping[str, ModalitySpec], settings: Settings) -> dict[str, Sensor[Any]]:
-    """A sensor for each modality of the bundle, in its order."""
+    """A sensor for each modality of the bundle, in its order.
+
+    :raises KarmmaError: with these settings there can be no such sensor.
+    """
 
     def make(spec: ModalitySpec) -> Sensor[Any]:
         if spec.name == FlowSensor.name and settings.flow_compute and spec.producer is not None:
             return ComputedFlow(settings, spec.producer, CameraSensor(settings).topic)
+        if spec.name == DetectionsSensor.name:
+            return DetectionsSensor(settings, spec.categories)
         return known[spec.name](settings)
 
     known: dict[str, type[Sensor[Any]]] = {kind.name: kind for kind in (CameraSensor, FlowSensor, AudioSensor)}

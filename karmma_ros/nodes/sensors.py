@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -19,16 +20,24 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from karmma_ros.content import Verdict, make_gate
 from karmma_ros.decode_audio import AUDIO, AUDIO_DATA_STAMPED, PcmFormat, audio_seconds, info_to_format
-from karmma_ros.errors import SampleError
+from karmma_ros.errors import SampleError, UsageError
 from karmma_ros.flow import FlowIntervals
 from karmma_ros.health import SensorHealth, SensorState, SensorStatus
 from karmma_ros.memory import wipe
-from karmma_ros.messages import audio_to_chunk, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
+from karmma_ros.messages import (
+    audio_to_chunk,
+    compressed_to_rgb,
+    detections_to_boxes,
+    flow_to_field,
+    image_to_rgb,
+    scale_flow,
+)
+from karmma_ros.nodes import vision
 from karmma_ros.nodes.audio_types import choose_type, installed_types, unheard
 from karmma_ros.nodes.camera_parameters import CameraSettings
 from karmma_ros.nodes.parameters import Settings
 
-__all__ = ["Arrival", "AudioSensor", "CameraSensor", "FlowSensor", "Sensor"]
+__all__ = ["Arrival", "AudioSensor", "CameraSensor", "DetectionsSensor", "FlowSensor", "Sensor"]
 
 M = TypeVar("M")
 
@@ -50,7 +59,8 @@ class Sensor(Generic[M]):
     message_type: type
     depth = 1  # messages the middleware keeps, and `store` too
     info_topic = ""  # a second topic, which says what the messages of the first are; see `inform`
-    subscribes = True  # to `topic`; False: samples come from inside the node
+    subscribes = True  # to `topic`; False: samples come from inside the node, or cannot come at all (`missing`)
+    missing = ""  # what has to be installed before this sensor can be heard
 
     def __init__(self, settings: CameraSettings) -> None:
         self.offset_ns = round(settings.stamp_offset(self.name) * 1e9)
@@ -153,6 +163,9 @@ class CameraSensor(Sensor[Any]):
         self.topic = "image/compressed" if compressed else "image"
         self.message_type = CompressedImage if compressed else Image
         self._to_rgb: Callable[..., npt.NDArray[np.uint8]] = compressed_to_rgb if compressed else image_to_rgb
+        # (width, height) [pixels] of the last frame as the camera sent it, not yet turned; None before the first. Kept
+        # while the camera is switched off and across restarts: it says nothing of what was seen.
+        self.sent_size: tuple[int, int] | None = None
 
     def configure(self, settings: CameraSettings) -> None:
         super().configure(settings)
@@ -163,7 +176,11 @@ class CameraSensor(Sensor[Any]):
 
         :raises SampleError: the message cannot be used.
         """
-        return self._to_rgb(message, rotate=self._rotate, max_pixels=self._max_pixels)
+        rotate = self._rotate
+        rgb = self._to_rgb(message, rotate=rotate, max_pixels=self._max_pixels)
+        height, width = rgb.shape[:2]
+        self.sent_size = (width, height) if rotate % 180 == 0 else (height, width)
+        return rgb
 
 
 class FlowSensor(Sensor[Any]):
@@ -201,6 +218,50 @@ class FlowSensor(Sensor[Any]):
     def restart(self) -> None:
         super().restart()
         self._intervals = FlowIntervals()
+
+
+class DetectionsSensor(Sensor[Any]):
+    """Boxes of objects, as vision_msgs/Detection2DArray; never heard where that package is not installed."""
+
+    name = "detections"
+    topic = "detections"
+
+    def __init__(
+        self, settings: Settings, categories: Sequence[str], types: ModuleType | Any | None = vision.installed
+    ) -> None:
+        """:param categories: names of the bundle's kinds of objects, in its order.
+        :param types: the module with vision_msgs' message types, None where there is none.
+        :raises UsageError: one side of the image is set, and the other is not.
+        """
+        super().__init__(settings)
+        size = (settings.detections_image_width, settings.detections_image_height)
+        if (size[0] == 0) != (size[1] == 0):
+            raise UsageError(
+                f"detections.image_width is {size[0]} and detections.image_height {size[1]}: set both, or both to 0"
+            )
+        self._size = size if size[0] else None
+        self._max_boxes = settings.detections_max_boxes
+        self._numbers = {name: number for number, name in enumerate(categories)}
+        if types is None:
+            self.subscribes = False
+            self.missing = "vision_msgs is not installed: apt install ros-jazzy-vision-msgs, and start the node again"
+        else:
+            self.message_type = types.Detection2DArray
+
+    def configure(self, settings: Settings) -> None:
+        super().configure(settings)
+        self._rotate = settings.image_rotate
+
+    def decode(self, message: Any, camera_size: tuple[int, int] | None) -> npt.NDArray[np.float32]:
+        """(n, 6) float32; see `decode_detections.detections_to_boxes`.
+
+        :param camera_size: (width, height) [pixels] of the camera's images as it sends them, None while unknown; what
+            the user has set goes before it.
+        :raises SampleError: the message cannot be used.
+        """
+        return detections_to_boxes(
+            message, self._numbers, self._size or camera_size, rotate=self._rotate, max_boxes=self._max_boxes
+        )
 
 
 class AudioSensor(Sensor[Any]):

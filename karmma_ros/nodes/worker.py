@@ -2,8 +2,9 @@
 """The one thread that decodes and infers, newest first.
 
 Subscriptions hand messages to `receive`, which only stores them and wakes the thread. Each pass takes the newest frame
-(or the timer's turn), then the newest flow field, then the sound: a machine that is too slow for every frame still
-gives every sensor its turn, and on one that is fast enough a frame waits for one extractor run at most.
+(or the timer's turn), then the newest flow field, the newest detections and the sound: a machine that is too slow for
+every frame still gives every sensor its turn, and on one that is fast enough a frame waits for one extractor run at
+most.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from karmma_ros.messages import stamp_to_ns
 from karmma_ros.nodes.computed_flow import ComputedFlow
 from karmma_ros.nodes.faults import FaultLog
 from karmma_ros.nodes.parameters import Settings
-from karmma_ros.nodes.sensors import Arrival, AudioSensor, CameraSensor, FlowSensor, Sensor
+from karmma_ros.nodes.sensors import Arrival, AudioSensor, CameraSensor, DetectionsSensor, FlowSensor, Sensor
 from karmma_ros.pacing import Pacer
 from karmma_ros.recognizer import LIVE_AUDIO_LIMIT, Prediction, Recognizer, Status
 from karmma_ros.window import to_ns
@@ -227,6 +228,7 @@ class Worker:
         while self._running:
             busy = self._step(self._frame_or_timer)
             busy = self._step(self._flow) or busy
+            busy = self._step(self._detections) or busy
             busy = self._step(self._audio) or busy
             if not busy:
                 self._rest()
@@ -331,6 +333,25 @@ class Worker:
         self._camera_ok.judge(camera.state(arrival.now_s))
         period_s = self._pacer.period_s
         return self._camera_ok.reaches(arrival.stamp_ns - to_ns(interval_s or period_s), period_s)
+
+    def _detections(self) -> bool:
+        taken, epoch = self._take(DetectionsSensor.name)
+        if not taken:
+            return False
+        arrival = taken[-1]
+        detections = self._sensors[DetectionsSensor.name]
+        assert isinstance(detections, DetectionsSensor)
+        camera = self._sensors.get(CameraSensor.name)
+        size = camera.sent_size if isinstance(camera, CameraSensor) else None
+        sample = self._decode(detections, arrival, epoch, lambda: (detections.decode(arrival.message, size), 0))
+        if sample is None:
+            return True
+        state, boxes = sample
+        if state is SensorState.OK:
+            self._encode(
+                detections, arrival, epoch, lambda: self._recognizer.push(detections.name, arrival.stamp_ns, boxes)
+            )
+        return True
 
     def _audio(self) -> bool:
         taken, epoch = self._take(AudioSensor.name)

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-__all__ = ["KINDS", "Bytes", "message", "settings"]
+__all__ = ["KINDS", "Bytes", "detections", "message", "settings"]
 
 KINDS = ("image", "compressed", "flow", "audio")
 NAMES = ["rgb8", "bgr8", "rgba8", "bgra16", "mono8", "mono16", "bayer_gbrg8", "bayer_rggb16", "yuv422", "yuv422_yuy2"]
@@ -50,6 +50,12 @@ def message(data: bytes) -> tuple[str, SimpleNamespace]:
     kind = source.choice(KINDS)
     make = {"image": _image, "compressed": _compressed, "flow": _flow, "audio": _audio}
     return kind, make[kind](source)
+
+
+def detections(data: bytes) -> SimpleNamespace:
+    """What an object detector says, with the fields of a Detection2DArray."""
+    source = Bytes(data)
+    return SimpleNamespace(detections=[_detection(source) for _ in range(source.number(7))])
 
 
 def settings(data: bytes) -> SimpleNamespace:
@@ -126,4 +132,30 @@ def _audio(source: Bytes) -> SimpleNamespace:
         sample_rate=source.choice((16000, 16000, 44100, 48000, 8000, 11025, 0, 1, *LARGE)),
         channels=source.count(channels),
         samples=array.array("f", values.tobytes()),
+    )
+
+
+def _detection(source: Bytes) -> SimpleNamespace:
+    position = SimpleNamespace(x=_number(source, 320.0), y=_number(source, 240.0))
+    theta = _number(source, 3.0) if source.number(2) else 0.0
+    # The second is how it was before version 4 of vision_msgs.
+    center = source.choice(
+        (SimpleNamespace(position=position, theta=theta), SimpleNamespace(**vars(position), theta=theta))
+    )
+    names = ("hand", "cup", "1", "-1", "", "dragon", "99999999999", "\u0663")
+    results = [
+        SimpleNamespace(hypothesis=SimpleNamespace(class_id=source.choice(names), score=_number(source, 1.0)))
+        for _ in range(source.choice((1, 1, 2, 0)))
+    ]
+    bbox = SimpleNamespace(center=center, size_x=_number(source, 99.0), size_y=_number(source, 99.0))
+    return SimpleNamespace(results=results, bbox=bbox)
+
+
+def _number(source: Bytes, most: float) -> Any:
+    """Between 0 and most, mostly; else any double there is, or no number at all."""
+    kind = source.number(64)
+    if kind < 62:
+        return most * (1 + source.number(1000)) / 1000
+    return (
+        source.choice((None, "1", 10**400, True)) if kind == 62 else float(np.frombuffer(source.take(8), np.float64)[0])
     )

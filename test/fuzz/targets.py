@@ -7,22 +7,30 @@ import contextlib
 from pathlib import Path
 
 import numpy as np
-from fuzz.inputs import message, settings
+from fuzz.inputs import detections, message, settings
 
 from karmma_ros.content import make_gate
 from karmma_ros.decode import audio_to_chunk, check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
-from karmma_ros.errors import BundleError, SampleError, UsageError
+from karmma_ros.decode_detections import detections_to_boxes
+from karmma_ros.detections import prepare_detections
+from karmma_ros.errors import BundleError, MediaError, SampleError, UsageError
 from karmma_ros.inference.graph_file import has_external_data
 from karmma_ros.manifest import decode_manifest, parse_manifest
 from karmma_ros.samples import prepare_flow, prepare_image, to_mono
 from karmma_training.config import Config
 from karmma_training.config_file import load_config
+from karmma_training.data.pictures import index_tar
 from karmma_training.data.store import StoreFormat
+from karmma_training.datasets.epic_kitchens.annotations import read_segments
 from karmma_training.datasets.manifest import ManifestSource
+from karmma_training.datasets.something_something.detections import read_detections
+from karmma_training.datasets.something_something.source import SomethingSomethingSource
 
 __all__ = ["MAX_PIXELS", "TARGETS"]
 
 MAX_PIXELS = 10_000
+MAX_BOXES = 5
+CATEGORIES = {"hand": 0, "cup": 1}
 # Causes that the sizes alone give; whatever else is said, the content was looked at.
 SIZE_CAUSES = {
     "audio has a wrong size",
@@ -33,6 +41,7 @@ SIZE_CAUSES = {
     "image is too large",
     "malformed message",
     "odd size",
+    "too many detections",
     "wrong data size",
     "wrong step",
 }
@@ -69,6 +78,23 @@ def decoders(data: bytes) -> str:
     return "accepted"
 
 
+def boxes(data: bytes) -> str:
+    """What a detector says, in the same way."""
+    try:
+        found = detections_to_boxes(
+            detections(data), CATEGORIES, (320, 240), rotate=settings(data).rotate, max_boxes=MAX_BOXES
+        )
+    except SampleError as error:
+        return "size" if error.cause in SIZE_CAUSES else "content"
+    assert found.dtype == np.float32
+    assert found.shape[1:] == (6,)
+    assert len(found) <= MAX_BOXES
+    assert (found[:, :2] <= found[:, 2:4]).all()
+    make_gate("detections").judge(1, found)
+    assert np.isfinite(prepare_detections(found, 4, len(CATEGORIES))).all()
+    return "accepted"
+
+
 def bundles(data: bytes) -> str:
     """The text of a manifest; and the same bytes as a graph's."""
     with contextlib.suppress(ValueError):
@@ -98,10 +124,38 @@ def manifests(data: bytes) -> str:
     return "accepted"
 
 
+def datasets(data: bytes) -> str:
+    """Annotations, labels, detections and archives of the field's data sets; the first byte says which."""
+    kind, rest = data[:1], data[1:]
+    try:
+        if kind == b"a":
+            read_segments(_file("EPIC_100_train.csv", rest), verbs=97, nouns=300)
+        elif kind == b"t":
+            index_tar(_file("P01_01.tar", rest), ["", "u", "v"])
+        elif kind == b"d":
+            for store in Path("store").glob("*"):
+                store.unlink()
+            read_detections([_file("detections.json", rest)], ["1", "2"], Path("store"))
+        else:
+            _file("labels.json", b'{"Lifting something up": "0"}')
+            _file("train.json", rest)
+            SomethingSomethingSource(Path(), StoreFormat.of(Config())).clips("train")
+    except (UsageError, MediaError):
+        return "refused"
+    return "accepted"
+
+
 def _file(name: str, data: bytes) -> Path:
     path = Path(name)  # the driver runs in a folder of its own
     path.write_bytes(data)
     return path
 
 
-TARGETS = {"decoders": decoders, "bundles": bundles, "configs": configs, "manifests": manifests}
+TARGETS = {
+    "decoders": decoders,
+    "boxes": boxes,
+    "bundles": bundles,
+    "configs": configs,
+    "manifests": manifests,
+    "datasets": datasets,
+}

@@ -66,7 +66,7 @@ def test_the_policy_grants_what_the_node_opens_and_nothing_else(
     tmp_path: Path, ros_env: dict[str, str], transport: str
 ) -> None:
     parameters = {"bundle": make_toy_bundle(tmp_path / "toy"), "image__transport": transport, "use_sim_time": True}
-    unused = {*IMAGES.values(), "/audio_info"} - {IMAGES[transport]}
+    unused = {*IMAGES.values(), "/audio_info", "/detections"} - {IMAGES[transport]}
     with node_and_robot(tmp_path / "log", ros_env, compressed=transport == "compressed", **parameters) as (_, r):
         wait_for_the_policy(r, "action_node", unused | VISION)
 

@@ -127,6 +127,20 @@ def test_flow_is_in_image_widths_per_second_at_its_newer_frame(
         np.testing.assert_allclose(field[..., 1], -expected / 2, atol=1.1 * step)
 
 
+@pytest.mark.parametrize("kind", ["pictures", "movie"])
+def test_red_is_red(tmp_path: Path, kind: str) -> None:
+    """OpenCV gives blue first; networks that know ImageNet or Kinetics want red first."""
+    root = tmp_path / "EPIC-KITCHENS"
+    annotate(root, OLD)
+    red = np.full((HEIGHT, WIDTH, 3), (200, 60, 20), np.uint8)
+    if kind == "pictures":
+        write_folder(root / "P01" / "rgb_frames" / OLD, [jpeg(red)] * 120)
+    else:
+        write_movie(root / "P01" / "videos" / f"{OLD}.MP4", [red] * 60, 30, None)
+    (recording,) = open_split(root)
+    np.testing.assert_allclose(recording.read("video", np.array([7]))[0, 18, 24], (200, 60, 20), atol=6)
+
+
 @pytest.mark.parametrize("place", ["P01/videos/P01_01.MP4", "videos/train/P01/P01_01.MP4"])
 def test_a_movie_gives_images_flow_and_sound(tmp_path: Path, place: str) -> None:
     root = tmp_path / "EPIC-KITCHENS"

@@ -168,11 +168,16 @@ def test_the_other_kind_of_detections(root: Path, tmp_path: Path, wrapped: bool,
     boxes, size = found["100"]
     assert (len(boxes), size, len(boxes[0])) == (FRAMES, (106, 60), 0)
     np.testing.assert_allclose(boxes[3], [[53, 30, 106, 60, 0.7, 0]])
+    assert read_detections(find_detections(tmp_path), ["77"], tmp_path / "store") == {}, "none of ours"
     again = read_detections(find_detections(tmp_path), ["100"], tmp_path / "store")
     np.testing.assert_array_equal(again["100"][0][3], boxes[3])
 
 
-@pytest.mark.parametrize("text", ["[1]", '{"1": [{"labels": [{}]}]}', "[", '[{"id": 1, "frames": 3}]', '{"1": 5}'])
+OTHER_FILES = ["[1]", '{"1": [{"labels": [{}]}]}', "[", '[{"id": 1, "frames": 3}]', '{"1": 5}']
+OTHER_FILES += ['[{"id": "1", "size": [0, 9], "frames": []}]']
+
+
+@pytest.mark.parametrize("text", OTHER_FILES)
 def test_detections_that_are_something_else_are_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "detections.json"
     path.write_text(text)

@@ -30,6 +30,7 @@ Frames = tuple[list[Boxes], tuple[int, int] | None]  # boxes (n, 6) of every fra
 CATEGORIES = ("hand", "object")
 PATTERNS = ("detections/*.json", "bounding_box_smthsmth_part*.json", "something_something_detections/*_dataset.json")
 SIZES = "videoid2size.json"
+LARGEST = 100_000  # pixels of a side
 
 
 def find_detections(root: Path) -> list[Path]:
@@ -64,9 +65,16 @@ def _read(path: Path) -> Iterator[tuple[str, Frames]]:
         for video, frames in entries:
             size = own.get(str(video)) or sizes.get(str(video))
             boxes = [_boxes(_objects(frame)) for frame in frames]
-            yield str(video), (boxes, None if size is None else (int(size[0]), int(size[1])))
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+            yield str(video), (boxes, None if size is None else _size(size))
+    except (OSError, ArithmeticError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path}: no detections of a known kind ({type(error).__name__}: {error})") from error
+
+
+def _size(value: Any) -> tuple[int, int]:
+    width, height = int(value[0]), int(value[1])
+    if not (0 < width < LARGEST and 0 < height < LARGEST):
+        raise ValueError(f"a video of {width}x{height}")
+    return width, height
 
 
 def _objects(frame: Any) -> Sequence[Mapping[str, Any]]:
@@ -83,7 +91,10 @@ def _boxes(objects: Sequence[Mapping[str, Any]]) -> Boxes:
         top, bottom = sorted((float(box["y1"]), float(box["y2"])))
         kind = CATEGORIES.index("hand" if "hand" in str(entry["category"]).lower() else "object")
         rows.append((left, top, right, bottom, float(entry.get("score", 1.0)), kind))
-    return np.asarray(rows, np.float32).reshape(len(rows), 6)
+    boxes = np.asarray(rows, np.float32).reshape(len(rows), 6)
+    if not np.isfinite(boxes).all():
+        raise ValueError("a box is not finite")
+    return boxes
 
 
 def _save(path: Path, found: Mapping[str, Frames]) -> None:
@@ -107,7 +118,7 @@ def _load(path: Path) -> dict[str, Frames]:
             ends = np.cumsum(file["frames"]).tolist()
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"sample store damaged at {path}: delete that file ({error})") from error
-    starts = [0, *ends[:-1]]
+    starts = [0, *ends][:-1]
     return {
         video: (per_frame[start:end], (size[0], size[1]) if size[0] else None)
         for video, start, end, size in zip(videos, starts, ends, sizes, strict=True)
