@@ -68,6 +68,14 @@ def test_cost_and_replay_quickly(tmp_path: Path) -> None:
     assert {row["predictions"] for row in bags.values()} == {90}, "3 s at 30 Hz"
 
 
+def test_decode_quickly(tmp_path: Path) -> None:
+    decode = bench(tmp_path, "decode")["decode"]
+    assert len(decode["clips_per_s"]) == 4
+    for files, row in decode["clips_per_s"].items():
+        assert positive(row.values()), files
+    assert decode["grown_mb"] < 200, "a clip read is a clip forgotten"
+
+
 def test_dds_quickly(tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not here")
     (row,) = bench(tmp_path, "dds")["dds"]["cameras"]
@@ -130,4 +138,4 @@ def test_all_ways_see_the_same_window() -> None:
 
 def test_an_unknown_benchmark_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["bench", "speed", "--out", str(tmp_path)]) == 2
-    assert "choose from cost, dds, replay" in capsys.readouterr().err
+    assert "choose from cost, dds, decode, replay" in capsys.readouterr().err

@@ -133,7 +133,14 @@ def test_a_demo_that_is_killed_takes_its_processes_along(start: Any) -> None:
     demo = start("--seconds", "60")
     demo.wait_playing()
     os.kill(demo.process.pid, signal.SIGKILL)
-    wait_until(lambda: not [pid for pid in demo.processes() if pid != demo.process.pid], 20)
+
+    def left() -> dict[int, str]:
+        return {pid: line for pid, line in demo.processes().items() if pid != demo.process.pid}
+
+    try:
+        wait_until(lambda: not left(), 20)
+    except AssertionError as error:
+        raise AssertionError(f"still there: {left()}") from error
 
 
 @pytest.mark.full
