@@ -20,6 +20,7 @@ import av.error
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from karmma_ros.errors import MediaError
 from karmma_ros.files import whole_file
@@ -120,6 +121,7 @@ class VideoReader(_Reader):
             self.close()
             raise MediaError(f"{path}: no video in this file")
         self._stream.thread_type = "AUTO"
+        self._reformatter = VideoReformatter()
         rate = self._stream.average_rate or self._stream.base_rate
         self.rate = float(rate) if rate else _UNKNOWN_RATE
         self.frames: int | None = self._stream.frames or None
@@ -153,7 +155,7 @@ class VideoReader(_Reader):
             if last is not None and stamp <= last:  # a repeated or late stamp: time is data, and this frame has none
                 continue
             last = stamp
-            yield Frame(stamp, upright(frame))
+            yield Frame(stamp, upright(frame, self._reformatter))
 
 
 class AudioReader(_Reader):
@@ -390,9 +392,13 @@ def _duration_s(container: Any, stream: Any) -> float | None:
     return container.duration / 1e6 if container.duration else None
 
 
-def upright(frame: Any) -> Image:
-    """The frame as it is meant to be seen: phones store portrait video lying on its side, with a note."""
-    rgb: Image = frame.to_ndarray(format="rgb24")
+def upright(frame: Any, reformatter: VideoReformatter | None = None) -> Image:
+    """The frame as it is meant to be seen: phones store portrait video lying on its side, with a note.
+
+    :param reformatter: that of the other frames: making one for each takes longer than converting a small frame.
+    """
+    converted = frame.reformat(format="rgb24") if reformatter is None else reformatter.reformat(frame, format="rgb24")
+    rgb: Image = np.asarray(converted.to_ndarray(), np.uint8)
     turn = _TURNS.get(getattr(frame, "rotation", 0) % 360)  # older PyAV does not know the note
     return rgb if turn is None else cv2.rotate(rgb, turn)  # type: ignore[return-value]
 

@@ -54,7 +54,7 @@ def decoded(path: Path, codec: str, pixels: str, width: int, height: int, **fiel
         ("libx264rgb", "rgb24", {}),
     ],
 )
-@pytest.mark.parametrize("shape", [(320, 240), (456, 256), (90, 70)])
+@pytest.mark.parametrize("shape", [(320, 240), (456, 256), (90, 70), (66, 38)])
 def test_it_is_the_rgb_image_made_small(
     tmp_path: Path, codec: str, pixels: str, fields: dict[str, int], shape: tuple[int, int]
 ) -> None:
@@ -64,5 +64,5 @@ def test_it_is_the_rgb_image_made_small(
     assert found.shape == (*SIZE, 3)
     away = np.abs(found - expected)
     print(frame.format.name, frame.colorspace, frame.color_range, away.mean(), away.max())
-    assert away.mean() < 1.5
-    assert np.percentile(away, 99) <= 6
+    assert away.mean() < 1.6
+    assert np.percentile(away, 99) <= 8, "hard edges that end within a pixel"

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from karmma_ros.media import upright
 from karmma_ros.samples import prepare_image
@@ -27,20 +28,32 @@ _BT709 = 1  # AVCOL_SPC_BT709; what says nothing is taken for BT.601, as swscale
 _KR_KB = {True: (0.2126, 0.0722), False: (0.299, 0.114)}
 
 
-def small_rgb(frame: Any, size: tuple[int, int]) -> Image:
+def small_rgb(frame: Any, size: tuple[int, int], reformatter: VideoReformatter | None = None) -> Image:
     """RGB (h, w, 3) of one decoded frame (av.VideoFrame), upright.
 
-    :param size: (h, w).
+    :param size: (h, w); reformatter: see `media.upright`.
     """
     known = _PLANAR.get(frame.format.name)
-    large = frame.height >= 2 * size[0] or frame.width >= 2 * size[1]
-    if known is None or not large or getattr(frame, "rotation", 0) % 360:
-        return prepare_image(upright(frame), size)
-    height, width = size
-    planes = [cv2.resize(_plane(p), (width, height), interpolation=cv2.INTER_AREA) for p in frame.planes[:3]]
+    # where colour has fewer pixels than the network wants, how it is interpolated would show
+    smaller = frame.height >= 2 * size[0] and frame.width >= 2 * size[1]
+    if known is None or not smaller or getattr(frame, "rotation", 0) % 360:
+        return prepare_image(upright(frame, reformatter), size)
+    planes = [_resized(_plane(p), size) for p in frame.planes[:3]]
     full = known == _FULL or int(frame.color_range) == _FULL
     matrix = _matrix(int(frame.colorspace) == _BT709, full)
     return np.asarray(cv2.transform(cv2.merge(planes), matrix), np.uint8)
+
+
+def _resized(plane: Image, size: tuple[int, int]) -> Image:
+    """Averages over areas. A large plane is halved first: OpenCV averages 2 x 2 pixels ten times as fast as areas that
+    end within a pixel, and over what is left of them that tells hardly."""
+    height, width = size
+    while plane.shape[0] >= 4 * height and plane.shape[1] >= 4 * width and not any(n % 2 for n in plane.shape):
+        half = (plane.shape[1] // 2, plane.shape[0] // 2)
+        plane = np.asarray(cv2.resize(plane, half, interpolation=cv2.INTER_AREA), np.uint8)
+    if plane.shape == (height, width):
+        return plane
+    return np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _plane(plane: Any) -> Image:

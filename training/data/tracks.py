@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from karmma_ros.compressed import picture_info
 from karmma_ros.detections import prepare_detections
@@ -139,7 +140,8 @@ class VideoTrack(ImageTrack):
 
     def small(self, which: Ints) -> dict[int, Image]:
         """See ImageTrack."""
-        return read_frames(self._path, self._index, which, partial(small_rgb, size=self.size))
+        shrink = partial(small_rgb, size=self.size, reformatter=VideoReformatter())
+        return read_frames(self._path, self._index, which, shrink)
 
 
 class ComputedFlow(Track):

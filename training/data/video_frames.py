@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av.error
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
 from karmma_ros.errors import MediaError
 from karmma_ros.media import open_container, origin_s, upright
@@ -61,14 +63,15 @@ def index_video(path: Path) -> VideoIndex:
     return VideoIndex(pts, stamps, np.unique(np.asarray(keys, np.int64)), size)
 
 
-def read_frames(path: Path, index: VideoIndex, which: Ints, convert: Convert = upright) -> Images:
+def read_frames(path: Path, index: VideoIndex, which: Ints, convert: Convert | None = None) -> Images:
     """Decode some frames.
 
     :param which: (n,) positions in the index, in any order.
-    :param convert: what a decoded frame (av.VideoFrame) becomes; RGB (h, w, 3) unless told otherwise.
+    :param convert: what a decoded frame (av.VideoFrame) becomes; None: RGB (h, w, 3).
     :return: {position: image}; a frame that cannot be decoded is not in it.
     :raises MediaError: the file cannot be opened.
     """
+    convert = convert or partial(upright, reformatter=VideoReformatter())
     found: Images = {}
     with open_container(path) as container:
         stream = container.streams.video[0]
