@@ -12,7 +12,7 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 COPIED = ["Makefile", "scripts", "cmake", "requirements", "karmma_msgs", "setup.py", "setup.cfg", "package.xml"]
-COPIED += ["resource", "config", "karmma_ros", "training", "README.md"]
+COPIED += ["resource", "config", "karmma_ros", "training", "benchmarks", "README.md"]
 
 
 @pytest.fixture
