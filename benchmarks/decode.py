@@ -26,6 +26,7 @@ from rich.progress import Progress
 
 from karmma_benchmarks.settings import Report, Settings, Table, take_turns
 from karmma_ros.clips import clip_positions
+from karmma_ros.soak.watch import usage_of
 from karmma_ros.tabletop.sequence import make_sequence
 from karmma_training.data.pictures import FolderPictures, TarPictures, index_tar
 from karmma_training.data.tracks import ImageTrack, PictureTrack, VideoTrack
@@ -55,9 +56,9 @@ def run(settings: Settings) -> Report:
                 asked = _clips(track, rounds * clips, rng)
                 steps = {OURS: partial(_read, track, asked), PLAIN: partial(_read_plainly, plain, asked)}
                 steps[OURS](0)  # opens what is opened once
-                held = _resident_mb()
+                held = usage_of(os.getpid(), 0.0).resident_mb
                 milliseconds = take_turns(steps, rounds, clips, progress, name)
-                grown = max(grown, _resident_mb() - held)
+                grown = max(grown, usage_of(os.getpid(), 0.0).resident_mb - held)
                 rows[name] = {way: round(1e3 / ms, 3) for way, ms in milliseconds.items()}
     finally:
         cv2.setNumThreads(before)
@@ -161,12 +162,3 @@ def _encode(
             frame.pts, frame.time_base = i, Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-
-
-def _resident_mb() -> float:
-    """Memory of this process."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0.0
-    return pages * os.sysconf("SC_PAGESIZE") / 1e6

@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from karmma_ros.window import SlotSpec, to_ns
+from karmma_ros.window import SlotSpec, assign_slots, to_ns
 from karmma_training.config import Config
 from karmma_training.data.recording import Context, Recording
 
-__all__ = ["AUDIO_PHASES", "audio_stamps", "contexts", "phases_ns", "slot_specs"]
+__all__ = ["AUDIO_PHASES", "audio_stamps", "contexts", "fill_slots", "phases_ns", "slot_specs"]
 
 AUDIO_PHASES = 8  # phases of the audio grid that training draws from: few enough to cache the tokens of each
 
@@ -63,6 +63,14 @@ def audio_stamps(
     if horizon:
         low = max(low, high - horizon + 1)
     return np.arange(low, high + 1, dtype=np.int64) * step + phase_ns
+
+
+def fill_slots(
+    index: npt.NDArray[np.int64], stamps: npt.NDArray[np.int64], t_ns: int, spec: SlotSpec
+) -> npt.NDArray[np.int64]:
+    """What fills the slots of a window: entries of `index`, -1 where there is nothing.  (n,), (n,) -> (S,)"""
+    where = assign_slots(stamps, t_ns, spec)
+    return np.where(where >= 0, index[where] if len(index) else -1, -1)
 
 
 def phases_ns(spec: SlotSpec) -> npt.NDArray[np.int64]:

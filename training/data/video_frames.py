@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -99,19 +100,15 @@ def _read_run(container: Any, stream: Any, index: VideoIndex, run: Ints, start: 
     pending = {int(index.pts[k]): int(k) for k in run}
     last = max(pending)
     container.seek(start, stream=stream)
-    for packet in _packets(container, stream):
-        if packet.is_disposable and packet.pts not in pending:
+    for packet in chain(_packets(container, stream), (None,)):  # None: what the decoder still holds
+        if packet is not None and packet.is_disposable and packet.pts not in pending:
             continue
-        for frame in _decoded(packet):
+        for frame in _decoded(packet, stream):
             position = pending.pop(frame.pts, None)
             if position is not None:
                 found[position] = convert(frame)
             if not pending or (frame.pts is not None and frame.pts > last):
                 return found
-    for frame in _decoded(None, stream):
-        position = pending.pop(frame.pts, None)
-        if position is not None:
-            found[position] = convert(frame)
     return found
 
 

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from karmma_ros.window import SlotSpec, assign_slots, to_ns
+from karmma_ros.window import to_ns
 from karmma_training.config import Config
 from karmma_training.data.augment import Look, draw_look
 from karmma_training.data.dropout import ModalityDropout, SlotSubset, TokenRunDropout
 from karmma_training.data.features import FeatureCache
-from karmma_training.data.grid import audio_stamps, contexts, phases_ns, slot_specs
+from karmma_training.data.grid import audio_stamps, contexts, fill_slots, phases_ns, slot_specs
 from karmma_training.data.recording import Context, LabelledTime, Recording
 
 __all__ = ["Window", "WindowBatch", "WindowSampler"]
@@ -191,7 +191,7 @@ class WindowSampler:
                     heard = audio_stamps(
                         recording, other, context, phase_ns=phase, until_ns=until, horizon=other.slots + 2
                     )
-                    others[m] = _filled(heard, heard, t_ns, other)
+                    others[m] = fill_slots(heard, heard, t_ns, other)
             elif m in ("flow", "detections"):
                 index, stamps = self._of_frames(recording, m, frames, t_ns, rng)
             else:
@@ -199,8 +199,8 @@ class WindowSampler:
             if m != "audio":
                 stamps = self._jitter(stamps, t_ns, rng)
                 if m in self._beside:
-                    others[m] = _filled(index, stamps, t_ns, self._beside[m])
-            slots = _filled(index, stamps, t_ns, spec)
+                    others[m] = fill_slots(index, stamps, t_ns, self._beside[m])
+            slots = fill_slots(index, stamps, t_ns, spec)
             slots = np.where(keep[m] & self._runs.draw(spec.slots, rng), slots, -1)
             chosen[m] = np.where(self._subset.draw(slots >= 0, rng), slots, -1)
             if m in others and not keep[m]:
@@ -262,9 +262,3 @@ class _Parts:
             {m: where for m, where in places.items() if len(where)},
             present,
         )
-
-
-def _filled(index: Ints, stamps: Ints, t_ns: int, spec: SlotSpec) -> Ints:
-    """What fills the slots of a window.  (n,), (n,) -> (S,)"""
-    where = assign_slots(stamps, t_ns, spec)
-    return np.where(where >= 0, index[where] if len(index) else -1, -1)

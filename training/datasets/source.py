@@ -3,28 +3,24 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
 
 from karmma_ros.errors import KarmmaError, UsageError
-from karmma_ros.orphans import die_with
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Interval, Recording
 from karmma_training.data.store import StoredRecording, StoreFormat
-from karmma_training.progress import progress_bar
+from karmma_training.datasets.faults import joined
+from karmma_training.parallel import map_processes
 
 __all__ = ["Preparation", "RecordingJob", "Source", "StoredSource", "open_recordings", "open_source", "prepare"]
-
-SHOWN = 20  # faults listed before "and n more"
 
 
 @dataclass(frozen=True)
@@ -151,22 +147,15 @@ def prepare(jobs: list[RecordingJob], work: Preparation, title: str) -> None:
     jobs = list({job.path: job for job in jobs if not (work.store / job.path / "meta.json").exists()}.values())
     if not jobs:
         return
-    workers = work.workers or min(len(jobs), os.cpu_count() or 1)
-    # spawn: a fork of a process with torch's threads may hang
-    context = multiprocessing.get_context("spawn")
-    with progress_bar(work.console) as bar:
-        task = bar.add_task(f"preparing {title}", total=len(jobs), note="")
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=die_with, initargs=(os.getpid(),))
-        try:
-            faults = []
-            for future in as_completed([pool.submit(job.make, work.store / job.path, *job.arguments) for job in jobs]):
-                try:
-                    future.result()
-                except KarmmaError as error:
-                    faults.append(str(error))
-                bar.advance(task)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    if faults:
-        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise UsageError(f"{title}: {'; '.join(sorted(faults)[:SHOWN])}{more}")
+    made = map_processes(partial(_make, work.store), jobs, work.workers, f"preparing {title}", work.console)
+    if faults := sorted(fault for fault in made if fault):
+        raise UsageError(f"{title}: {joined(faults)}")
+
+
+def _make(store: Path, job: RecordingJob) -> str:
+    """Make one recording; what is wrong with it, or "". Runs in a worker process."""
+    try:
+        job.make(store / job.path, *job.arguments)
+    except KarmmaError as error:
+        return str(error)
+    return ""

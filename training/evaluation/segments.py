@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from karmma_ros.window import SlotSpec, assign_slots
+from karmma_ros.window import SlotSpec
 from karmma_training.data.augment import Look, plain_look
-from karmma_training.data.grid import audio_stamps
+from karmma_training.data.grid import audio_stamps, fill_slots
 from karmma_training.data.prefetch import loader_threads, prefetch
 from karmma_training.data.recording import Context, Recording
 from karmma_training.evaluation.predictor import Predictor
@@ -155,8 +155,7 @@ def _slots(recording: Recording, modality: str, t_ns: int, spec: SlotSpec, conte
         stamps = recording.stamps[modality][index]
     else:
         index = stamps = np.zeros(0, np.int64)
-    where = assign_slots(stamps, t_ns, spec)
-    return np.where(where >= 0, index[where] if len(index) else -1, -1)
+    return fill_slots(index, stamps, t_ns, spec)
 
 
 def _encode(predictor: Predictor, batch: _Batch) -> tuple[dict[str, Floats], dict[str, npt.NDArray[np.bool_]]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from karmma_ros.errors import UsageError
+from karmma_training.datasets.faults import joined
 
 __all__ = ["SPLIT_FILES", "Segment", "find_annotations", "read_classes", "read_ids", "read_segments"]
 
@@ -20,7 +21,6 @@ SPLIT_FILES = {
     "test": "EPIC_100_test_timestamps.csv",  # without labels
 }
 FOLDERS = ("", "annotations", "epic-kitchens-100-annotations")  # where they are looked for
-SHOWN = 20  # faults listed before "and n more"
 
 _COLUMNS = ("narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp")
 _LABELS = ("narration", "verb_class", "noun_class", "all_nouns", "all_noun_classes")
@@ -99,8 +99,7 @@ def read_segments(path: Path, *, verbs: int, nouns: int, labelled: bool = True) 
         known.add(segment.narration_id)
         segments.append(segment)
     if faults:
-        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise UsageError(f"{path}: {'; '.join(faults[:SHOWN])}{more}")
+        raise UsageError(f"{path}: {joined(faults)}")
     return segments
 
 

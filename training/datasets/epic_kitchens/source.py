@@ -28,7 +28,7 @@ from karmma_training.data.tracks import (
     Track,
     VideoTrack,
 )
-from karmma_training.datasets.check import VideoCheck, map_processes
+from karmma_training.datasets.check import VideoCheck
 from karmma_training.datasets.epic_kitchens.annotations import (
     SPLIT_FILES,
     Segment,
@@ -40,6 +40,7 @@ from karmma_training.datasets.epic_kitchens.check import check_video
 from karmma_training.datasets.epic_kitchens.index import VideoEntry, facts, index_files
 from karmma_training.datasets.epic_kitchens.layout import VideoFiles, find_files, flow_timing, frame_rate
 from karmma_training.datasets.source import Preparation, RecordingJob, prepare
+from karmma_training.parallel import map_processes
 
 __all__ = ["EpicKitchensSource"]
 
@@ -68,7 +69,7 @@ class EpicKitchensSource:
         return self._labels
 
     def _read_labels(self) -> Labels:
-        split = "train" if (self.annotations / SPLIT_FILES["train"]).is_file() else "val"
+        split = "train" if self.has_split("train") else "val"
         if split == "val":
             self.notes.append(f"no {SPLIT_FILES['train']}: actions are the pairs of the validation split")
         pairs = sorted({(s.verb, s.noun) for s in self.segments(split)})
@@ -87,16 +88,21 @@ class EpicKitchensSource:
             )
         return self._segments[split]
 
+    def _by_video(self, split: str) -> dict[str, list[Segment]]:
+        """The annotated actions of every video, in the order of their starts."""
+        actions: dict[str, list[Segment]] = {}
+        for segment in sorted(self.segments(split), key=lambda s: s.start_s):
+            actions.setdefault(segment.video, []).append(segment)
+        return actions
+
     def has_split(self, split: str) -> bool:
         """See CheckedSource."""
         return (self.annotations / SPLIT_FILES[split]).is_file()
 
     def check(self, split: str, tries: int, workers: int, console: Console) -> list[VideoCheck]:
         """See CheckedSource."""
-        actions: dict[str, list[Segment]] = {}
-        for segment in self.segments(split):
-            actions.setdefault(segment.video, []).append(segment)
-        jobs = [(v, find_files(self.root, v), segments, tries) for v, segments in sorted(actions.items())]
+        actions = sorted(self._by_video(split).items())
+        jobs = [(v, find_files(self.root, v), segments, tries) for v, segments in actions]
         return map_processes(_check, jobs, workers, f"checking {split}", console)
 
     def entries(self, split: str, work: Preparation) -> dict[str, VideoEntry]:
@@ -121,9 +127,7 @@ class EpicKitchensSource:
     def recordings(self, split: str, work: Preparation, minutes: float | None = None) -> list[Recording]:
         """See Source: one recording per video, more where its annotated actions overlap."""
         entries = self.entries(split, work)
-        actions: dict[str, list[Segment]] = {}
-        for segment in sorted(self.segments(split), key=lambda s: s.start_s):
-            actions.setdefault(segment.video, []).append(segment)
+        actions = self._by_video(split)
         out: list[Recording] = []
         lacking = Counter[str]()
         for video, segments in actions.items():

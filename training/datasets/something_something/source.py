@@ -30,9 +30,11 @@ from karmma_training.data.recording import Recording
 from karmma_training.data.store import StoreFormat
 from karmma_training.data.tracks import ComputedFlow, DetectionTrack, FileRecording, Track, VideoTrack
 from karmma_training.data.video_frames import VideoIndex, index_video
-from karmma_training.datasets.check import VideoCheck, map_processes
+from karmma_training.datasets.check import VideoCheck
+from karmma_training.datasets.faults import joined
 from karmma_training.datasets.something_something.detections import CATEGORIES, Frames, find_detections, read_detections
 from karmma_training.datasets.source import Preparation
+from karmma_training.parallel import map_processes
 
 __all__ = ["SomethingSomethingSource"]
 
@@ -42,7 +44,6 @@ SPLIT_FILES = {"train": "train", "val": "validation", "test": "test"}
 FOLDERS = ("labels", "")
 VIDEOS = "20bn-something-something-v2"
 HEAD = "action"
-SHOWN = 20  # faults listed before "and n more"
 COLUMNS = ("pts", "stamps_ns", "keys", "size")  # of a VideoIndex
 BATCH = 64  # videos that a worker looks at in one go
 
@@ -131,8 +132,7 @@ class SomethingSomethingSource:
         if not out:
             faults.append("not a list of videos")
         if faults:
-            more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-            raise UsageError(f"{path}: {'; '.join(faults[:SHOWN])}{more}")
+            raise UsageError(f"{path}: {joined(faults)}")
         return out
 
     def _answers(self, test: Path) -> dict[str, str]:
