@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.interface_package import VISION_MSGS, build_package
 from node.bench import STEP_NS, Bench, Recorded, now_ns, settings
 from node.harness import PATIENCE_S, Process, Robot, node_and_robot, time_of
-from node.interface_package import VISION_MSGS, build_package
 from rclpy.qos import QoSReliabilityPolicy
 from toy_bundle import make_toy_bundle
 
