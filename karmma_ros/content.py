@@ -25,6 +25,7 @@ from karmma_ros.health import SensorState
 from karmma_ros.window import to_ns
 
 __all__ = [
+    "BlindSpan",
     "CameraGate",
     "FlowGate",
     "Gate",
@@ -70,6 +71,26 @@ class Verdict(NamedTuple):
     state: SensorState  # OK, or what is wrong
     since_ns: int = 0  # while something is wrong: when it began
     fresh: bool = False  # whether this sample made it so: tokens from `since_ns` on are to be erased now
+
+
+class BlindSpan:
+    """The last time in which a sensor's content was not believed, by its stamps: so nothing made of it is."""
+
+    def __init__(self) -> None:
+        self._begin_ns: int | None = None
+        self._last_ns = 0
+        self._lasts = False
+
+    def judge(self, stamp_ns: int, verdict: Verdict) -> None:
+        """A sample of the sensor was judged so."""
+        self._lasts = verdict.state is not SensorState.OK
+        if self._lasts:
+            self._begin_ns, self._last_ns = verdict.since_ns, stamp_ns
+
+    def covers(self, stamp_ns: int) -> bool:
+        """Whether a moment lies in that time."""
+        begun = self._begin_ns is not None and stamp_ns >= self._begin_ns
+        return begun and (self._lasts or stamp_ns <= self._last_ns)
 
 
 class _Lasting:

@@ -29,6 +29,7 @@ __all__ = [
     "flow_to_field",
     "image_to_rgb",
     "scale_flow",
+    "sent_size",
 ]
 
 Uint8Array = npt.NDArray[np.uint8]
@@ -93,6 +94,12 @@ def compressed_to_rgb(msg: Any, *, rotate: int = 0, max_pixels: int = MAX_PIXELS
     if not mosaic or layout is None:
         layout = BGR8
     return _turned(to_rgb(pixels, layout), rotate)
+
+
+def sent_size(rgb: Uint8Array, rotate: int) -> tuple[int, int]:
+    """(width, height) [pixels] that an image had as it was sent, before it was turned by `rotate` degrees."""
+    height, width = rgb.shape[:2]
+    return (width, height) if rotate % 180 == 0 else (height, width)
 
 
 def flow_to_field(msg: Any, *, max_pixels: int = MAX_PIXELS) -> Float32Array:

@@ -19,9 +19,11 @@ from karmma_ros.detections import BOX
 from karmma_ros.errors import SampleError
 from karmma_ros.fields import text_of
 
-__all__ = ["MAX_BOXES", "OTHER", "detections_to_boxes"]
+__all__ = ["DETECTIONS", "MAX_BOXES", "OTHER", "class_ids", "detections_to_boxes"]
 
 Float32Array = npt.NDArray[np.float32]
+
+DETECTIONS = "vision_msgs/msg/Detection2DArray"
 
 MAX_BOXES = 1_000
 OTHER = "object"  # the category, if there is one of this name, for whatever has none of its own
@@ -72,17 +74,35 @@ def detections_to_boxes(
     return narrow
 
 
+def class_ids(msg: Any) -> list[str]:
+    """What each detection is, by the best of its results; those without results are passed over.
+
+    :param msg: has `detections`, each with `results`.
+    :raises SampleError: the message cannot be used.
+    """
+    return [best[0] for detection in _list_of(msg, "detections") if (best := _best(detection)) is not None]
+
+
 def _row(detection: Any, numbers: Mapping[str, int]) -> tuple[float, ...] | None:
     """One detection: x1, y1, x2, y2 [pixels], score, category; None to pass it over."""
+    best = _best(detection)
+    if best is None:
+        return None
+    class_id, score = best
+    category = _category(class_id, numbers)
+    if category is None:
+        return None
+    return (*_hull(_part_of(detection, "bbox")), score, category)
+
+
+def _best(detection: Any) -> tuple[str, float] | None:
+    """Class and score of the best result; None where there is none."""
     hypotheses = [_part_of(result, "hypothesis") for result in _list_of(detection, "results")]
     if not hypotheses:
         return None
     scores = [_number_of(hypothesis, "score") for hypothesis in hypotheses]
     best = max(range(len(scores)), key=scores.__getitem__)
-    category = _category(text_of(hypotheses[best], "class_id"), numbers)
-    if category is None:
-        return None
-    return (*_hull(_part_of(detection, "bbox")), scores[best], category)
+    return text_of(hypotheses[best], "class_id"), scores[best]
 
 
 def _category(class_id: str, numbers: Mapping[str, int]) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from karmma_ros.content import GateLimits, make_gate
+from karmma_ros.content import BlindSpan, GateLimits, make_gate
 from karmma_ros.errors import SampleError
 from karmma_ros.health import OkSpan, SensorHealth, SensorState, SensorStatus
 from karmma_ros.period import PeriodEstimator
@@ -45,6 +45,7 @@ class OfflineSensors:
     def _begin(self) -> None:
         self._gates = {name: make_gate(name, self._limits) for name in self._health}
         self._camera_ok = OkSpan()
+        self._camera_blind = BlindSpan()
 
     def reset(self) -> None:
         """Forgets everything, the recogniser's window too: the recording's clock has jumped back."""
@@ -77,13 +78,15 @@ class OfflineSensors:
             self._camera_ok.judge(health.state(now_s))
         try:
             verdict = self._gates[modality].judge(stamp_ns, sample, rate)
+            if modality == "video":
+                self._camera_blind.judge(stamp_ns, verdict)
             if verdict.fresh:
-                self.recognizer.evict(modality, verdict.since_ns)
-                if modality == "video" and self._flow_follows and "flow" in self._health:
-                    self.recognizer.evict("flow", verdict.since_ns)
+                self._distrust(modality, verdict.since_ns)
             believed = verdict.state is SensorState.OK
             if modality == "flow":
                 believed = believed and self._camera_was_ok(stamp_ns - to_ns(interval_s or period_s), period_s, now_s)
+            if modality == "detections":
+                believed = believed and not self._camera_blind.covers(stamp_ns)
             if modality == "audio":
                 self._hear(stamp_ns, sample, rate, believed=believed)
             elif believed:
@@ -94,6 +97,14 @@ class OfflineSensors:
         if modality == "video":
             self._camera_ok.judge(state, stamp_ns)
         return state
+
+    def _distrust(self, modality: str, since_ns: int) -> None:
+        """Erases what a sensor gave since its content has been wrong, and what was computed from it."""
+        self.recognizer.evict(modality, since_ns)
+        if modality == "video":
+            for other, follows in (("flow", self._flow_follows), ("detections", True)):
+                if follows and other in self._health:
+                    self.recognizer.evict(other, since_ns)
 
     def _hear(self, stamp_ns: int, samples: npt.NDArray[Any], rate: int, *, believed: bool) -> None:
         if believed and self._audio_limit is None:

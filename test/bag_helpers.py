@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from interface_package import VISION_MSGS
+from rosbags.typesys import get_types_from_msg
 
 from karmma_ros.bags.writer import BagWriter
+from karmma_ros.decode_detections import DETECTIONS
 
 DATA = Path(__file__).parent / "bags" / "data"
 SMALL = DATA / "tabletop"
@@ -34,6 +37,47 @@ def picture(index: int, *, height: int = 48, width: int = 64) -> np.ndarray:
 def frame_stamps(seconds: float, start_ns: int = START_NS) -> list[int]:
     """Stamps at 30 Hz."""
     return [start_ns + round(i * NS / RATE) for i in range(round(seconds * RATE))]
+
+
+Box = tuple[str, float, float, float, float, float]
+
+
+def _write_detections(bag: BagWriter, topic: str, stamp_ns: int, boxes: Sequence[Box], log_ns: int) -> None:
+    types = bag.types
+    if DETECTIONS not in types.fielddefs:
+        for name, definition in VISION_MSGS.items():
+            types.register(get_types_from_msg(definition, f"vision_msgs/msg/{name}"))
+
+    def make(kind: str, **fields: Any) -> Any:
+        package, _, name = kind.rpartition("/")
+        return types.types[f"{package or 'vision_msgs'}/msg/{name}"](**fields)
+
+    stamp = make("builtin_interfaces/Time", sec=stamp_ns // NS, nanosec=stamp_ns % NS)
+    header = make("std_msgs/Header", stamp=stamp, frame_id="camera")
+    pose = make(
+        "geometry_msgs/PoseWithCovariance",
+        pose=make(
+            "geometry_msgs/Pose",
+            position=make("geometry_msgs/Point", x=0.0, y=0.0, z=0.0),
+            orientation=make("geometry_msgs/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
+        ),
+        covariance=np.zeros(36),
+    )
+    detections = []
+    for class_id, score, x, y, width, height in boxes:
+        hypothesis = make("ObjectHypothesis", class_id=class_id, score=score)
+        center = make("Pose2D", position=make("Point2D", x=x, y=y), theta=0.0)
+        detections.append(
+            make(
+                "Detection2D",
+                header=header,
+                results=[make("ObjectHypothesisWithPose", hypothesis=hypothesis, pose=pose)],
+                bbox=make("BoundingBox2D", center=center, size_x=width, size_y=height),
+                id="",
+            )
+        )
+    message = make("Detection2DArray", header=header, detections=detections)
+    bag.message(topic, DETECTIONS, message, log_ns=log_ns)
 
 
 @dataclass
@@ -71,6 +115,20 @@ class Recording:
             log = stamp + round(lag_s * NS)
             field_ = np.full((12, 16, 2), 0.1 + 0.01 * (index % 7), np.float32)
             self.add(log, lambda bag, s=stamp, f=field_, g=log: bag.flow(topic, s, f, log_ns=g))
+        return self
+
+    def detections(
+        self,
+        stamps: Sequence[int],
+        *,
+        topic: str = "/detections",
+        lag_s: float = 0.03,
+        boxes: Callable[[int], Sequence[Box]] = lambda index: [("cup", 0.9, 32.0, 24.0, 16.0, 12.0)],
+    ) -> Recording:
+        """What is found in the images with these stamps: class, score, centre and size [pixels] of each box."""
+        for index, stamp in enumerate(stamps):
+            log, found = stamp + round(lag_s * NS), boxes(index)
+            self.add(log, lambda bag, s=stamp, b=found, g=log: _write_detections(bag, topic, s, b, g))
         return self
 
     def sound(

@@ -81,7 +81,9 @@ def _sensors(bag: Bag, wanted: Mapping[str, str | None], report: BagReport) -> S
             if len(topics) > 1:
                 names = ", ".join(topic.name for topic in topics)
                 text = f"{len(topics)} topics could be the {modality}: {names}"
-                report.findings.append(Finding(Severity.ERROR, "", text, f"choose one with {option}"))
+                # few bundles ask for detections
+                severity = Severity.WARNING if modality == "detections" else Severity.ERROR
+                report.findings.append(Finding(severity, "", text, f"choose one with {option}"))
             resolved[modality] = topics[0].name if topics else NONE
     return choose(bag, resolved)
 

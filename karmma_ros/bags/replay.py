@@ -21,7 +21,8 @@ import numpy.typing as npt
 from karmma_ros.bags.reader import Bag, BagMessage, header_ns
 from karmma_ros.bags.sound import SoundDecoder
 from karmma_ros.bags.topics import COMPRESSED, Sensors
-from karmma_ros.decode import check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
+from karmma_ros.decode import check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow, sent_size
+from karmma_ros.decode_detections import detections_to_boxes
 from karmma_ros.errors import SampleError
 from karmma_ros.flow import FlowIntervals, FlowProducer
 from karmma_ros.health import SensorStatus
@@ -47,6 +48,9 @@ class ReplaySettings:
     rate_hz: float = 0.0  # predictions per second; 0 follows the camera
     flow_unit: str = "pixels_per_second"
     flow_follows_camera: bool = True
+    detections_size: tuple[int, int] | None = (
+        None  # (width, height) of the images that boxes are in; None: the camera's
+    )
     stamp_offsets_s: Mapping[str, float] = field(default_factory=dict)  # modality -> [s] added to its stamps
 
 
@@ -96,6 +100,11 @@ class Replay:
         self._origin_ns: int | None = None  # stamp at which the records' time starts
         self._now_ns = 0  # log time
         self._rgb: Image | None = None
+        self._sent_size: tuple[int, int] | None = (
+            None  # (width, height) of the camera's pictures, before they are turned
+        )
+        detections = recognizer.bundle.modalities.get("detections")
+        self._categories = {name: i for i, name in enumerate(detections.categories)} if detections else {}
         self.faults: dict[str, Counter[str]] = {modality: Counter() for modality, _ in sensors.items()}
         self.restarts = 0
         self.frames = 0
@@ -154,6 +163,8 @@ class Replay:
             yield from self._frame(decoded, stamp_ns, started, used=used)
         elif modality == "flow" and used:
             self._flow(decoded, stamp_ns)
+        elif modality == "detections" and used:
+            self._detections(decoded, stamp_ns)
         elif modality == "audio":
             self._sound(decoded, stamp_ns, used=used)
 
@@ -180,6 +191,7 @@ class Replay:
             self._reject("video", error)
             return
         self._rgb = rgb
+        self._sent_size = sent_size(rgb, self._settings.rotate)
         triggers = False
         if used:
             self._sensors.push("video", stamp_ns, rgb, arrived_ns=self._now_ns)
@@ -209,6 +221,15 @@ class Replay:
         self._sensors.push(
             "flow", stamp_ns, field, arrived_ns=self._now_ns, interval_s=interval_s, period_s=self.period_s
         )
+
+    def _detections(self, decoded: Any, stamp_ns: int) -> None:
+        size = self._settings.detections_size or self._sent_size
+        try:
+            boxes = detections_to_boxes(decoded, self._categories, size, rotate=self._settings.rotate)
+        except SampleError as error:
+            self._reject("detections", error)
+            return
+        self._sensors.push("detections", stamp_ns, boxes, arrived_ns=self._now_ns)
 
     def _sound(self, decoded: Any, stamp_ns: int, *, used: bool) -> None:
         assert self._to_samples is not None

@@ -18,6 +18,7 @@ from karmma_ros.bags.topics import COMPRESSED
 from karmma_ros.compressed import picture_info
 from karmma_ros.content import GateLimits, level
 from karmma_ros.decode import compressed_to_rgb, flow_to_field, image_to_rgb
+from karmma_ros.decode_detections import OTHER, class_ids, detections_to_boxes
 from karmma_ros.errors import SampleError
 
 __all__ = ["LAG_S", "Finding", "Severity", "TopicCheck", "TopicReport"]
@@ -67,7 +68,7 @@ class TopicReport:
     longest_gap_s: float = 0.0
     longest_gap_at_s: float = 0.0
     lag_s: float | None = None  # median time from stamp (of sound: its last sample) to log time
-    details: str = ""  # size and encoding; rate and channels
+    details: str = ""  # size and encoding; rate and channels; what was detected
 
 
 class TopicCheck:
@@ -105,7 +106,7 @@ class TopicCheck:
                 self._loudest = max(self._loudest, level(samples))
                 self._details[f"{rate} Hz, {samples.shape[1]} channel{'s' * (samples.shape[1] > 1)}"] += 1
             elif (len(self._logs) - 1) % _DECODED == 0:
-                self._details[self._picture(decoded)] += 1
+                self._details.update(self._content(decoded))
                 self._decoded += 1
         except SampleError as error:
             self._faults[error.cause] += 1
@@ -117,21 +118,26 @@ class TopicCheck:
         self._stamps.append(stamp_ns)
         self._ends.append(end_ns - message.log_ns)
 
-    def _picture(self, message: Any) -> str:
-        """Decodes it; says what it is."""
+    def _content(self, message: Any) -> list[str]:
+        """Decodes it; says what it is, or what is in it."""
+        if self.modality == "detections":
+            detections_to_boxes(message, {OTHER: 0}, (1, 1))
+            return class_ids(message)
         if self.modality == "flow":
             height, width = flow_to_field(message).shape[:2]
-            return f"{width}x{height} 32FC2"
+            return [f"{width}x{height} 32FC2"]
         if self.topic.type == COMPRESSED:
             height, width = compressed_to_rgb(message).shape[:2]
-            return f"{width}x{height} {picture_info(message.data).kind}"
+            return [f"{width}x{height} {picture_info(message.data).kind}"]
         height, width = image_to_rgb(message).shape[:2]
-        return f"{width}x{height} {message.encoding}"
+        return [f"{width}x{height} {message.encoding}"]
 
     def report(self) -> TopicReport:
         """The facts."""
         made = TopicReport(self.modality, self.topic.name, self.topic.type, len(self._logs))
-        made.details = ", ".join(text for text, _ in self._details.most_common(2))
+        made.details = ", ".join(
+            text for text, _ in self._details.most_common(5 if self.modality == "detections" else 2)
+        )
         if not self._logs:
             return made
         made.first_s = (self._logs[0] - self._start_ns) / _NS

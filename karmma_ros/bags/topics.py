@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which topic of a bag is the camera, the flow and the microphone: by type and first message, or as the user says."""
+"""Which topic of a bag is which sensor: by type and first message, or as the user says."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import islice, pairwise
 from karmma_ros.bags.reader import Bag, Topic, header_ns
 from karmma_ros.bags.sound import SOUND_TYPES
 from karmma_ros.decode import compressed_to_rgb, image_to_rgb
+from karmma_ros.decode_detections import DETECTIONS
 from karmma_ros.errors import KarmmaError, SampleError, UsageError
 
 __all__ = [
@@ -28,10 +29,20 @@ __all__ = [
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
-OPTIONS: Mapping[str, str] = {"video": "--image", "flow": "--flow", "audio": "--audio"}  # modality -> option
+OPTIONS: Mapping[str, str] = {  # modality -> option
+    "video": "--image",
+    "flow": "--flow",
+    "audio": "--audio",
+    "detections": "--detections",
+}
 NONE = "none"  # an option's value: this modality is left out
 
-_TYPES: Mapping[str, tuple[str, ...]] = {"video": (IMAGE, COMPRESSED), "flow": (IMAGE,), "audio": SOUND_TYPES}
+_TYPES: Mapping[str, tuple[str, ...]] = {
+    "video": (IMAGE, COMPRESSED),
+    "flow": (IMAGE,),
+    "audio": SOUND_TYPES,
+    "detections": (DETECTIONS,),
+}
 _DEPTH = ("16UC1", "32FC1")
 _PROBED = 30  # messages looked at to know a topic
 
@@ -43,11 +54,12 @@ class Sensors:
     video: Topic | None = None
     flow: Topic | None = None
     audio: Topic | None = None
+    detections: Topic | None = None
 
     def items(self) -> list[tuple[str, Topic]]:
         """(modality, topic) of those that are there."""
-        pairs = (("video", self.video), ("flow", self.flow), ("audio", self.audio))
-        return [(modality, topic) for modality, topic in pairs if topic is not None]
+        topics = [(modality, getattr(self, modality)) for modality in OPTIONS]
+        return [(modality, topic) for modality, topic in topics if topic is not None]
 
     def modality_of(self) -> dict[str, str]:
         """Topic name -> modality."""
@@ -59,7 +71,7 @@ def candidates(bag: Bag) -> dict[str, list[Topic]]:
 
     :raises BagError: a message cannot be read.
     """
-    found: dict[str, list[Topic]] = {"video": [], "flow": [], "audio": []}
+    found: dict[str, list[Topic]] = {modality: [] for modality in OPTIONS}
     for topic in bag.topics.values():
         modality = _modality(bag, topic)
         if modality is not None:
@@ -74,6 +86,8 @@ def _modality(bag: Bag, topic: Topic) -> str | None:
         return None
     if topic.type in SOUND_TYPES:
         return "audio"
+    if topic.type == DETECTIONS and topic.defined:  # of its two layouts, nothing else tells which
+        return "detections"
     if topic.type not in (IMAGE, COMPRESSED):
         return None
     first = bag.first(topic.name)

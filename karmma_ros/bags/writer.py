@@ -29,6 +29,8 @@ class BagWriter:
 
     Messages are given in the order in which a recorder would have received them.
 
+    `types`: of messages, the ones that `default_types` knows.
+
     :param path: the bag's folder; it must not exist.
     :param storage: "mcap" (compressed) or "sqlite3".
     :raises OSError: it cannot be written, or exists.
@@ -39,7 +41,7 @@ class BagWriter:
         if self.path.exists():
             raise FileExistsError(f"{path} exists")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._types = default_types()
+        self.types = default_types()  # more can be registered, for `message`
         # The folder's name is the files' name too, so it has to be right from the start.
         self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
         self._writer = Writer(self._folder / self.path.name, version=9, storage_plugin=StoragePlugin[storage.upper()])
@@ -72,13 +74,13 @@ class BagWriter:
         self._write(topic, AUDIO, stamp_ns, log_ns, "microphone", sample_rate=rate, channels=channels, samples=flat)
 
     def message(self, topic: str, kind: str, message: Any, *, log_ns: int) -> None:
-        """Any message of a type that `default_types` knows, as it is."""
+        """Any message of a type that `types` knows, as it is."""
         if topic not in self._connections:
-            self._connections[topic] = self._writer.add_connection(topic, kind, typestore=self._types)
-        self._writer.write(self._connections[topic], log_ns, self._types.serialize_cdr(message, kind))
+            self._connections[topic] = self._writer.add_connection(topic, kind, typestore=self.types)
+        self._writer.write(self._connections[topic], log_ns, self.types.serialize_cdr(message, kind))
 
     def _write(self, topic: str, kind: str, stamp_ns: int, log_ns: int, frame_id: str, **fields: Any) -> None:
-        types = self._types.types
+        types = self.types.types
         stamp = types["builtin_interfaces/msg/Time"](sec=stamp_ns // _NS, nanosec=stamp_ns % _NS)
         header = types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
         self.message(topic, kind, types[kind](header=header, **fields), log_ns=log_ns)

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import argparse
 
-from karmma_ros.bags.topics import OPTIONS
+from karmma_ros.bags.topics import NONE, OPTIONS
 
 __all__ = ["add_rotate", "add_topics", "wanted_topics"]
 
 
-def add_topics(parser: argparse.ArgumentParser, *, computed: bool = False) -> None:
-    """`--image`, `--flow` and `--audio`.
+def add_topics(parser: argparse.ArgumentParser, *, computed: bool = False, detections: bool = True) -> None:
+    """`--image`, `--flow`, `--audio` and `--detections`.
 
     :param computed: flow can be computed from the camera, and is where the bag has none.
+    :param detections: whether they are of use.
     """
     parser.add_argument("--image", metavar="TOPIC|none", help="the camera's topic (default: found by type)")
     if computed:
@@ -22,6 +23,9 @@ def add_topics(parser: argparse.ArgumentParser, *, computed: bool = False) -> No
     else:
         parser.add_argument("--flow", metavar="TOPIC|none", help="the flow's topic (default: found by type)")
     parser.add_argument("--audio", metavar="TOPIC|none", help="the microphone's topic (default: found by type)")
+    if detections:
+        text = "the object detector's topic (default: found by type)"
+        parser.add_argument("--detections", metavar="TOPIC|none", help=text)
 
 
 def add_rotate(parser: argparse.ArgumentParser) -> None:
@@ -32,4 +36,4 @@ def add_rotate(parser: argparse.ArgumentParser) -> None:
 
 def wanted_topics(args: argparse.Namespace) -> dict[str, str | None]:
     """modality -> what the user says of its topic."""
-    return {modality: getattr(args, option.removeprefix("--")) for modality, option in OPTIONS.items()}
+    return {modality: getattr(args, option.removeprefix("--"), NONE) for modality, option in OPTIONS.items()}

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whole bags train, validate or test, or the beginning, middle and end of each (default: bag with several)",
     )
     add_split_shares(parser)
-    add_topics(parser)
+    add_topics(parser, detections=False)
     add_rotate(parser)
     parser.add_argument(
         "--flow-unit",

@@ -35,6 +35,7 @@ from karmma_ros.files import whole_file, write_json
 from karmma_ros.film import Film
 from karmma_ros.flow import FlowProducer
 from karmma_ros.health import SensorStatus
+from karmma_ros.manifest import MODALITIES
 from karmma_ros.recognizer import Recognizer
 from karmma_ros.records import Phase, PredictionRecord, percentiles, summarise, to_line
 
@@ -42,7 +43,6 @@ HELP = "Names the actions in a rosbag as the node would have, without ROS and fa
 
 CAMERA = "camera"  # value of --flow: computed from the camera
 _NO_CAMERA = (480, 640)  # (H, W) of the film where there is no picture
-_MODALITIES = ("video", "flow", "audio")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bag", type=Path, metavar="BAG", help="a bag's folder, an .mcap or a .db3")
     add_topics(parser, computed=True)
     parser.add_argument("--truth", type=Path, metavar="FILE.csv", help="score against start_s, stop_s, verb, noun")
-    parser.add_argument("--modalities", nargs="+", choices=_MODALITIES, help="sensors in use (default: all)")
+    parser.add_argument("--modalities", nargs="+", choices=MODALITIES, help="sensors in use (default: all)")
     add_rotate(parser)
     parser.add_argument("--rate", type=positive, default=0.0, metavar="HZ", help="predictions due per second")
     parser.add_argument(
@@ -61,6 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--flow-source", default=CAMERA, choices=(CAMERA, "independent"), help="as the node's parameter flow.source"
+    )
+    parser.add_argument(
+        "--detections-size",
+        type=_size,
+        metavar="WIDTHxHEIGHT",
+        help="images that the detections are boxes in, before --rotate (default: as large as the camera's)",
     )
     parser.add_argument(
         "--stamp-offset",
@@ -83,17 +89,18 @@ def run(args: argparse.Namespace) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=120)
     # Whatever can be wrong with bag, truth and bundle is found before anything is written.
     with Bag(args.bag) as bag:
-        sensors, computed = _sensors(bag, args)
+        recognizer = Recognizer(args.bundle, threads=args.threads, modalities=args.modalities)
+        sensors, computed = _sensors(bag, args, recognizer)
         begin_ns = origin_ns(bag, sensors)
         truth = None
         if args.truth is not None:
             truth = read_intervals(check_file(args.truth), [bag.name]).of(bag.name, begin_ns)
-        recognizer = Recognizer(args.bundle, threads=args.threads, modalities=args.modalities)
         settings = ReplaySettings(
             rotate=args.rotate,
             rate_hz=args.rate,
             flow_unit=args.flow_unit,
             flow_follows_camera=computed or args.flow_source == CAMERA,
+            detections_size=args.detections_size,
             stamp_offsets_s=dict(args.stamp_offset),
         )
         started = time.monotonic()
@@ -113,9 +120,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sensors(bag: Bag, args: argparse.Namespace) -> tuple[Sensors, bool]:
+def _sensors(bag: Bag, args: argparse.Namespace, recognizer: Recognizer) -> tuple[Sensors, bool]:
     """The topics, and whether flow is computed from the camera."""
     wanted = wanted_topics(args)
+    if "detections" not in recognizer.bundle.modalities:  # whichever detectors a bag has, none is asked for
+        wanted["detections"] = NONE
     asked = wanted["flow"] == CAMERA
     sensors = choose(bag, wanted | {"flow": NONE if asked else wanted["flow"]})
     if not sensors.items():
@@ -322,6 +331,14 @@ def _report_truth(console: Console, truth: dict[str, Any]) -> None:
         console.print(text, style="yellow", highlight=False, soft_wrap=True)
 
 
+def _size(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 640x480")
+    return int(width), int(height)
+
+
 def _offset(text: str) -> tuple[str, float]:
     """MODALITY=SECONDS."""
     name, _, seconds = text.partition("=")
@@ -329,6 +346,6 @@ def _offset(text: str) -> tuple[str, float]:
         value = float(seconds)
     except ValueError:
         value = float("nan")
-    if name not in _MODALITIES or not abs(value) < float("inf"):
+    if name not in MODALITIES or not abs(value) < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not MODALITY=SECONDS, such as audio=-0.2")
     return name, value

@@ -228,7 +228,9 @@ class ActionNode(ManagedNode):
         lags_s = now.lags_s if now is not None else {}
         for modality, status in (now.statuses if now is not None else {}).items():
             sensor = self._sensors[modality]
-            extra: dict[str, Any] = {"unusable": sensor.unusable} if isinstance(sensor, FlowSensor) else {}
+            extra: dict[str, Any] = {}
+            if isinstance(sensor, FlowSensor | DetectionsSensor):
+                extra["unusable"] = sensor.unusable
             topic = self.resolve_topic_name(sensor.topic)
             silent = sensor.missing
             if isinstance(sensor, AudioSensor):

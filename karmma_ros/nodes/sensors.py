@@ -19,6 +19,7 @@ import numpy.typing as npt
 from sensor_msgs.msg import CompressedImage, Image
 
 from karmma_ros.content import Verdict, make_gate
+from karmma_ros.decode import sent_size
 from karmma_ros.decode_audio import AUDIO, AUDIO_DATA_STAMPED, PcmFormat, audio_seconds, info_to_format
 from karmma_ros.errors import SampleError, UsageError
 from karmma_ros.flow import FlowIntervals
@@ -178,8 +179,7 @@ class CameraSensor(Sensor[Any]):
         """
         rotate = self._rotate
         rgb = self._to_rgb(message, rotate=rotate, max_pixels=self._max_pixels)
-        height, width = rgb.shape[:2]
-        self.sent_size = (width, height) if rotate % 180 == 0 else (height, width)
+        self.sent_size = sent_size(rgb, rotate)
         return rgb
 
 
@@ -241,6 +241,7 @@ class DetectionsSensor(Sensor[Any]):
             )
         self._size = size if size[0] else None
         self._max_boxes = settings.detections_max_boxes
+        self.unusable = 0  # of images that the camera's content gate does not believe
         self._numbers = {name: number for number, name in enumerate(categories)}
         if types is None:
             self.subscribes = False

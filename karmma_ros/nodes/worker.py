@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from karmma_ros.content import Verdict
+from karmma_ros.content import BlindSpan, Verdict
 from karmma_ros.decode import check_stamp
 from karmma_ros.errors import EngineError, SampleError
 from karmma_ros.health import OkSpan, SensorState, SensorStatus
@@ -109,6 +109,7 @@ class Worker:
         self._counts: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=300)
         self._camera_ok = OkSpan()
+        self._camera_blind = BlindSpan()
         self._frame_id = ""
         self._broken = ""  # an extractor's error since the last prediction
         self._failures, self._last_failure = 0, ""
@@ -347,7 +348,13 @@ class Worker:
         if sample is None:
             return True
         state, boxes = sample
-        if state is SensorState.OK:
+        with self._wake:
+            # Boxes say what is in a picture, and a covered lens shows nothing of what is there. A camera that is only
+            # silent may have its detector on board.
+            blind = self._camera_blind.covers(arrival.stamp_ns)
+            usable = not (blind and camera is not None and camera.health.enabled)
+            detections.unusable += not usable
+        if usable and state is SensorState.OK:
             self._encode(
                 detections, arrival, epoch, lambda: self._recognizer.push(detections.name, arrival.stamp_ns, boxes)
             )
@@ -401,6 +408,8 @@ class Worker:
             state = sensor.health.received(arrival.now_s, verdict.state)
             if epoch != self._epoch:
                 return None
+            if sensor.name == CameraSensor.name:
+                self._camera_blind.judge(arrival.stamp_ns, verdict)
             if verdict.fresh:
                 self._distrust(sensor, verdict)
             return state, sample
@@ -408,9 +417,12 @@ class Worker:
     def _distrust(self, sensor: Sensor[Any], verdict: Verdict) -> None:
         """Erases what a sensor gave since its content has been wrong, and what was computed from it."""
         self._recognizer.evict(sensor.name, verdict.since_ns)
-        flow = self._sensors.get(FlowSensor.name)
-        if sensor.name == CameraSensor.name and isinstance(flow, FlowSensor) and flow.follows_camera:
-            self._recognizer.evict(flow.name, verdict.since_ns)
+        if sensor.name == CameraSensor.name:
+            flow = self._sensors.get(FlowSensor.name)
+            if isinstance(flow, FlowSensor) and flow.follows_camera:
+                self._recognizer.evict(flow.name, verdict.since_ns)
+            if DetectionsSensor.name in self._sensors:
+                self._recognizer.evict(DetectionsSensor.name, verdict.since_ns)
         self._faults.state(sensor.name, verdict.state.name, time.monotonic())
 
     def _encode(self, sensor: Sensor[Any], arrival: Arrival[Any], epoch: int, encode: Callable[[], Any]) -> None:

@@ -288,7 +288,7 @@ def test_depth_is_no_camera_and_the_raw_twin_is_taken(replay: Any, tmp_path: Pat
     recording = Recording().camera(stamps).camera(stamps, topic="/camera/image_raw/compressed", compressed=True)
 
     def depth(bag: Any) -> None:
-        types = bag._types.types
+        types = bag.types.types
         stamp = types["builtin_interfaces/msg/Time"](sec=1_700_000_000, nanosec=5)
         header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="")
         data = np.zeros(48 * 64 * 2, np.uint8)

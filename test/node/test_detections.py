@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.interface_package import VISION_MSGS, build_package
+from interface_package import VISION_MSGS, build_package
 from node.bench import STEP_NS, Bench, Recorded, now_ns, settings
 from node.harness import PATIENCE_S, Process, Robot, node_and_robot, time_of
 from rclpy.qos import QoSReliabilityPolicy
@@ -110,6 +110,37 @@ def test_detections_fill_the_window_and_go_stale_when_they_stop(camera: Camera) 
         last = camera.frame(detected=False)
     assert last.statuses["video"].state is SensorState.OK
     assert camera.bench.warnings == []
+
+
+def test_a_covered_lens_shows_no_objects(camera: Camera) -> None:
+    """Its detector goes on and finds nothing; that is erased and, once the gate has made up its mind, not used."""
+    recorded = Recorded(camera.bench.recognizer)
+    black = np.zeros((24, 32, 3), np.uint8)
+    for _ in range(20):
+        camera.frame()
+    begin_ns = camera.stamp_ns
+    for _ in range(14):
+        camera.stamp_ns += STEP_NS
+        camera.bench.send_frame(camera.stamp_ns, black)
+        last = camera.bench.wait("its prediction", lambda o: o.stamp_ns == camera.stamp_ns)
+        camera.bench.worker.receive("detections", found(camera.stamp_ns))
+    assert last.statuses["video"].state is SensorState.OCCLUDED
+    assert last.statuses["detections"].state is SensorState.OK
+    assert 15 <= round(30 * last.prediction.coverages["detections"]) <= 18  # of a window of 1 s, 14 frames were black
+    used = [stamp_ns for stamp_ns, _ in recorded.of("detections") if stamp_ns > begin_ns]
+    assert len(used) <= 9
+    assert camera.bench.sensors["detections"].unusable >= 4  # type: ignore[attr-defined]
+
+
+def test_a_covered_camera_that_is_switched_off_is_not_judged(camera: Camera) -> None:
+    for _ in range(14):
+        camera.stamp_ns += STEP_NS
+        camera.bench.send_frame(camera.stamp_ns, np.zeros((24, 32, 3), np.uint8))
+        camera.bench.wait("its prediction", lambda o: o.stamp_ns == camera.stamp_ns)
+    camera.bench.worker.configure(settings(modalities=("detections",)))
+    camera.stamp_ns += STEP_NS
+    camera.bench.worker.receive("detections", found(camera.stamp_ns, BOX))
+    assert camera._pushed.acquire(timeout=PATIENCE_S)
 
 
 def test_what_was_found_is_pushed_with_its_images_stamp(bench: Bench) -> None:
