@@ -27,10 +27,10 @@ demo: setup
 	@scripts/run python -m karmma_ros.cli.main demo $(if $(VIDEO),--video "$(VIDEO)") $(ARGS)
 
 test: setup-test
-	@scripts/run python -m pytest -m "not full" $(ARGS)
+	@scripts/test reduced $(ARGS)
 
 test-all: setup-test
-	@scripts/run python -m pytest $(ARGS)
+	@scripts/test full $(ARGS)
 
 # Types: training/ is imported as karmma_training and benchmarks/ as karmma_benchmarks, found through links of that name.
 lint: setup-test
