@@ -25,7 +25,14 @@ from karmma_benchmarks.settings import Report, Settings, Table
 from karmma_ros.decode import compressed_to_rgb
 from karmma_ros.errors import KarmmaError
 from karmma_ros.offline import OfflineSensors
-from karmma_ros.processes import Child, own_domain, ros_environment, shared_memory_of, unlink_shared_memory
+from karmma_ros.processes import (
+    Child,
+    node_arguments,
+    own_domain,
+    ros_environment,
+    shared_memory_of,
+    unlink_shared_memory,
+)
 from karmma_ros.recognizer import Recognizer
 from karmma_ros.records import percentiles
 from karmma_ros.soak.watch import usage_of
@@ -176,8 +183,7 @@ def _node_arguments(settings: Settings, camera: Camera) -> list[str]:
         "providers": "cpu",
         "image.transport": "compressed" if camera.encoding == "jpeg" else "raw",
     }
-    arguments = ["-m", "karmma_ros.nodes.action_node", "--ros-args", "-r", f"__node:={NODE}"]
-    return arguments + [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
+    return node_arguments(NODE, parameters)
 
 
 def _line(child: Child) -> str:

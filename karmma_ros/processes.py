@@ -19,7 +19,15 @@ from karmma_ros import transport
 from karmma_ros.errors import KarmmaError
 from karmma_ros.orphans import die_with
 
-__all__ = ["Child", "ProcessDiedError", "own_domain", "ros_environment", "shared_memory_of", "unlink_shared_memory"]
+__all__ = [
+    "Child",
+    "ProcessDiedError",
+    "node_arguments",
+    "own_domain",
+    "ros_environment",
+    "shared_memory_of",
+    "unlink_shared_memory",
+]
 
 _SHM = "/dev/shm/"  # noqa: S108 - looked into, not written
 
@@ -86,6 +94,12 @@ class Child:
     def __exit__(self, *exc: object) -> None:
         self.stop()
         self._log.close()
+
+
+def node_arguments(name: str, parameters: Mapping[str, object]) -> list[str]:
+    """A `Child`'s arguments for one of this package's nodes, under its own name, with these parameters."""
+    given = [part for key, value in parameters.items() for part in ("-p", f"{key}:={value}")]
+    return ["-m", f"karmma_ros.nodes.{name}", "--ros-args", "-r", f"__node:={name}", *given]
 
 
 def _python_path(environment: Mapping[str, str]) -> str:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Videos of every kind, for the tests of the command line and the demo."""
+"""Videos of every kind, for the tests of the command line and the demo, and what the commands leave."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,32 @@ from pathlib import Path
 import av
 import numpy as np
 
+from karmma_ros.records import PredictionRecord, read_records
+
 SOUND_RATE = 44100
+
+
+class Outcome:
+    """The files that `karmma video` or `karmma replay` left."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records = list(read_records(folder / "predictions.jsonl"))
+        self.summary = json.loads((folder / "summary.json").read_text())
+
+    def coverages(self, modality: str) -> list[float]:
+        return [record.sensors[modality].coverage for record in self.records]
+
+    def states(self, modality: str) -> list[str]:
+        return [record.sensors[modality].state for record in self.records]
+
+    def stamps(self) -> list[int]:
+        return [record.stamp_ns for record in self.records]
+
+
+def said(record: PredictionRecord) -> list[tuple[int, float]]:
+    """The actions with their scores, best first."""
+    return [(label.id, label.score) for label in record.actions]
 
 
 def make_video(

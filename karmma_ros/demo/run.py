@@ -31,6 +31,7 @@ from karmma_ros.files import whole_file, write_json
 from karmma_ros.processes import (
     Child,
     ProcessDiedError,
+    node_arguments,
     own_domain,
     ros_environment,
     shared_memory_of,
@@ -157,8 +158,7 @@ def _perform(
 
 
 def _node_arguments(bundle: Bundle) -> list[str]:
-    parameters = ["-p", f"bundle:={bundle.folder}", "-p", "autostart:=true", "-p", "flow.source:=independent"]
-    return ["-m", "karmma_ros.nodes.action_node", "--ros-args", "-r", f"__node:={NODE}", *parameters]
+    return node_arguments(NODE, {"bundle": bundle.folder, "autostart": "true", "flow.source": "independent"})
 
 
 class _PlayerLink:

@@ -19,6 +19,7 @@ from karmma_ros.files import write_json
 from karmma_ros.processes import (
     Child,
     ProcessDiedError,
+    node_arguments,
     own_domain,
     ros_environment,
     shared_memory_of,
@@ -70,7 +71,9 @@ def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Cons
         segments: set[Path] = set()
         stack.callback(unlink_shared_memory, segments)
         environment = {**os.environ}
-        node = stack.enter_context(Child("the action node", _node_arguments(bundle), environment))
+        node = stack.enter_context(
+            Child("the action node", node_arguments(NODE, {"bundle": bundle.folder}), environment)
+        )
         deaf = stack.enter_context(
             Child("the deaf subscriber", ["-m", "karmma_ros.soak.deaf", f"/{NODE}/actions"], environment)
         )
@@ -105,18 +108,6 @@ def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Cons
     result["usage"] = [[round(u.t_s, 1), round(u.resident_mb, 2), u.threads, u.files] for u in watch.usages]
     write_json(out / "soak.json", result)
     return result
-
-
-def _node_arguments(bundle: Bundle) -> list[str]:
-    return [
-        "-m",
-        "karmma_ros.nodes.action_node",
-        "--ros-args",
-        "-r",
-        f"__node:={NODE}",
-        "-p",
-        f"bundle:={bundle.folder}",
-    ]
 
 
 def _get_ready(node: Child, ear: Any, console: Console) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,28 +12,13 @@ import cv2
 import numpy as np
 import pytest
 from bag_helpers import NS, SMALL, SMALL_INTERVALS, START_NS, Recording, changes, everything, frame_stamps, picture
+from cli_helpers import Outcome, said
 
 from karmma_ros.bags.health_picture import _STATES
 from karmma_ros.bags.reader import Bag, header_ns
 from karmma_ros.decode import audio_to_chunk, compressed_to_rgb, flow_to_field, scale_flow
 from karmma_ros.media import read_audio, read_video
 from karmma_ros.recognizer import Recognizer
-from karmma_ros.records import PredictionRecord, read_records
-
-
-class Outcome:
-    """The files that `karmma replay` left."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.records = list(read_records(folder / "predictions.jsonl"))
-        self.summary = json.loads((folder / "summary.json").read_text())
-
-    def states(self, modality: str) -> list[str]:
-        return [record.sensors[modality].state for record in self.records]
-
-    def stamps(self) -> list[int]:
-        return [record.stamp_ns for record in self.records]
 
 
 @pytest.fixture
@@ -51,10 +35,6 @@ def replay(karmma: Any, bundle: Path, tmp_path: Path) -> Any:
         return Outcome(out)
 
     return run
-
-
-def said(record: PredictionRecord) -> list[tuple[int, float]]:
-    return [(label.id, label.score) for label in record.actions]
 
 
 def test_the_shipped_bag_is_recognised_by_the_shipped_bundle(karmma: Any, tmp_path: Path) -> None:

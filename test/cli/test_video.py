@@ -10,29 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_helpers import make_video, noise
+from cli_helpers import Outcome, make_video, noise, said
 
 from karmma_ros.flow import FlowProducer
 from karmma_ros.media import read_audio, read_video
 from karmma_ros.recognizer import Recognizer
-from karmma_ros.records import PredictionRecord, read_records
 
 NS = 1_000_000_000
-
-
-class Outcome:
-    """The files that `karmma video` left."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.records = list(read_records(folder / "predictions.jsonl"))
-        self.summary = json.loads((folder / "summary.json").read_text())
-
-    def coverages(self, modality: str) -> list[float]:
-        return [record.sensors[modality].coverage for record in self.records]
-
-    def states(self, modality: str) -> list[str]:
-        return [record.sensors[modality].state for record in self.records]
 
 
 @pytest.fixture
@@ -47,10 +31,6 @@ def recognise(karmma: Any, bundle: Path, tmp_path: Path) -> Any:
         return Outcome(out)
 
     return run
-
-
-def said(record: PredictionRecord) -> list[tuple[int, float]]:
-    return [(label.id, label.score) for label in record.actions]
 
 
 def test_one_prediction_for_every_frame_with_all_sensors(recognise: Any, tmp_path: Path) -> None:
