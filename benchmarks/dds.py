@@ -37,7 +37,7 @@ from karmma_ros.recognizer import Recognizer
 from karmma_ros.records import percentiles
 from karmma_ros.soak.watch import usage_of
 
-__all__ = ["jpeg_of", "judge", "run"]
+__all__ = ["NODE", "USUAL", "core_s", "jpeg_of", "judge", "measure", "node_parameters", "run"]
 
 NODE = "action_node"
 QUALITY = 85  # of a JPEG
@@ -71,13 +71,20 @@ def run(settings: Settings) -> Report:
     with Progress(console=settings.console, transient=True) as progress:
         for camera in progress.track(cameras, description="cameras"):
             seconds = 5.0 if settings.quick else 300.0 if camera == USUAL else 60.0
-            rows.append({"camera": str(camera), "seconds": seconds} | _measure(settings, camera, seconds))
+            core = core_s(settings, camera, 3.0 if settings.quick else 20.0)
+            node = node_arguments(NODE, node_parameters(settings, camera))
+            rows.append({"camera": str(camera), "seconds": seconds} | measure(settings, camera, seconds, core, node))
     return Report({"cameras": rows}, [_latencies(rows), _usage(rows)])
 
 
-def _measure(settings: Settings, camera: Camera, seconds: float) -> dict[str, Any]:
-    """One camera: see `run`."""
-    core = _core(settings, camera, 3.0 if settings.quick else 20.0)
+def measure(
+    settings: Settings, camera: Camera, seconds: float, core: list[float], arguments: list[str]
+) -> dict[str, Any]:
+    """What is heard of a node that watches one camera, and what it uses.
+
+    :param core: [s] that the bare core takes for its frames.
+    :param arguments: of the node's process.
+    """
     with ExitStack() as stack:
         stack.enter_context(ros_environment(stack.enter_context(own_domain())))
         segments: set[Path] = set()
@@ -102,7 +109,7 @@ def _measure(settings: Settings, camera: Camera, seconds: float) -> dict[str, An
         )
         _wait_line(sensors, "waiting")  # the node's start is measured, not theirs
         begun = time.monotonic()
-        node = stack.enter_context(Child("the node", _node_arguments(settings, camera), environment))
+        node = stack.enter_context(Child("the node", arguments, environment))
         _wait_line(listener, "heard")
         first_s = time.monotonic() - begun
         used, wall = _cpu_s(node.pid), time.monotonic()
@@ -142,7 +149,7 @@ def judge(sent: dict[str, Any], heard: list[list[float]], core: list[float]) -> 
     }
 
 
-def _core(settings: Settings, camera: Camera, seconds: float) -> list[float]:
+def core_s(settings: Settings, camera: Camera, seconds: float) -> list[float]:
     """[s] that the core takes from an image as it lies in a message to the prediction, at the camera's pace."""
     feed = Feed(settings.bundle, seconds=1.0, size=(camera.width, camera.height))
     sensors = OfflineSensors(Recognizer(settings.bundle, providers="cpu", threads=settings.threads), audio_limit=2)
@@ -176,14 +183,14 @@ def _paced(feed: Feed, fps: int, seconds: float) -> Iterator[Any]:
         yield feed.at(index)
 
 
-def _node_arguments(settings: Settings, camera: Camera) -> list[str]:
-    parameters = {
+def node_parameters(settings: Settings, camera: Camera) -> dict[str, object]:
+    """The node's parameters for a camera."""
+    return {
         "bundle": settings.bundle.folder,
         "threads": settings.threads,
         "providers": "cpu",
         "image.transport": "compressed" if camera.encoding == "jpeg" else "raw",
     }
-    return node_arguments(NODE, parameters)
 
 
 def _line(child: Child) -> str:

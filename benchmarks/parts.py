@@ -81,7 +81,7 @@ def _steps(feed: Feed, recognizer: Recognizer) -> dict[str, Step]:
                 steps["flow: computing it (flow_node, or inside)"] = _stamped(images, producer.push)
             steps["flow: content gate"] = _gate(name, fields)
             steps["flow: resizing"] = _each(fields, partial(prepare_flow, size=spec.input.size))
-        else:
+        elif name == "audio":
             steps["audio: content gate"] = _gate(name, [m.sound[:, np.newaxis] for m in moments], feed.rate)
         steps[f"{name}: extractor"] = _each([inputs[name]] * MOMENTS, partial(engine.encode, name))
     streaming, last = Streaming(feed, recognizer, modalities), round(FPS * (recognizer.bundle.window_s + 1))

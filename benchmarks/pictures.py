@@ -70,19 +70,31 @@ def _cost(figure: Figure, data: Mapping[str, Any]) -> None:
 
 
 def _dds(figure: Figure, data: Mapping[str, Any]) -> None:
-    axes = figure.subplots()
-    rows = data["cameras"][::-1]
-    for place, row in enumerate(rows):
-        latency = row["latency_ms"]
-        axes.barh(place, latency["p50"], color=BLUE, height=0.6, label="median" if place == 0 else None)
+    rows = data["cameras"]
+    core_ms = {row["camera"]: row["core_ms"]["p50"] for row in rows}
+    _latencies(figure.subplots(), {row["camera"]: row["latency_ms"] for row in rows}, core_ms)
+
+
+def _latencies(axes: Axes, rows: Mapping[str, Mapping[str, float]], core_ms: Mapping[str, float]) -> None:
+    """A bar for each row's median with its percentiles, and where the bare core would be."""
+    for place, (name, latency) in enumerate(reversed(list(rows.items()))):
+        axes.barh(place, latency["p50"], color=BLUE, height=0.6, label=None if place else "median")
         for key, colour in (("p95", GREEN), ("p99", ORANGE)):
-            axes.plot(latency[key], place, "o", color=colour, label=key if place == 0 else None)
-        axes.plot(row["core_ms"]["p50"], place, "|", color="black", markersize=16, label=None if place else "bare core")
-    axes.set_yticks(range(len(rows)), [row["camera"] for row in rows])
+            axes.plot(latency[key], place, "o", color=colour, label=None if place else key)
+        if name in core_ms:
+            axes.plot(core_ms[name], place, "|", color="black", markersize=16, label=None if place else "bare core")
+    axes.set_yticks(range(len(rows)), list(rows)[::-1])
     axes.set_ylim(-1, len(rows))
     axes.set_xlabel("image stamped to prediction heard [ms]")
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _choices(figure: Figure, data: Mapping[str, Any]) -> None:
+    nodes, runs = figure.subplots(1, 2)
+    _latencies(nodes, data["nodes"], {})
+    nodes.set_title(data["camera"], size=10)
+    _bars(runs, data["runs_ms"], "ms", "one run of a graph")
 
 
 def _replay(figure: Figure, data: Mapping[str, Any]) -> None:
@@ -104,6 +116,7 @@ def _decode(figure: Figure, data: Mapping[str, Any]) -> None:
 
 
 _PICTURES: Mapping[str, Callable[[Figure, Mapping[str, Any]], None]] = {
+    "choices": _choices,
     "cost": _cost,
     "dds": _dds,
     "decode": _decode,

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from karmma_benchmarks.choices import bound
 from karmma_benchmarks.dds import judge
 from karmma_benchmarks.feed import Feed
 from karmma_benchmarks.ways import Again, Streaming
 from karmma_ros.bundle import load_bundle
 from karmma_ros.cli.main import main
 from karmma_ros.errors import KarmmaError
+from karmma_ros.inference.session import open_session
 from karmma_ros.recognizer import Recognizer
 from karmma_ros.runtime import FUSION, Engine
 
@@ -87,6 +89,32 @@ def test_dds_quickly(tmp_path: Path) -> None:
     assert 0 < row["node_cpu_share"] < 4
     assert 20 < row["node_resident_mb"] < 2000
     assert 0 < row["start_to_prediction_s"] < 60
+
+
+def test_choices_quickly(tmp_path: Path) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not here")
+    choices = bench(tmp_path, "choices")["choices"]
+    assert set(choices["nodes"]) == {"single executor, 1 thread", "events executor, 1 thread"}
+    for row in choices["nodes"].values():
+        assert 0 < row["p50"] <= row["p95"] <= row["p99"]
+        assert 0 < row["node_cpu_share"] < 4
+    assert len(choices["runs_ms"]) == 8, "four graphs, two ways"
+    assert positive(choices["runs_ms"].values())
+
+
+@pytest.mark.parametrize("graph", ["video", "flow", "audio", FUSION])
+def test_a_graph_on_bound_buffers_says_the_same(graph: str) -> None:
+    session = open_session(load_bundle("tabletop"), graph, ("cpu",), 1)
+    rng = np.random.default_rng(0)
+    feed = {}
+    for node in session.get_inputs():
+        values = rng.integers(0, 255, (1, *node.shape[1:]))
+        kinds = {"tensor(uint8)": np.uint8, "tensor(bool)": np.bool_, "tensor(float)": np.float32}
+        feed[node.name] = values.astype(kinds[node.type])
+    outputs = [node.name for node in session.get_outputs()]
+    step = bound(session, outputs, {name: np.zeros_like(value) for name, value in feed.items()})
+    for name, value in zip(outputs, step(feed), strict=True):
+        np.testing.assert_array_equal(value, session.run([name], feed)[0])
 
 
 def test_losses_and_latencies_are_counted_by_stamp() -> None:

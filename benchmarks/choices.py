@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node could have been built with instead: other executors, more threads, graphs run on bound buffers.
+
+The first two over DDS, by what the listener hears and what the node's process uses; the variants take turns.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from rich.progress import Progress
+
+from karmma_benchmarks.dds import NODE, USUAL, core_s, measure, node_parameters
+from karmma_benchmarks.settings import Report, Settings, Table, take_turns
+from karmma_ros.inference.session import FUSION, open_session
+from karmma_ros.processes import node_arguments
+from karmma_ros.runtime import check_inputs
+
+__all__ = ["EXECUTORS", "bound", "run"]
+
+EXECUTORS = ("single", "multi", "events")  # rclpy's; ours first
+
+
+_Feed = Mapping[str, npt.NDArray[Any]]
+
+
+class Variant(NamedTuple):
+    """One way to run the node."""
+
+    executor: str
+    threads: int  # of a graph's run
+
+    def __str__(self) -> str:
+        return f"{self.executor} executor, {self.threads} thread{'s' * (self.threads > 1)}"
+
+
+VARIANTS = [Variant(executor, 1) for executor in EXECUTORS] + [Variant(EXECUTORS[0], 2)]
+_SHOWN = ("p50", "p95", "p99")
+
+
+def run(settings: Settings) -> Report:
+    """Measures."""
+    variants = [VARIANTS[0], VARIANTS[2]] if settings.quick else VARIANTS
+    rounds, seconds = (1, 5.0) if settings.quick else (3, 30.0)
+    measured: dict[str, list[dict[str, Any]]] = {str(variant): [] for variant in variants}
+    with Progress(console=settings.console, transient=True) as progress:
+        core = core_s(settings, USUAL, 3.0)
+        for variant in progress.track(variants * rounds, description="executors and threads"):
+            row = measure(settings, USUAL, seconds, core, _arguments(settings, variant))
+            measured[str(variant)].append(row)
+        runs_ms = take_turns(_runs(settings), 5 if settings.quick else 100, 10, progress, "ways to run a graph")
+    nodes = {name: _median(rows) for name, rows in measured.items()}
+    return Report({"camera": str(USUAL), "nodes": nodes, "runs_ms": runs_ms}, _tables(nodes, runs_ms))
+
+
+def _arguments(settings: Settings, variant: Variant) -> list[str]:
+    parameters = node_parameters(settings, USUAL) | {"threads": variant.threads}
+    _, _, *rest = node_arguments(NODE, parameters)
+    return ["-m", "karmma_benchmarks.node_with_executor", variant.executor, *rest]
+
+
+def _median(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Of the rounds' figures the middle one; of lost frames the sum."""
+    median = {key: round(statistics.median(row["latency_ms"][key] for row in rows), 2) for key in _SHOWN}
+    share = round(statistics.median(row["node_cpu_share"] for row in rows), 3)
+    return median | {"lost": sum(row["lost"] for row in rows), "node_cpu_share": share}
+
+
+def _runs(settings: Settings) -> dict[str, Callable[[int], Any]]:
+    """Each graph, run as it is and on buffers that were bound once."""
+    bundle = settings.bundle
+    samples = check_inputs(bundle.modalities, 0)
+    window: dict[str, npt.NDArray[Any]] = {}
+    steps: dict[str, Callable[[int], Any]] = {}
+    for name, spec in bundle.modalities.items():
+        window[f"{name}_tokens"] = np.zeros((1, spec.slots * spec.tokens, spec.dim), np.float32)
+        window[f"{name}_present"] = np.ones((1, spec.slots * spec.tokens), np.bool_)
+    for graph in (*bundle.modalities, FUSION):
+        session = open_session(bundle, graph, ("cpu",), settings.threads)
+        feed = window if graph == FUSION else {"input": samples[graph]}
+        outputs = [node.name for node in session.get_outputs()]
+        steps[graph] = _fed(partial(session.run, outputs), feed)
+        steps[f"{graph}, bound"] = _fed(bound(session, outputs, feed), feed)
+    return steps
+
+
+def _fed(run_graph: Callable[[_Feed], Any], feed: _Feed) -> Callable[[int], Any]:
+    return lambda _: run_graph(feed)
+
+
+def bound(
+    session: onnxruntime.InferenceSession, outputs: Sequence[str], example: _Feed
+) -> Callable[[_Feed], list[npt.NDArray[Any]]]:
+    """Runs a graph on buffers that its session knows: inputs are copied into them, outputs are views of them.
+
+    :param example: inputs of the shapes and types to come.
+    """
+    binding = session.io_binding()
+    inputs = {name: onnxruntime.OrtValue.ortvalue_from_numpy(value) for name, value in example.items()}
+    results = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in session.run(outputs, example)]
+    for name, value in inputs.items():
+        binding.bind_ortvalue_input(name, value)
+    for name, value in zip(outputs, results, strict=True):
+        binding.bind_ortvalue_output(name, value)
+
+    def run_graph(feed: _Feed) -> list[npt.NDArray[Any]]:
+        for name, value in inputs.items():
+            value.update_inplace(feed[name])
+        session.run_with_iobinding(binding)
+        return [value.numpy() for value in results]
+
+    return run_graph
+
+
+def _tables(nodes: Mapping[str, Mapping[str, float]], runs_ms: Mapping[str, float]) -> list[Table]:
+    rows = [
+        [name, *(f"{row[key]:.1f}" for key in _SHOWN), f"{row['lost']}", f"{100 * row['node_cpu_share']:.0f} %"]
+        for name, row in nodes.items()
+    ]
+    graphs = [name for name in runs_ms if f"{name}, bound" in runs_ms]
+    bound = [[name, f"{runs_ms[name]:.3f}", f"{runs_ms[f'{name}, bound']:.3f}"] for name in graphs]
+    return [
+        Table("image stamped to prediction heard [ms]", ["node", *_SHOWN, "lost", "of one core"], rows),
+        Table("one run of a graph [ms]", ["graph", "as it is", "buffers bound"], bound),
+    ]
