@@ -9,5 +9,6 @@ from importlib.util import find_spec
 
 if find_spec("torch") is None:
     raise ModuleNotFoundError(
-        "karmma_training needs torch: install the training extra (pip install 'karmma_ros[training]')", name="torch"
+        "karmma_training needs torch: install the training extra (pip install '.[training]' in the repository)",
+        name="torch",
     )

@@ -48,7 +48,7 @@ COMMANDS: Mapping[str, _Command] = {
 }
 
 # What to do about a package that is not there, by the package's name.
-_TRAINING = "the training packages: pip install 'karmma_ros[training]'"
+_TRAINING = "the training packages: pip install '.[training]' in the repository"
 _ROS = "ROS 2: source its setup.bash, or run `make demo`, which sets everything up"
 _MISSING: Mapping[str, str] = {
     "karmma_training": _TRAINING,
@@ -60,9 +60,9 @@ _MISSING: Mapping[str, str] = {
     "std_msgs": _ROS,
     "lifecycle_msgs": _ROS,
     "karmma_msgs": "karmma_msgs: build it with colcon (--base-paths . karmma_msgs), or run `make demo`",
-    "onnxruntime": "ONNX Runtime: pip install 'karmma_ros[cpu]' (or [gpu])",
+    "onnxruntime": "ONNX Runtime: pip install onnxruntime (or onnxruntime-gpu)",
     "av": "PyAV: pip install av (python3-av in apt)",
-    "rosbags": "rosbags: pip install 'karmma_ros[bags]'",
+    "rosbags": "rosbags: pip install rosbags",
     "rich": "rich: pip install rich (python3-rich in apt)",
 }
 

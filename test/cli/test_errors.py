@@ -128,10 +128,10 @@ def test_no_arguments_is_a_mistake_that_is_answered_with_the_help(karmma) -> Non
 @pytest.mark.parametrize(
     ("command", "module", "remedy"),
     [
-        (["train", "--out", "x"], "karmma_training", "karmma_ros[training]"),
+        (["train", "--out", "x"], "karmma_training", "pip install '.[training]' in the repository"),
         (["demo", "--bundle", "{bundle}", "--out", "{out}"], "rclpy", "make demo"),
         (["demo", "--bundle", "{bundle}", "--out", "{out}"], "karmma_msgs", "colcon"),
-        (["video", "{video}"], "onnxruntime", "karmma_ros[cpu]"),
+        (["video", "{video}"], "onnxruntime", "pip install onnxruntime"),
     ],
 )
 def test_a_missing_package_is_one_line_with_the_remedy(

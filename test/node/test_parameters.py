@@ -36,7 +36,7 @@ TABLES = {
 @pytest.mark.parametrize("node", TABLES)
 def test_the_parameter_file_holds_every_parameter_with_its_default(node: str) -> None:
     file = yaml.safe_load(share_path(f"config/{node}.yaml").read_text())
-    assert flat(file["/**"]["ros__parameters"]) == {name: entry.default for name, entry in TABLES[node].items()}
+    assert flat(file[f"/**/{node}"]["ros__parameters"]) == {name: entry.default for name, entry in TABLES[node].items()}
 
 
 def test_settings_have_a_field_for_every_parameter() -> None:

@@ -22,7 +22,7 @@ _START, _END = "<!-- evaluation -->", "<!-- /evaluation -->"
 _TABLETOP_LIMITS = """\
 This bundle was trained on rendered tabletop scenes and nothing else. It knows nothing of real kitchens, real hands
 or real sounds: on a real camera its answers mean nothing. It is there to show and to test the whole system with
-sensors that fail. For real use, train on your own recordings (`karmma train --data manifest.csv`)."""
+sensors that fail. For real use, train on your own recordings (`karmma train --data manifest.csv --out RUN`)."""
 
 _OWN_LIMITS = """\
 Trained on the recordings of the manifest named above. It was measured on those and on nothing else."""

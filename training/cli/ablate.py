@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     store = args.store or default_store()
     report = args.report or args.out / "results.md"
     command = f"karmma ablate --preset {args.preset} --data {args.data} --seeds {args.seeds}"
-    command += "".join(f" --set {item}" for item in args.set)
+    command += "".join(f" --set {item}" for item in args.set) + " --out DIR"
     measured = Measured(report.with_suffix(".json"), comparison_settings(student, args.test_minutes))
     measured.collect(args.out, args.seeds)
     write_results(report, measured, student, command)

@@ -72,7 +72,7 @@ class NamedBackbone(nn.Module):
             with torch.no_grad():
                 shape = self.eval()(torch.zeros(1, inputs, *size)).shape
         except ImportError as error:
-            raise UsageError(f"backbone {name}: {error}; pip install karmma_ros[backbones]") from error
+            raise UsageError(f"backbone {name}: {error}; pip install '.[backbones]' in the repository") from error
         except UsageError:
             raise
         except Exception as error:  # each library has its own kinds, and its own for hubs out of reach
