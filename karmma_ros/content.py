@@ -79,18 +79,20 @@ class BlindSpan:
     def __init__(self) -> None:
         self._begin_ns: int | None = None
         self._last_ns = 0
-        self._lasts = False
 
     def judge(self, stamp_ns: int, verdict: Verdict) -> None:
         """A sample of the sensor was judged so."""
-        self._lasts = verdict.state is not SensorState.OK
-        if self._lasts:
+        if verdict.state is not SensorState.OK:
             self._begin_ns, self._last_ns = verdict.since_ns, stamp_ns
 
-    def covers(self, stamp_ns: int) -> bool:
-        """Whether a moment lies in that time."""
-        begun = self._begin_ns is not None and stamp_ns >= self._begin_ns
-        return begun and (self._lasts or stamp_ns <= self._last_ns)
+    def covers(self, stamp_ns: int, state: SensorState) -> bool:
+        """Whether a moment lies in that time.
+
+        :param state: the sensor's at present: only while that says so, the time goes on beyond its last sample.
+        """
+        if self._begin_ns is None or stamp_ns < self._begin_ns:
+            return False
+        return stamp_ns <= self._last_ns or state in (SensorState.OCCLUDED, SensorState.FROZEN)
 
 
 class _Lasting:

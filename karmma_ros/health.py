@@ -152,6 +152,16 @@ class SensorHealth:
             self._state = SensorState.CORRUPT
         return self._state
 
+    def passed_over(self, now_s: float) -> None:
+        """A sample arrived that nobody looked at, for a newer one was there: the sensor lives, that is all it says."""
+        if not self._enabled:
+            return
+        self._arrive(now_s)
+        self._received += 1
+        self._skipped += 1
+        if self._judged() is SensorState.OK:
+            self._good_s.append(now_s)
+
     def skipped(self, count: int = 1) -> None:
         """`count` usable samples were passed over for newer ones."""
         self._skipped += count

@@ -78,24 +78,26 @@ class OfflineSensors:
             self._camera_ok.judge(health.state(now_s))
         try:
             verdict = self._gates[modality].judge(stamp_ns, sample, rate)
-            if modality == "video":
-                self._camera_blind.judge(stamp_ns, verdict)
-            if verdict.fresh:
-                self._distrust(modality, verdict.since_ns)
-            believed = verdict.state is SensorState.OK
-            if modality == "flow":
-                believed = believed and self._camera_was_ok(stamp_ns - to_ns(interval_s or period_s), period_s, now_s)
-            if modality == "detections":
-                believed = believed and not self._camera_blind.covers(stamp_ns)
+        except SampleError as error:
+            return health.rejected(now_s, error.cause)
+        state = health.received(now_s, verdict.state)
+        if modality == "video":
+            self._camera_ok.judge(state, stamp_ns)
+            self._camera_blind.judge(stamp_ns, verdict)
+        if verdict.fresh:
+            self._distrust(modality, verdict.since_ns)
+        believed = state is SensorState.OK
+        if modality == "flow":
+            believed = believed and self._camera_was_ok(stamp_ns - to_ns(interval_s or period_s), period_s, now_s)
+        if modality == "detections":
+            believed = believed and not self._camera_saw_nothing(stamp_ns, now_s)
+        try:
             if modality == "audio":
                 self._hear(stamp_ns, sample, rate, believed=believed)
             elif believed:
                 self.recognizer.push(modality, stamp_ns, sample)
         except SampleError as error:
             return health.rejected(now_s, error.cause)
-        state = health.received(now_s, verdict.state)
-        if modality == "video":
-            self._camera_ok.judge(state, stamp_ns)
         return state
 
     def _distrust(self, modality: str, since_ns: int) -> None:
@@ -121,6 +123,11 @@ class OfflineSensors:
             return True
         self._camera_ok.judge(self._health["video"].state(now_s))
         return self._camera_ok.reaches(begins_ns, period_s)
+
+    def _camera_saw_nothing(self, stamp_ns: int, now_s: float) -> bool:
+        """Whether the picture in which something was detected is not believed."""
+        camera = self._health.get("video")
+        return camera is not None and camera.enabled and self._camera_blind.covers(stamp_ns, camera.state(now_s))
 
     def reject(self, modality: str, arrived_ns: int, cause: str) -> SensorState:
         """A message came that holds no sample; returns the sensor's state with it."""

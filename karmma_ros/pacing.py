@@ -156,11 +156,11 @@ class Pacer:
     @property
     def period_s(self) -> float:
         """[s] of the data's clock between two predictions."""
-        period = 1 / self.rate_hz if self.rate_hz > 0 else self._camera_s
+        period = 1 / self.rate_hz if self.rate_hz > 0 else self.camera_s
         return max(period, 1 / self.max_rate_hz) if self.max_rate_hz > 0 else period
 
     @property
-    def _camera_s(self) -> float:
+    def camera_s(self) -> float:
         """[s] the camera's period. Its stamps know it best, where their clock runs like the steady one."""
         return (self._stamps if self.follow_clock or self._real_time else self._arrivals).period_s
 
@@ -174,7 +174,7 @@ class Pacer:
     @property
     def _grace_s(self) -> float:
         """[s of data] a frame may be late before the timer takes its turn."""
-        camera_s = self._camera_s
+        camera_s = self.camera_s
         # With max_rate, the next frame that may trigger can be nearly one camera period later than the limit allows.
         limited = self.max_rate_hz > 0 and 1 / self.max_rate_hz > camera_s
         return max(0.5 * self.period_s, 1.25 * camera_s) if limited else 0.5 * self.period_s

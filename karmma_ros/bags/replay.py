@@ -25,7 +25,7 @@ from karmma_ros.decode import check_stamp, compressed_to_rgb, flow_to_field, ima
 from karmma_ros.decode_detections import detections_to_boxes
 from karmma_ros.errors import SampleError
 from karmma_ros.flow import FlowIntervals, FlowProducer
-from karmma_ros.health import SensorStatus
+from karmma_ros.health import SensorState, SensorStatus
 from karmma_ros.offline import OfflineSensors, to_record
 from karmma_ros.pacing import Pacer
 from karmma_ros.recognizer import LIVE_AUDIO_LIMIT, Recognizer
@@ -192,14 +192,20 @@ class Replay:
             return
         self._rgb = rgb
         self._sent_size = sent_size(rgb, self._settings.rotate)
-        triggers = False
+        triggers, state = False, SensorState.OK
         if used:
-            self._sensors.push("video", stamp_ns, rgb, arrived_ns=self._now_ns)
+            state = self._sensors.push("video", stamp_ns, rgb, arrived_ns=self._now_ns)
             triggers = self._pacer.triggers(stamp_ns)
         if triggers:
             yield self._predict(stamp_ns, started, fresh=True)
-        # After the prediction, as on the robot: flow of a frame cannot be there before the frame.
-        computed = self._producer.push(stamp_ns, rgb) if self._producer is not None else None
+        if self._producer is None:
+            return
+        # After the prediction, as on the robot: flow of a frame cannot be there before the frame. None is computed of a
+        # picture that is not believed, nor across it.
+        if state is not SensorState.OK:
+            self._producer.reset()
+            return
+        computed = self._producer.push(stamp_ns, rgb)
         if computed is not None:
             self._follow("flow", stamp_ns)
             self._push_flow(stamp_ns, computed, self._intervals.next(stamp_ns))
@@ -219,7 +225,7 @@ class Replay:
 
     def _push_flow(self, stamp_ns: int, field: npt.NDArray[np.float32], interval_s: float | None) -> None:
         self._sensors.push(
-            "flow", stamp_ns, field, arrived_ns=self._now_ns, interval_s=interval_s, period_s=self.period_s
+            "flow", stamp_ns, field, arrived_ns=self._now_ns, interval_s=interval_s, period_s=self._pacer.camera_s
         )
 
     def _detections(self, decoded: Any, stamp_ns: int) -> None:

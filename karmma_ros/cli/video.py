@@ -19,6 +19,7 @@ from karmma_ros.event_log import EventLog, LoggedAction, write_actions
 from karmma_ros.files import whole_file, write_json
 from karmma_ros.film import Film
 from karmma_ros.flow import FlowProducer
+from karmma_ros.health import SensorState
 from karmma_ros.media import AudioChunk, AudioReader, Frame, VideoReader, read_audio, read_video
 from karmma_ros.offline import OfflineSensors, to_record
 from karmma_ros.recognizer import Recognizer
@@ -111,12 +112,11 @@ class _Stream:
                 events = EventLog(self._recognizer.bundle, origin_ns=first_ns)
             self._hear_until(frame.stamp_ns)
             started = time.perf_counter()
+            state = SensorState.OK
             if "video" in self._recognizer.bundle.modalities:
-                self._sensors.push("video", frame.stamp_ns, frame.rgb)
+                state = self._sensors.push("video", frame.stamp_ns, frame.rgb)
             if self._flow is not None:
-                flow = self._flow.push(frame.stamp_ns, frame.rgb)
-                if flow is not None:
-                    self._sensors.push("flow", frame.stamp_ns, flow, period_s=1 / self._video.rate)
+                self._see_flow(frame, state)
             prediction = self._recognizer.predict(frame.stamp_ns)
             processing_s = time.perf_counter() - started
             events.take(frame.stamp_ns, prediction.scores)
@@ -131,6 +131,16 @@ class _Stream:
         if first_ns is not None:
             events.close()
             self.actions = events.actions
+
+    def _see_flow(self, frame: Frame, state: SensorState) -> None:
+        """Flow up to a frame; none of a picture that is not believed, nor across it, as on the robot."""
+        assert self._flow is not None
+        if state is not SensorState.OK:
+            self._flow.reset()
+            return
+        field = self._flow.push(frame.stamp_ns, frame.rgb)
+        if field is not None:
+            self._sensors.push("flow", frame.stamp_ns, field, period_s=1 / self._video.rate)
 
     def _hear_until(self, stamp_ns: int) -> None:
         """Takes the sound whose last sample had been heard at `stamp_ns`."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from karmma_ros.flow import FlowProducer
 from karmma_ros.manifest import ProducerSpec
 from karmma_ros.nodes.parameters import Settings
-from karmma_ros.nodes.sensors import Arrival, FlowSensor
+from karmma_ros.nodes.sensors import Arrival, FlowSensor, Sensor
 
 __all__ = ["ComputedFlow"]
 
@@ -50,6 +50,14 @@ class ComputedFlow(FlowSensor):
             self.store(Arrival(rgb, arrival.stamp_ns, arrival.now_s))
         else:
             self.interrupt()
+
+    def store(self, arrival: Arrival[Any]) -> None:
+        """See Sensor."""
+        Sensor.store(self, arrival)
+
+    def interval_s(self, arrival: Arrival[Any]) -> float | None:
+        """[s] since the frame before that was looked at: what is computed spans the frames passed over, too."""
+        return self._intervals.next(arrival.stamp_ns)
 
     def interrupt(self) -> None:
         """Computes no flow across this moment."""

@@ -31,7 +31,13 @@ PARAMETERS: dict[str, Declaration] = {
         choices=MODALITIES,
         live=True,
     ),
-    "rate": Declaration(0.0, "[Hz] predictions due per second; 0 follows the camera. " + AT_CONFIGURE, 0.0, 240.0),
+    "rate": Declaration(
+        0.0,
+        "[Hz] predictions due per second; 0 follows the camera. Frames that come faster trigger all the same: "
+        "`max_rate` limits. " + AT_CONFIGURE,
+        0.0,
+        240.0,
+    ),
     "max_rate": Declaration(
         0.0, "[Hz] no more predictions than this, on average; 0 is no limit.", 0.0, 240.0, live=True
     ),

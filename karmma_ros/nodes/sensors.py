@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -50,6 +50,7 @@ class Arrival(Generic[M]):
     message: M
     stamp_ns: int  # the header's, corrected by the sensor's stamp offset
     now_s: float  # steady time at which it arrived
+    interval_s: float | None = None  # of flow: [s] from the stamp of the message before, None where unknown
 
 
 class Sensor(Generic[M]):
@@ -118,8 +119,7 @@ class Sensor(Generic[M]):
     def take(self) -> list[Arrival[M]]:
         """What waits, oldest first; the messages passed over are accounted for."""
         for now_s in self._passed_over:
-            self.health.received(now_s)
-        self.health.skipped(len(self._passed_over))
+            self.health.passed_over(now_s)
         self._passed_over.clear()
         taken = list(self._waiting)
         self._waiting.clear()
@@ -198,12 +198,13 @@ class FlowSensor(Sensor[Any]):
         self.unusable = 0  # fields without an interval, or across a time when the camera was not OK
         self._intervals = FlowIntervals()
 
-    def interval_s(self, stamp_ns: int) -> float | None:
-        """[s] that a field spans: from the stamp of the one before. None when unknown or more than 0.2 s.
+    def store(self, arrival: Arrival[Any]) -> None:
+        """See Sensor. A field spans the time since the one before it, also where that is passed over."""
+        super().store(replace(arrival, interval_s=self._intervals.next(arrival.stamp_ns)))
 
-        Asked once for each field, in the order they come.
-        """
-        return self._intervals.next(stamp_ns)
+    def interval_s(self, arrival: Arrival[Any]) -> float | None:
+        """[s] that a field spans, None when unknown or more than 0.2 s. Asked once for each that is used, in order."""
+        return arrival.interval_s
 
     def decode(self, arrival: Arrival[Any], interval_s: float | None) -> npt.NDArray[np.float32] | None:
         """(H, W, 2) float32, image widths per second; None when the field's interval is needed and unknown.
@@ -304,7 +305,7 @@ class AudioSensor(Sensor[Any]):
         try:
             self._pcm = info_to_format(info)
         except SampleError as error:
-            self._pcm = error
+            self._pcm = SampleError(error.cause, error.detail)  # without its traceback, which holds the message
 
     def lagged(self, lag_s: float, message: Any) -> None:
         """The stamp is that of the first sample, and a chunk cannot come before its last."""
@@ -318,5 +319,5 @@ class AudioSensor(Sensor[Any]):
         """
         pcm = self._pcm
         if self.info_topic and isinstance(pcm, SampleError):
-            raise pcm
+            raise SampleError(pcm.cause, pcm.detail)  # anew: raised again and again, one would grow for ever
         return audio_to_chunk(message, max_seconds=self._max_chunk_s, pcm=pcm if isinstance(pcm, PcmFormat) else None)

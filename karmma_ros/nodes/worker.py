@@ -208,7 +208,7 @@ class Worker:
         now_s = time.monotonic()
         with self._wake:
             counts = Counter(self._counts)
-            for graph, runs in self._recognizer.engine.runs.items():
+            for graph, runs in dict(self._recognizer.engine.runs).items():  # the worker's thread goes on counting
                 counts[f"{graph}_runs"] = runs
             counts["inference_retries"] = self._recognizer.engine.retries
             failures, self._failures = self._failures, 0
@@ -231,16 +231,16 @@ class Worker:
             busy = self._step(self._flow) or busy
             busy = self._step(self._detections) or busy
             busy = self._step(self._audio) or busy
+            if self._leave_nothing:  # here, where nothing of that sensor can be under way any more
+                self._leave_nothing = False
+                for sensor in self._sensors.values():
+                    sensor.forget_content()
+                return_freed_pages()
             if not busy:
                 self._rest()
 
     def _rest(self) -> None:
         """Sleeps until a message, a tick or the timer's turn."""
-        if self._leave_nothing:  # here, where nothing of that sensor can be under way any more
-            self._leave_nothing = False
-            for sensor in self._sensors.values():
-                sensor.forget_content()
-            return_freed_pages()
         with self._wake:
             if not self._running or any(sensor.waiting for sensor in self._sensors.values()):
                 return
@@ -310,7 +310,7 @@ class Worker:
         arrival = taken[-1]
         flow = self._sensors[FlowSensor.name]
         assert isinstance(flow, FlowSensor)
-        interval_s = flow.interval_s(arrival.stamp_ns)
+        interval_s = flow.interval_s(arrival)
         sample = self._decode(flow, arrival, epoch, lambda: (flow.decode(arrival, interval_s), 0))
         if sample is None:
             return True
@@ -332,7 +332,7 @@ class Worker:
             return True
         # As of the field's arrival: the frames that came after it say nothing about its time.
         self._camera_ok.judge(camera.state(arrival.now_s))
-        period_s = self._pacer.period_s
+        period_s = self._pacer.camera_s
         return self._camera_ok.reaches(arrival.stamp_ns - to_ns(interval_s or period_s), period_s)
 
     def _detections(self) -> bool:
@@ -350,9 +350,10 @@ class Worker:
         state, boxes = sample
         with self._wake:
             # Boxes say what is in a picture, and a covered lens shows nothing of what is there. A camera that is only
-            # silent may have its detector on board.
-            blind = self._camera_blind.covers(arrival.stamp_ns)
-            usable = not (blind and camera is not None and camera.health.enabled)
+            # silent may have its detector on board; nothing is known of one that is switched off.
+            usable = True
+            if camera is not None and camera.health.enabled:
+                usable = not self._camera_blind.covers(arrival.stamp_ns, camera.state(arrival.now_s))
             detections.unusable += not usable
         if usable and state is SensorState.OK:
             self._encode(

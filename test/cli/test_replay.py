@@ -193,6 +193,20 @@ def test_a_modality_left_out_is_disabled(replay: Any) -> None:
     assert outcome.records[-1].sensors["video"].coverage > 0.9
 
 
+def test_no_flow_is_computed_of_a_covered_camera(replay: Any, tmp_path: Path) -> None:
+    """As on the robot, where none is published then: flow goes stale with the camera."""
+    stamps = frame_stamps(4.0)
+
+    def seen(index: int) -> np.ndarray:
+        return np.zeros((48, 64, 3), np.uint8) if 45 <= index < 90 else picture(index)
+
+    outcome = replay(Recording().camera(stamps, pictures=seen).write(tmp_path / "bag"))
+    covered = [record for record in outcome.records if 2.0 < record.t_s < 2.9]
+    assert {record.sensors["video"].state for record in covered} == {"OCCLUDED"}
+    assert {record.sensors["flow"].state for record in covered} == {"STALE"}
+    assert outcome.records[-1].sensors["flow"].state == "OK"
+
+
 def test_covered_muted_and_damaged_sensors_are_told(replay: Any, tmp_path: Path) -> None:
     stamps = frame_stamps(3.0)
     black = np.zeros((48, 64, 3), np.uint8)

@@ -126,6 +126,15 @@ def test_a_detector_goes_on_while_the_cameras_pictures_are_lost(seeing: Path, tm
     assert len(boxes) == len(stamps)
 
 
+def test_a_camera_that_froze_and_then_died_takes_its_detector_along_no_longer(seeing: Path, tmp_path: Path) -> None:
+    stamps = frame_stamps(8.0)
+    made = Recording().camera(stamps[:90], pictures=lambda index: picture(min(index, 30))).detections(stamps)
+    _, boxes, last = heard(seeing, made.write(tmp_path / "bag"))
+    assert last.sensors["video"].state == "STALE"
+    assert last.sensors["detections"].coverage > 0.8
+    assert 130 < len(boxes) < len(stamps) - 15, "but for the time in which it was frozen"
+
+
 def test_detectors_that_no_modality_asks_for_are_left_alone(karmma: Any, bundle: Path, tmp_path: Path) -> None:
     stamps = frame_stamps(2.0)
     made = Recording().camera(stamps).detections(stamps).detections(stamps, topic="/other")

@@ -35,6 +35,35 @@ def test_a_camera_is_stale_a_tenth_of_a_second_after_its_last_frame() -> None:
     assert health.state(last + 0.101) is SensorState.STALE
 
 
+def test_samples_that_nobody_looked_at_only_show_that_the_sensor_lives() -> None:
+    """An overloaded machine looks at every third frame, and all of those are broken."""
+    health = SensorHealth()
+    feed(health, 0.0, 1 / 30, 30)
+    for i in range(30, 120):
+        (health.rejected if i % 3 == 0 else lambda now_s, cause: health.passed_over(now_s))(i / 30, "broken")
+    status = health.status(4.0)
+    assert status.state is SensorState.CORRUPT
+    assert (status.received, status.skipped, status.rejected) == (90, 60, 30)
+    assert status.age_s > 2.5, "since it is CORRUPT, none is usable"
+
+
+def test_samples_that_nobody_looked_at_do_not_say_that_the_content_is_right() -> None:
+    health = SensorHealth()
+    health.received(0.0, SensorState.OCCLUDED)
+    health.passed_over(0.03)
+    assert health.state(0.05) is SensorState.OCCLUDED
+    health.received(0.06)
+    health.passed_over(0.09)
+    assert health.state(0.1) is SensorState.OK
+    assert health.status(0.1).age_s == pytest.approx(0.01)
+
+
+def test_nothing_is_counted_of_a_sensor_that_is_off() -> None:
+    health = SensorHealth(enabled=False)
+    health.passed_over(0.0)
+    assert (health.status(0.0).received, health.status(0.0).skipped) == (0, 0)
+
+
 def test_a_slow_sensor_does_not_flap() -> None:
     health = SensorHealth()
     states = set()

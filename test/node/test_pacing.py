@@ -389,3 +389,12 @@ def test_frames_in_the_wrong_order_keep_the_rate() -> None:
     assert run.count(6, 15) == pytest.approx(270, abs=8)
     assert run.count(15.5, 20, "timer") == pytest.approx(135, abs=4)
     assert_increasing(run)
+
+
+@pytest.mark.parametrize("limits", [{"rate_hz": 2.0}, {"max_rate_hz": 2.0}])
+def test_the_cameras_period_is_known_whatever_is_due(limits: dict[str, float]) -> None:
+    pacer = Pacer(**limits)
+    for number in range(40):
+        pacer.arrived("video", number * 33_333_333, number / 30)
+    assert pacer.camera_s == pytest.approx(1 / 30, rel=0.01)
+    assert pacer.period_s == pytest.approx(0.5)

@@ -7,8 +7,10 @@ Time is real: messages are received when the test says so, and each test waits f
 from __future__ import annotations
 
 import array
+import gc
 import threading
 import time
+import weakref
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,10 @@ from node.bench import STEP_NS, Bench, Recorded, now_ns, settings
 from node.harness import PATIENCE_S, time_of
 
 from karmma_msgs.msg import Audio
-from karmma_ros.errors import EngineError
+from karmma_ros.decode_audio import AUDIO, AUDIO_DATA_STAMPED
+from karmma_ros.errors import EngineError, SampleError
 from karmma_ros.health import SensorState
-from karmma_ros.nodes.sensors import FlowSensor
+from karmma_ros.nodes.sensors import Arrival, AudioSensor, FlowSensor
 from karmma_ros.nodes.worker import CAMERA, TIMER
 from karmma_ros.recognizer import Status
 
@@ -66,6 +69,38 @@ def test_flow_in_pixels_per_frame_needs_a_known_interval(bench: Bench) -> None:
     flow = bench.sensors["flow"]
     assert isinstance(flow, FlowSensor)
     assert flow.unusable == 2
+
+
+def test_one_fault_told_again_and_again_keeps_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sound whose format nobody says: an error that is raised again holds all the messages that it was raised for."""
+    types = {AUDIO: object, AUDIO_DATA_STAMPED: object}
+    monkeypatch.setattr("karmma_ros.nodes.sensors.installed_types", lambda: types)
+    sensor = AudioSensor(settings(audio_type=AUDIO_DATA_STAMPED))
+
+    class Message:
+        audio = b""
+
+    held = []
+    for _ in range(10):
+        message = Message()
+        held.append(weakref.ref(message))
+        try:
+            sensor.decode(message)
+        except SampleError as error:
+            assert error.cause == "audio has no format yet"  # noqa: PT017 - excinfo would hold it, too
+        del message
+    gc.collect()
+    assert [reference() for reference in held] == [None] * 10
+
+
+def test_a_field_spans_the_time_since_the_one_before_also_if_that_is_passed_over() -> None:
+    """A machine that is too slow takes the last of four fields; that one spans 0.03 s and not 0.12."""
+    flow = FlowSensor(settings(flow_unit="pixels_per_frame", flow_source="independent"))
+    for number in range(5):
+        flow.store(Arrival(None, number * 30_000_000, number * 0.03))
+    (arrival,) = flow.take()
+    assert flow.interval_s(arrival) == pytest.approx(0.03)
+    assert (flow.health.status(0.12).received, flow.health.status(0.12).skipped) == (4, 4)
 
 
 def test_flow_of_a_camera_that_is_not_there_is_not_used(bench: Bench) -> None:
