@@ -85,23 +85,22 @@ class FileSource:
     size: tuple[int, int]
     rate: float
     span_s: float = field(default=0.0)  # [s] length of the file
+    first_ns: int = field(default=0)  # stamp of its first frame, from which picture and sound count
 
     def frames(self) -> Iterator[Frame]:
         """See `Source`."""
         span_ns, end_ns = round(self.span_s * _NS), round(self.seconds * _NS)
         for start_ns in range(0, end_ns, span_ns):
             with read_video(self.path) as reader:
-                first_ns: int | None = None
                 for frame in reader:
-                    first_ns = frame.stamp_ns if first_ns is None else first_ns
-                    offset_ns = frame.stamp_ns - first_ns
+                    offset_ns = frame.stamp_ns - self.first_ns
                     if offset_ns >= span_ns or start_ns + offset_ns >= end_ns:
                         break
                     yield Frame(start_ns + offset_ns, _shrunk(frame.rgb, self.size))
 
     def sound(self) -> Sound | None:
         """See `Source`."""
-        once = _decode_sound(self.path, self.span_s)
+        once = _decode_sound(self.path, self.span_s, self.first_ns)
         if once is None:
             return None
         return np.resize(once, round(self.seconds * SOUND_RATE))  # np.resize repeats
@@ -125,7 +124,7 @@ def open_file_source(path: Path, seconds: float) -> FileSource:
         raise MediaError(f"{path}: {rate:.3g} frames per second cannot be played in real time (0.5 to 240)")
     scale = min(1.0, _LARGEST[0] / width, _LARGEST[1] / height)
     size = (max(16, round(width * scale)), max(16, round(height * scale)))
-    return FileSource(path, seconds, size, rate, (stamps[-1] - stamps[0]) / _NS + 1 / rate)
+    return FileSource(path, seconds, size, rate, (stamps[-1] - stamps[0]) / _NS + 1 / rate, stamps[0])
 
 
 def _shrunk(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -134,15 +133,15 @@ def _shrunk(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np
     return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
-def _decode_sound(path: Path, span_s: float) -> Sound | None:
-    """The sound at `SOUND_RATE`, laid out by its stamps over the file's length."""
+def _decode_sound(path: Path, span_s: float, first_ns: int) -> Sound | None:
+    """The sound at `SOUND_RATE`, laid out by its stamps over the file's length, from the first frame on."""
     reader = read_audio(path)
     if reader is None:
         return None
     with reader:
         timeline = np.zeros(round(span_s * reader.rate), dtype=np.float32)
         for chunk in reader:
-            start = round(chunk.stamp_ns * reader.rate / _NS)
+            start = round((chunk.stamp_ns - first_ns) * reader.rate / _NS)
             mono = to_mono(chunk.samples)[max(-start, 0) :]
             start = max(start, 0)
             if start >= len(timeline):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from karmma_ros.errors import KarmmaError
 from karmma_ros.microphones.levels import SILENCE, LevelMeter, Levels
-from karmma_ros.microphones.portaudio import InputDevice, find_input, negotiate, rescan
+from karmma_ros.microphones.portaudio import InputDevice, find_input, inputs, negotiate, recognise, rescan
 from karmma_ros.microphones.recording import Block, Recording
 from karmma_ros.microphones.stamping import ChunkClock
 
@@ -155,10 +155,9 @@ class Microphone:
         with Recording(device, rate, channels, size, self._clock) as recording:
             self._connected(device, rate, channels, size / rate, recording.latency_s)
             for _ in range(max(1, round(_SETTLING_S / self._settings.chunk_s))):
-                recording.read(silent_s)
+                recording.read(silent_s, self._ending)
             stamps, jumps = ChunkClock(rate), self._status.jumps
-            while not self._ending.is_set():
-                block = recording.read(silent_s)
+            while (block := recording.read(silent_s, self._ending)) is not None:
                 stamp_ns = stamps.stamp(block.taken_ns, len(block.samples), hurried=block.hurried, lost=block.lost)
                 self._heard(block, jumps + stamps.jumps)
                 self._deliver(Chunk(stamp_ns, rate, block.samples))
@@ -175,9 +174,11 @@ class Microphone:
             )
 
     def _find(self) -> InputDevice:
-        """The device meant; once an index has been resolved it is its name that is looked for: indices change."""
+        """The device meant; one chosen by its index is known by its name from then on: indices change."""
         wanted, known = self._settings.device, self._status.device
-        return find_input(known.name if known is not None and wanted.isdecimal() else wanted)
+        if known is None or not wanted.isdecimal():
+            return find_input(wanted)
+        return recognise(known, int(wanted), inputs())
 
     def _connected(self, device: InputDevice, rate: int, channels: int, chunk_s: float, latency_s: float) -> None:
         self._change(

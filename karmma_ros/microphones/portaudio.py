@@ -6,13 +6,24 @@ sounddevice is imported on first use: nothing but a microphone needs it, and it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from karmma_ros.errors import KarmmaError
 
-__all__ = ["AudioDeviceError", "InputDevice", "find_input", "inputs", "negotiate", "rescan", "sounddevice"]
+__all__ = [
+    "AudioDeviceError",
+    "InputDevice",
+    "find_input",
+    "inputs",
+    "negotiate",
+    "recognise",
+    "rescan",
+    "sounddevice",
+]
 
 _USUAL_RATES = (48_000, 44_100, 32_000, 16_000)  # [Hz] tried when a device takes neither the rate asked for nor its own
 SAMPLE = "float32"  # PortAudio converts from whatever the device has
@@ -57,8 +68,9 @@ def rescan() -> None:
     :raises AudioDeviceError: PortAudio cannot be started.
     """
     module = sounddevice()
-    try:
+    with suppress(module.PortAudioError):  # it has ended already where it could not be started the last time
         module._terminate()
+    try:
         module._initialize()
     except module.PortAudioError as error:
         raise AudioDeviceError(f"PortAudio cannot be started: {_one_line(error)}") from None
@@ -96,7 +108,6 @@ def find_input(wanted: str) -> InputDevice:
     :raises AudioDeviceError: none or several fit; the line lists the devices there are.
     """
     found = inputs()
-    listed = "; ".join(f"{device.index} {device.name}" for device in found) or "none"
     if not wanted:
         fitting = [device for device in found if device.default]
         what = "default input device"
@@ -106,11 +117,37 @@ def find_input(wanted: str) -> InputDevice:
             fitting = [device for device in found if wanted.casefold() in device.name.casefold()]
         what = f"input device {wanted!r}"
     if not fitting:
-        raise AudioDeviceError(f"no {what}: there are: {listed}")
+        raise AudioDeviceError(f"no {what}: there are: {_listed(found)}")
     if len(fitting) > 1:
-        several = "; ".join(f"{device.index} {device.name}" for device in fitting)
-        raise AudioDeviceError(f"{what} is not clear: give the index or the whole name of one: {several}")
+        raise AudioDeviceError(f"{what} is not clear: give the index or the whole name of one: {_listed(fitting)}")
     return fitting[0]
+
+
+def recognise(known: InputDevice, index: int, found: Sequence[InputDevice]) -> InputDevice:
+    """A device that was there before: indices change when devices come and go, its name hardly ever does.
+
+    :param known: as it was the last time; of several with its name, the one under its host API is meant, and at its
+        index.
+    :param index: by which the user chose it. Where no device has the name any more, the one there is meant if it
+        differs by the card's number alone; another one would be recorded without anybody knowing.
+    :param found: the devices there are.
+    :raises AudioDeviceError: it is gone; the line lists the devices there are.
+    """
+    same = [device for device in found if device.name == known.name]
+    if not same:
+        same = [d for d in found if d.index == index and _unnumbered(d.name) == _unnumbered(known.name)]
+    if not same:
+        raise AudioDeviceError(f"no input device {known.name!r} (index {index} before): there are: {_listed(found)}")
+    return max(same, key=lambda d: (d.host_api == known.host_api, d.index == known.index))
+
+
+def _listed(devices: Sequence[InputDevice]) -> str:
+    return "; ".join(f"{device.index} {device.name}" for device in devices) or "none"
+
+
+def _unnumbered(name: str) -> str:
+    """A name without what ALSA adds: card and device, which it counts anew whenever a device is plugged in."""
+    return re.sub(r" \(hw:\d+,\d+\)$", "", name)
 
 
 def negotiate(device: InputDevice, rate: int, channels: int) -> tuple[int, int]:

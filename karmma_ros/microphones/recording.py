@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 import queue
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from karmma_ros.microphones.portaudio import SAMPLE, AudioDeviceError, InputDevi
 __all__ = ["Block", "Recording", "taken_ago_s"]
 
 _WAITING_BLOCKS = 500  # at most, between PortAudio's thread and the reader
+_SLICE_S = 0.1  # [s] after which a reader that waits looks up
 _OLDEST_S, _EARLIEST_S = 60.0, -0.05  # [s] ages that can be; a process that stood still gets old sound
 
 
@@ -60,26 +63,31 @@ class Recording:
                 callback=self._heard,
                 finished_callback=self._finished,
             )
-            self._stream.start()
         except (module.PortAudioError, ValueError) as error:
             raise AudioDeviceError(f"input device {device.name} cannot be opened: {error}") from None
+        try:
+            self._stream.start()
+        except module.PortAudioError as error:
+            self.close()  # or the device stays taken
+            raise AudioDeviceError(f"input device {device.name} cannot be started: {error}") from None
         self.latency_s = float(self._stream.latency)
 
-    def read(self, timeout_s: float) -> Block:
-        """The next block.
+    def read(self, timeout_s: float, ending: threading.Event) -> Block | None:
+        """The next block; None once `ending` is set, which is looked at ten times a second.
 
         :raises AudioDeviceError: the stream has ended, or there was none for `timeout_s`.
         """
-        try:
+        for _ in range(math.ceil(timeout_s / _SLICE_S)):  # when this process stood still, one of them passes at once
+            if ending.is_set():
+                return None
             try:
-                block = self._blocks.get(timeout=timeout_s / 2)
-            except queue.Empty:  # in two halves: when this process stood still, one of them passes at once
-                block = self._blocks.get(timeout=timeout_s / 2)
-        except queue.Empty:
-            raise AudioDeviceError(f"input device {self._name} sent nothing for {timeout_s:g} s") from None
-        if block is None:
-            raise AudioDeviceError(f"input device {self._name} is gone")
-        return block
+                block = self._blocks.get(timeout=_SLICE_S)
+            except queue.Empty:
+                continue
+            if block is None:
+                raise AudioDeviceError(f"input device {self._name} is gone")
+            return block
+        raise AudioDeviceError(f"input device {self._name} sent nothing for {timeout_s:g} s")
 
     def close(self) -> None:
         """Ends the stream; whatever the device thinks of it, it is closed afterwards."""

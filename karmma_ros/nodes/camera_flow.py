@@ -68,7 +68,9 @@ class CameraFlow:
         stamp_ns = stamp_to_ns(message.header.stamp)
         self.counts["frames"] += 1
         try:
-            check_stamp(stamp_ns + self.camera.offset_ns, clock_ns, self._settings.future_tolerance)
+            # No stamp stays none, whatever the offset.
+            corrected_ns = stamp_ns + self.camera.offset_ns if stamp_ns > 0 else stamp_ns
+            check_stamp(corrected_ns, clock_ns, self._settings.future_tolerance)
             if self._last_ns is not None and self._last_ns - stamp_ns > to_ns(_BACK_S):
                 self.restart()
             rgb = self.camera.decode(message)

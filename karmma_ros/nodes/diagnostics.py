@@ -31,6 +31,8 @@ _MEANINGS = {
     SensorState.MUTED: "digital silence: muted or unplugged",
 }
 LAG_S = 0.5  # [s] of difference between two sensors' stamps that cannot be what they do
+REPORT_S = 1.0  # [s] between two reports
+_RARE_PERIODS = 2.5  # that nothing may be heard of any sensor before it is more than a slow camera
 _COUNTS = ("predictions", "status_no_input", "status_failed", "skipped_predictions")
 
 
@@ -69,13 +71,25 @@ def _running(now: Statistics, before: Statistics | None) -> tuple[bytes, str]:
         skipped += now.statuses["video"].skipped - before.statuses["video"].skipped
     if now.failures:
         return DiagnosticStatus.ERROR, f"inference failed {now.failures} times: {now.last_failure}"
-    if grown["predictions"] <= 0:
+    if grown["predictions"] <= 0 and not _rare(now):
         return DiagnosticStatus.WARN, "no predictions: the clock stands still or has not started"
-    if grown["status_no_input"] == grown["predictions"]:
+    if 0 < grown["predictions"] == grown["status_no_input"]:
         return DiagnosticStatus.WARN, "no sensor has anything to say: check topics and sensors"
     if skipped > 0:
         return DiagnosticStatus.WARN, f"too slow: {skipped} frames skipped"
     return DiagnosticStatus.OK, "active"
+
+
+def _rare(now: Statistics) -> bool:
+    """Whether predictions are so far apart that a report without one says nothing: with a camera slower than 1 Hz.
+
+    When the last one came is not known. Where time stands still no sensor is heard any more, and that is.
+    """
+    camera = now.statuses.get("video")
+    interval_s = 1 / camera.rate_hz if camera is not None and camera.rate_hz > 0 else 0.0
+    longest_s = _RARE_PERIODS * max(now.period_s, interval_s)  # the period is held to 2 s, the interval is not
+    heard_s = min((status.age_s for status in now.statuses.values()), default=math.inf)
+    return now.counts.get("predictions", 0) > 0 and longest_s > REPORT_S and heard_s <= longest_s
 
 
 def _latency(latencies_s: tuple[float, ...]) -> dict[str, str]:

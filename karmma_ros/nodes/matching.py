@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames and the predictions about them, brought together by their stamps.
 
-A frame waits for its prediction, for a while; one that the recogniser skipped (a later one was predicted already) is
-left out, since nothing is known about it.
+A frame waits for its prediction, for a while and while there is room; one that the recogniser skipped (a later one was
+predicted already) is left out, since nothing is known about it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Matcher(Generic[F, P]):
         self._predicted_ns = None
 
     def frame(self, stamp_ns: int, frame: F, now_s: float) -> Match[F, P] | None:
-        """Takes a frame; gives it back where its prediction is here already."""
+        """Takes a frame; gives it back where its prediction is here already, or else the oldest if too many wait."""
         if self._predicted_ns is not None and self._predicted_ns - stamp_ns > _BACK_NS:
             self.reset()
         prediction = self._predictions.pop(stamp_ns, None)
@@ -55,7 +55,8 @@ class Matcher(Generic[F, P]):
         if self._predicted_ns is None or stamp_ns > self._predicted_ns:
             self._frames[stamp_ns] = (frame, now_s)
             if len(self._frames) > self.MOST_FRAMES:
-                self._frames.popitem(last=False)
+                oldest_ns, (oldest, _) = self._frames.popitem(last=False)
+                return Match(oldest_ns, oldest, None)
         return None
 
     def prediction(self, stamp_ns: int, prediction: P) -> Match[F, P] | None:

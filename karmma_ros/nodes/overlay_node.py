@@ -4,9 +4,10 @@
     ros2 run karmma_ros overlay_node --ros-args -r image:=/camera/image_raw
     ros2 run rqt_image_view rqt_image_view /overlay_node/image
 
-A frame is shown with its own prediction, the one of its stamp. It waits for that, at most `wait`; then it is shown
-without. A frame that the recogniser skipped is skipped here too. While the camera is gone its last picture is shown,
-dark, with the predictions that the other sensors make. Nothing is heard or drawn while nobody looks.
+A frame is shown with its own prediction, the one of its stamp. It waits for that, at most `wait` and until 30 newer
+frames wait too; then it is shown without. A frame that the recogniser skipped is skipped here too. While the camera is
+gone its last picture is shown, dark, with the predictions that the other sensors make. Nothing is heard or drawn while
+nobody looks.
 """
 
 from __future__ import annotations

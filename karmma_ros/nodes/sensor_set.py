@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from karmma_ros.errors import UsageError
 from karmma_ros.manifest import ModalitySpec
 from karmma_ros.nodes.computed_flow import ComputedFlow
 from karmma_ros.nodes.parameters import Settings
@@ -21,11 +22,22 @@ def make_sensors(modalities: Mapping[str, ModalitySpec], settings: Settings) -> 
     """
 
     def make(spec: ModalitySpec) -> Sensor[Any]:
-        if spec.name == FlowSensor.name and settings.flow_compute and spec.producer is not None:
-            return ComputedFlow(settings, spec.producer, CameraSensor(settings).topic)
+        if spec.name == FlowSensor.name and settings.flow_compute:
+            return _computed(spec, modalities, settings)
         if spec.name == DetectionsSensor.name:
             return DetectionsSensor(settings, spec.categories)
         return known[spec.name](settings)
 
     known: dict[str, type[Sensor[Any]]] = {kind.name: kind for kind in (CameraSensor, FlowSensor, AudioSensor)}
     return {name: make(spec) for name, spec in modalities.items()}
+
+
+def _computed(flow: ModalitySpec, modalities: Mapping[str, ModalitySpec], settings: Settings) -> ComputedFlow:
+    seen = CameraSensor.name in modalities
+    if flow.producer is not None and seen:
+        return ComputedFlow(settings, flow.producer, CameraSensor(settings).topic)
+    lacking = "does not say how its flow was computed" if seen else "takes no video to compute it from"
+    raise UsageError(
+        f"flow.compute is true, but this bundle {lacking}: set flow.compute to false (flow_from:=topic in the "
+        f"launch file), and publish the flow on the topic {FlowSensor.topic}"
+    )

@@ -87,6 +87,20 @@ def test_a_file_repeats_with_stamps_that_go_on(tmp_path: Path) -> None:
     assert source.truth([]) is None
 
 
+@pytest.mark.parametrize("first_s", [0.0, 0.5])
+def test_sound_and_picture_of_a_file_start_together_in_every_repeat(tmp_path: Path, first_s: float) -> None:
+    """The sound begins with the file, the picture `first_s` later; a noise begins 0.2 s after the first frame."""
+    sound = noise(1.7)
+    sound[: round((first_s + 0.2) * 44100)] = 0.0
+    path = make_video(tmp_path / "a.mp4", stamps_s=[first_s + i / 25 for i in range(25)], sound=sound)
+    source = open_file_source(path, 2.0)
+    assert [frame.stamp_ns for frame in source.frames()] == [i * 40_000_000 for i in range(50)]
+    heard = source.sound()
+    assert heard is not None
+    for once in np.split(np.abs(heard), 2):
+        assert np.argmax(once > 0.02) / SOUND_RATE == pytest.approx(0.2, abs=0.03)
+
+
 def test_large_files_are_shrunk_and_silent_ones_have_no_microphone(tmp_path: Path) -> None:
     source = open_file_source(make_video(tmp_path / "hd.mp4", seconds=0.2, size=(1920, 1080)), 0.2)
     assert source.size == (640, 360)

@@ -18,7 +18,9 @@ from karmma_ros.microphones.recording import taken_ago_s
 def run(microphone: VirtualMicrophone | None, code: str, **environment: str) -> str:
     """What a program prints, as a process of its own: PortAudio reads its surroundings once, at start."""
     program = (
-        "import time\nfrom karmma_ros.microphones.portaudio import *\nfrom karmma_ros.microphones.recording import *\n"
+        "import os, subprocess, threading, time\nfrom pathlib import Path\n"
+        "from karmma_ros.microphones.portaudio import *\nfrom karmma_ros.microphones.recording import *\n"
+        "from karmma_ros.microphones.microphone import *\n"
     )
     program += textwrap.dedent(code)
     around = os.environ | environment | (microphone.environment if microphone else {})
@@ -77,13 +79,13 @@ def test_a_reader_that_is_too_slow_loses_blocks_and_is_told(virtual_microphone: 
     output = run(
         virtual_microphone,
         f"""
-        block_s = 80 / {RATE}
+        block_s, never = 80 / {RATE}, threading.Event()
         with Recording(find_input("virtmic"), {RATE}, 1, 80, time.time_ns) as recording:
-            first = recording.read(1.0)
+            first = recording.read(1.0, never)
             end_s = time.monotonic() + 20
             while not recording._lost and time.monotonic() < end_s:
                 time.sleep(0.05)
-            blocks = [recording.read(1.0) for _ in range(600)]
+            blocks = [recording.read(1.0, never) for _ in range(600)]
         lost = [i for i, block in enumerate(blocks) if block.lost]
         assert len(lost) == 1, lost
         step_s = (blocks[lost[0]].taken_ns - blocks[lost[0] - 1].taken_ns) * 1e-9
@@ -92,6 +94,114 @@ def test_a_reader_that_is_too_slow_loses_blocks_and_is_told(virtual_microphone: 
         """,
     )
     assert output == "told\n"
+
+
+def test_a_sound_system_that_does_not_start_at_once_is_asked_again(virtual_microphone: VirtualMicrophone) -> None:
+    """PortAudio has ended when it fails to start, and cannot be ended once more."""
+    output = run(
+        virtual_microphone,
+        """
+        settings = Path(os.environ["ALSA_CONFIG_PATH"].rpartition(":")[2])
+        whole, torn = settings.with_name("whole"), settings.with_name("torn")
+        torn.write_text("pcm.torn { [")
+        rescan()
+        settings.rename(whole)  # ALSA knows a file that has changed by its inode, within a second
+        for part in (torn, torn, whole):
+            settings.unlink(missing_ok=True)
+            settings.symlink_to(part)
+            try:
+                rescan()
+            except AudioDeviceError as error:
+                print(error)
+        assert find_input("virtmic").index == 0
+        """,
+    )
+    assert [line.startswith("PortAudio cannot be started: Error initializing") for line in output.splitlines()] == [
+        True,
+        True,
+    ]
+
+
+def test_a_device_that_does_not_start_is_let_go_of(virtual_microphone: VirtualMicrophone) -> None:
+    """The error is made up; that the device is held by then, and not afterwards, is the sound server's word."""
+    output = run(
+        virtual_microphone,
+        """
+        import sounddevice
+
+        def recorders():
+            return subprocess.run(["pactl", "list", "short", "source-outputs"], capture_output=True, check=True).stdout
+
+        class Refused(sounddevice.InputStream):
+            def start(self):
+                super().start()
+                assert recorders()
+                raise sounddevice.PortAudioError("refused")
+
+        sounddevice.InputStream = Refused
+        try:
+            Recording(find_input("virtmic"), 16000, 1, 320, time.time_ns)
+        except AudioDeviceError as error:
+            print(error)
+        assert not recorders()
+        """,
+    )
+    assert "input device virtmic cannot be started: refused" in output
+
+
+def test_a_silent_device_is_stopped_at_once(virtual_microphone: VirtualMicrophone) -> None:
+    """With chunks of a second it would be waited for for ten: the driver does not hang, it has nothing."""
+    run(
+        virtual_microphone,
+        """
+        heard, warnings = threading.Event(), []
+        microphone = Microphone(
+            MicrophoneSettings("virtmic", chunk_s=1.0),
+            clock=time.time_ns,
+            deliver=lambda chunk: heard.set(),
+            say=print,
+            warn=warnings.append,
+        )
+        microphone.start()
+        thread = microphone._thread
+        assert heard.wait(20)
+        subprocess.run(["pactl", "suspend-sink", "virtmic", "1"], check=True)
+        microphone.stop()
+        assert not warnings, warnings
+        assert not thread.is_alive()
+        """,
+    )
+
+
+def test_of_two_devices_with_one_name_the_one_chosen_by_index_stays(virtual_microphone: VirtualMicrophone) -> None:
+    """Whoever takes the sound fails once, so that the device has to be found again."""
+    output = run(
+        virtual_microphone,
+        """
+        import sounddevice
+        listed = sounddevice.query_devices
+        sounddevice.query_devices = lambda *which: (
+            listed(*which) if which else [device | {"name": "twin"} for device in listed()]
+        )
+        again, chunks = threading.Event(), []
+
+        def deliver(chunk):
+            chunks.append(chunk)
+            if len(chunks) == 1:
+                raise RuntimeError("once")
+            again.set()
+
+        microphone = Microphone(
+            MicrophoneSettings("1"), clock=time.time_ns, deliver=deliver, say=print, warn=print
+        )
+        assert len([device for device in inputs() if device.name == "twin"]) > 1
+        microphone.start()
+        assert again.wait(20)
+        assert microphone.status().connections == 2
+        microphone.stop()
+        """,
+    )
+    assert output.count("recording from twin (index 1, ") == 2
 
 
 def test_a_process_that_lacks_portaudio_is_told_what_to_install(tmp_path: Path) -> None:

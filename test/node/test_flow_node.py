@@ -16,6 +16,9 @@ from sensor_msgs.msg import Image
 
 from karmma_msgs.msg import ActionPrediction
 from karmma_ros.flow import FlowProducer
+from karmma_ros.messages import image_to_msg
+from karmma_ros.nodes.camera_flow import CameraFlow
+from karmma_ros.nodes.flow_parameters import PARAMETERS, Settings
 from karmma_ros.tabletop.sequence import make_sequence
 
 MODULE = "karmma_ros.nodes.flow_node"
@@ -73,6 +76,19 @@ def test_the_camera_is_heard_only_while_somebody_listens(robot: Robot, frames: l
     robot.wait_status("the camera's status", "flow_node: video", lambda s: True)
     robot.node.destroy_subscription(subscription)
     robot.wait("the camera no longer to be heard", lambda: cameras_heard(robot) == 0)
+
+
+@pytest.mark.parametrize("offset_s", [0.5, 0.0, -0.5])
+def test_frames_without_a_stamp_give_no_flow_whatever_the_offset(frames: list[np.ndarray], offset_s: float) -> None:
+    values = {name.replace(".", "_"): declaration.default for name, declaration in PARAMETERS.items()}
+    lines: list[str] = []
+    settings = Settings(**(values | {"video_stamp_offset": offset_s}))  # type: ignore[arg-type]
+    flow = CameraFlow(FlowProducer((64, 48), "fast"), settings, lines.append)
+    for index in range(3):
+        assert flow.push(image_to_msg(0, "eye", frames[index]), index / 30, 0) is None
+    status = flow.status(0.1)
+    assert (status.received, status.rejected, status.last_cause) == (0, 3, "no stamp")
+    assert "set it to the time the sample was taken" in lines[0]
 
 
 def test_action_node_takes_its_flow(tmp_path: Path, ros_env: dict[str, str], robot: Robot, toy: Path) -> None:

@@ -49,6 +49,18 @@ def test_frames_that_were_skipped_are_left_out() -> None:
     assert matcher.overdue(99.0) == []
 
 
+def test_frames_that_have_no_room_to_wait_are_shown_without_a_prediction() -> None:
+    """A wait of 2 s at 30 Hz is 60 frames; without a recogniser none of 600 is ever predicted."""
+    matcher: Matcher[int, int] = Matcher(wait_s=2.0)
+    shown = []
+    for index in range(600):
+        now_s = index / 30
+        match = matcher.frame(index, index, now_s)
+        shown += ([match] if match else []) + matcher.overdue(now_s)
+    shown += matcher.overdue(99.0)
+    assert shown == [(index, index, None) for index in range(600)]
+
+
 def test_a_recording_that_starts_again_is_followed() -> None:
     matcher: Matcher[str, str] = Matcher(wait_s=0.3)
     matcher.prediction(100_000_000_000, "prediction")
@@ -58,20 +70,24 @@ def test_a_recording_that_starts_again_is_followed() -> None:
 
 @given(st.lists(st.booleans(), min_size=1, max_size=200), st.randoms(use_true_random=False))
 def test_every_predicted_frame_is_shown_once_with_its_own(predicted: list[bool], random: object) -> None:
-    """Frames and predictions each in order, mixed in any way; those not predicted are shown bare, or never."""
+    """Frames and predictions each in order, mixed in any way; those not predicted are shown bare, once, or never."""
     matcher: Matcher[int, int] = Matcher(wait_s=1e9)
     streams = [list(range(len(predicted))), [i for i, yes in enumerate(predicted) if yes]]
-    shown = []
+    shown, bare = [], []
     while any(streams):
         kind = random.choice([i for i in (0, 1) if streams[i]])  # type: ignore[attr-defined]
         if abs((streams[0] or [999])[0] - (streams[1] or [999])[0]) > 20:  # neither is late for ever
             kind = int((streams[0] or [999])[0] > (streams[1] or [999])[0])
         stamp = streams[kind].pop(0)
         match = matcher.frame(stamp, stamp, 0.0) if kind == 0 else matcher.prediction(stamp, stamp)
-        if match is not None:
+        if match is not None and match.prediction is None:
+            bare.append(match.frame)
+        elif match is not None:
             assert match.frame == match.prediction == stamp
             shown.append(stamp)
     assert shown == [i for i, yes in enumerate(predicted) if yes]
+    assert len(bare) == len(set(bare))
+    assert not any(predicted[i] for i in bare)
 
 
 # --- the process -----------------------------------------------------------------------------------------------------
