@@ -191,7 +191,7 @@ class PretrainConfig:
     """Stage 0: every extractor alone, on single samples."""
 
     extractors: str = ""  # run folder that the extractors are taken from instead
-    video: float = 1.5  # times that all frames are seen; 0: no pre-training
+    video: float = 1.5  # times that all frames (drawn by action: all actions) are seen; 0: no pre-training
     flow: float = 1.0
     audio: float = 1.0  # of ten chunks a second
     detections: float = 1.0

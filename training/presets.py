@@ -124,7 +124,7 @@ def _paper() -> Config:
             dim=256,
         ),
         fusion=FusionConfig(width=384, layers=1, attention_heads=6, ffn=384, head_hidden=768),
-        # trained end to end, from Kinetics weights
+        # a student is trained end to end, from Kinetics weights
         pretrain=PretrainConfig(video=0.0, flow=0.0, audio=0.0, detections=0.0),
     )
     d = c.detections
@@ -134,7 +134,10 @@ def _paper() -> Config:
         _swin3d(section, "t", 768)
     c.data.render_width, c.data.render_height, c.data.recording_s = 640, 480, 6.4
     _as_the_field_trains(c)
-    c.dropout.full_share, c.dropout.runs_p = 1.0, 0.0  # one slot: a clip is there whole or not at all
+    # one slot: what is lost of a sensor would be a whole clip, and no longer the draw of modality dropout alone
+    c.dropout.full_share, c.dropout.runs_p = 1.0, 0.0
+    c.sensors.rate_divisors, c.sensors.rate_weights = [1], [1.0]
+    c.sensors.loss_p = c.sensors.audio_lag_s = 0.0
     return c
 
 
@@ -151,13 +154,15 @@ def _enlarge(config: Config) -> None:
     if config.preset == "stream":  # the paper's teacher, whatever its student looks like
         teacher = _paper()
         _enlarge(teacher)
-        for name in ("video", "flow", "audio", "detections", "fusion", "dropout"):
+        for name in ("video", "flow", "audio", "detections", "fusion", "dropout", "sensors", "pretrain"):
             setattr(config, name, getattr(teacher, name))
         return
     f = config.fusion
     if config.preset == "paper":
         for part in (config.video, config.flow, config.audio):
             _swin3d(part, "b", 1024)
+        # what is frozen afterwards learns the data set first, from Kinetics weights; passes over all actions are ours
+        config.pretrain = PretrainConfig(video=10.0, flow=10.0, audio=10.0, detections=10.0, batch=16, lr=1e-4)
         config.audio.layout = [32, 224, 224]
         config.detections.width, config.detections.dim = 256, 256
         f.width, f.layers, f.attention_heads, f.ffn, f.head_hidden = 768, 2, 12, 768, 1536

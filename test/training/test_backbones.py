@@ -73,6 +73,25 @@ def test_a_checkpoint_is_loaded_and_what_does_not_fit_is_told(tmp_path: Path) ->
     assert torch.equal(next(v for k, v in own.items() if k.endswith(right)), source[right])
 
 
+@pytest.mark.parametrize("name", ["resnet18", "swin_t", "mobilenet_v2"])
+def test_a_file_of_torchvisions_own_weights_is_loaded_whole(tmp_path: Path, name: str) -> None:
+    """What one is told to do where the hub is out of reach."""
+    source = import_torchvision().models.get_model(name)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    backbone = NamedBackbone(f"torchvision:{name}", 3, (64, 64), str(tmp_path / "weights.pth"))
+    assert ", 0 missing, 2 left over" in backbone.report, "all but the classifier's matrix and bias"
+    own = {key.removeprefix("network."): value for key, value in backbone.state_dict().items()}
+    theirs = {key: value for key, value in source.state_dict().items() if key in own}
+    assert len(theirs) == len(source.state_dict()) - 2
+    assert all(torch.equal(own[key], value) for key, value in theirs.items())
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    torch.save(import_torchvision().models.get_model("resnet18").state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(UsageError, match="it is of another one"):
+        NamedBackbone("torchvision:swin_t", 3, (64, 64), str(tmp_path / "weights.pth"))
+
+
 def test_weights_of_three_channels_serve_flow_and_sound(tmp_path: Path) -> None:
     """A grey picture, split over fewer channels, gives what it gave: the sum of the first weights is kept."""
     torch.manual_seed(1)

@@ -234,3 +234,18 @@ def test_a_teacher_that_does_not_fit_is_refused_in_one_line(tiny_run: TinyRun, t
         fit(f"distillation.teacher={tiny_run.run}")
     with pytest.raises(UsageError, match=r"has flow\.height 30, this student 32: both must see the same samples"):
         fit(f"distillation.teacher={tiny_run.run}/teacher", "flow.height=32")
+
+
+def test_a_teacher_may_know_more_modalities_than_its_student(tiny_run: TinyRun) -> None:
+    """To it they are absent ones."""
+    teacher, *_ = load_model(tiny_run.run / "teacher")
+    config = copy.deepcopy(tiny_run.config)
+    whole = TensorBatch.of(WindowSampler(tiny_run.train[:2], config, batch=4, seed=0).batch(0))
+    config.modalities = ["video"]
+    part = TensorBatch.of(WindowSampler(tiny_run.train[:2], config, batch=4, seed=0).batch(0))
+    absent = {m: torch.zeros_like(present) for m, present in whole.present.items() if m != "video"}
+    with torch.no_grad():
+        (logits,) = teacher(part)
+        (wanted,) = teacher(part, [{**part.present, **absent}])
+    for head, values in logits.items():
+        torch.testing.assert_close(values, wanted[head])

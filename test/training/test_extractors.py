@@ -29,6 +29,15 @@ def test_log_mel_equals_a_windowed_fourier_transform() -> None:
     np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(("hop", "mels"), [(200, 48), (160, 128)])
+def test_every_band_hears_something(hop: int, mels: int) -> None:
+    """Also where bands are narrower than the distance between two frequencies."""
+    bands = LogMel(16000, hop, mels).bands
+    assert bands.sum(1).min() > 0.05
+    peaks = bands.argmax(1)
+    assert (peaks.diff() >= 0).all(), "in order"
+
+
 def test_a_tone_shows_in_its_own_mel_band() -> None:
     module = LogMel(16000, 200, 48)
     time = np.arange(6400) / 16000

@@ -27,6 +27,15 @@ def test_crops_go_from_left_to_right_and_keep_to_the_image() -> None:
     assert left[1] < middle[1] < 98 <= right[1]
 
 
+def test_a_process_without_a_share_adds_nothing() -> None:
+    full = {"video": SegmentLogits(["a"], {"verb": np.ones((1, 2), np.float32)}, np.array([[1]]))}
+    none = {"video": SegmentLogits([], {}, np.zeros((0, 1), np.int64))}
+    for parts in ([none, full], [full, none]):
+        joined = join_segments(parts)["video"]
+        assert (joined.ids, joined.logits["verb"].shape, joined.targets.tolist()) == (["a"], (1, 2), [[1]])
+    assert join_segments([none])["video"].ids == []
+
+
 def test_parts_of_several_processes_are_one() -> None:
     parts = [
         {"video": SegmentLogits([name], {"verb": np.full((1, 2), i, np.float32)}, np.array([[i]]))}

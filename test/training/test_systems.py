@@ -13,10 +13,15 @@ pytest.importorskip("torch", reason="training needs torch")
 
 import argparse
 
+from rich.console import Console
+
 from karmma_ros.errors import UsageError
 from karmma_training.cli import train as cli
+from karmma_training.cli.train import train
 from karmma_training.comparison.ablation import CONTRASTS, LARGER_FACTOR, RUNS, comparison, run_config, run_folder
+from karmma_training.comparison.measured import check_folders
 from karmma_training.config import Config
+from karmma_training.config_file import save_config
 from karmma_training.presets import preset
 
 
@@ -125,6 +130,58 @@ def test_systems_of_a_comparison_differ_in_their_ingredient_alone(tmp_path: Path
     assert set(differences(configs["student"], configs["student-same"])) == {"distillation.teacher"}
     larger = differences(configs["baseline-dropout"], configs["baseline-dropout-larger"])
     assert set(larger) == {"pretrain.extractors"}
+
+
+def test_runs_of_another_comparison_are_refused(tmp_path: Path) -> None:
+    student = comparison("tiny")
+    run = next(r for r in RUNS if r.name == "student")
+    folder = run_folder(tmp_path / "before", run, 1)
+    folder.mkdir(parents=True)
+    save_config(run_config(student, run, 1, tmp_path / "before"), folder / "config.yaml")
+    (tmp_path / "before").rename(tmp_path / "runs")
+    check_folders(tmp_path / "runs", student, seeds=2)  # the folder may be moved
+    student.train.threads = 5
+    check_folders(tmp_path / "runs", student, seeds=2)  # and go on with other cores
+    student.train.lr *= 2
+    check_folders(tmp_path / "runs", student, seeds=1)
+    with pytest.raises(UsageError, match=r"seed1 has another train.lr"):
+        check_folders(tmp_path / "runs", student, seeds=2)
+
+
+@pytest.mark.parametrize("name", ["paper", "stream"])
+def test_what_the_papers_teacher_freezes_has_been_trained(name: str) -> None:
+    pretrain = preset(name, "teacher").pretrain
+    assert min(pretrain.video, pretrain.flow, pretrain.audio, pretrain.detections) > 0
+    assert preset(name, "student").pretrain.video == 0, "the student is trained end to end"
+
+
+def test_in_the_papers_preset_modality_dropout_alone_takes_clips_away() -> None:
+    config = preset("paper")
+    assert (config.dropout.full_share, config.dropout.runs_p) == (1.0, 0.0)
+    assert (config.sensors.rate_divisors, config.sensors.loss_p, config.sensors.audio_lag_s) == ([1], 0.0, 0.0)
+
+
+def test_the_extractors_given_to_a_student_are_not_its_own_teachers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are of the student's size; and that they fit is known before the teacher has been trained for hours."""
+    made: list[tuple[str, str]] = []
+
+    class StopError(Exception):
+        pass
+
+    def trainer(config: Config, *rest: object, **more: object) -> None:
+        made.append((config.system, config.pretrain.extractors))
+        raise StopError
+
+    monkeypatch.setattr("karmma_training.cli.train.open_recordings", lambda *rest, **more: [])
+    monkeypatch.setattr("karmma_training.cli.train.Trainer", trainer)
+    monkeypatch.setattr("karmma_training.cli.train.load_extractors", lambda model, run: made.append(("fits", str(run))))
+    config = preset("tiny")
+    config.pretrain.extractors = "runs/extractors"
+    with pytest.raises(StopError):
+        train(config, tmp_path / "run", store=tmp_path, console=Console(quiet=True))
+    assert made == [("fits", "runs/extractors"), ("teacher", "")]
 
 
 def test_presets_are_valid() -> None:

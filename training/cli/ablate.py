@@ -17,7 +17,7 @@ from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.cli.train import train
 from karmma_training.comparison.ablation import BY_NAME, RUNS, Run, comparison, run_config, run_folder
-from karmma_training.comparison.measured import Measured, comparison_settings
+from karmma_training.comparison.measured import Measured, check_folders, comparison_settings
 from karmma_training.comparison.results import write_results
 from karmma_training.config import Config
 from karmma_training.config_file import apply_overrides
@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     command = f"karmma ablate --preset {args.preset} --data {args.data} --seeds {args.seeds}"
     command += "".join(f" --set {item}" for item in args.set) + " --out DIR"
     measured = Measured(report.with_suffix(".json"), comparison_settings(student, args.test_minutes))
+    check_folders(args.out, student, args.seeds)
     measured.collect(args.out, args.seeds)
     write_results(report, measured, student, command)
     for seed in range(args.seeds):

@@ -49,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write this file instead")
     parser.add_argument("--store", type=Path, metavar="DIR", help="sample store; default in the user's cache folder")
     parser.add_argument("--threads", type=int, default=2, metavar="N")
+    parser.add_argument(
+        "--device", choices=["cpu", "auto"], default="auto", help="of a run: a GPU where there is one, or not"
+    )
     add_segment_arguments(parser)
 
 
@@ -58,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     check_segment_arguments(args)
     if args.minutes <= 0 or args.recording_s <= 0 or args.every < 1 or args.threads < 1:
         raise UsageError("--minutes, --recording-s, --every and --threads must be positive")
-    folder, predictor, config = _open(args.target, args.threads)
+    folder, predictor, config = _open(args.target, args.threads, args.device)
     if args.data:
         config.data.source = args.data
     config.data.recording_s = args.recording_s
@@ -93,12 +96,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _open(target: str, threads: int) -> tuple[Path, Predictor, Config]:
+def _open(target: str, threads: int, device: str) -> tuple[Path, Predictor, Config]:
     """A run folder in PyTorch, anything else as a bundle."""
     torch.set_num_threads(threads)
     folder = Path(target)
     if (folder / "config.yaml").is_file():
-        return folder, *load_predictor(folder)
+        return folder, *load_predictor(folder, device)
     bundle = load_bundle(target)
     return Path(find_bundle(target)), BundlePredictor(bundle, threads), _bundle_config(bundle)
 

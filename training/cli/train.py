@@ -15,12 +15,14 @@ from pathlib import Path
 from rich.console import Console
 
 from karmma_ros.errors import UsageError
+from karmma_training.checkpoint import load_extractors
 from karmma_training.config import MODALITIES, Config
 from karmma_training.config_file import apply_overrides, load_config, save_config
 from karmma_training.data.store import default_store
 from karmma_training.datasets.source import open_recordings, open_source
 from karmma_training.learning.processes import open_accelerator
 from karmma_training.learning.train import Trainer
+from karmma_training.networks.model import build_model
 from karmma_training.presets import PRESETS, SYSTEM_NAMES, as_system, preset
 
 __all__ = ["HELP", "add_arguments", "run", "train"]
@@ -99,9 +101,13 @@ def train(
         recordings, validation = (
             open_recordings(source, split, root, workers=workers, console=console) for split in ("train", "val")
         )
+    if config.pretrain.extractors and not started:  # before a teacher is trained for hours
+        load_extractors(build_model(config, source.labels().sizes()), Path(config.pretrain.extractors))
     jobs = [(config, out)]
     if config.distillation.teacher == "own":
-        jobs.insert(0, (as_system(config, "teacher"), out / "teacher"))
+        larger = as_system(config, "teacher")
+        larger.pretrain.extractors = ""  # those that are given are of the student's size
+        jobs.insert(0, (larger, out / "teacher"))
         if accelerator.is_main_process:  # a run interrupted in its teacher can be resumed
             out.mkdir(parents=True, exist_ok=True)
             save_config(config, out / "config.yaml")

@@ -15,10 +15,11 @@ from typing import Any
 
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_file
-from karmma_training.comparison.ablation import BY_NAME, RUNS, Run, run_folder
+from karmma_training.comparison.ablation import BY_NAME, RUNS, Run, run_config, run_folder
 from karmma_training.config import Config
+from karmma_training.config_file import load_config
 
-__all__ = ["Measured", "Outcome", "comparison_settings"]
+__all__ = ["Measured", "Outcome", "check_folders", "comparison_settings"]
 
 KEPT = ("minutes", "windows", "majority_share", "heads", "subsets", "dropout_curve")  # of an evaluation
 HARMLESS = ("threads", "checkpoint_s")  # of train: settings that change no result
@@ -38,10 +39,32 @@ class Outcome:
 
 def comparison_settings(student: Config, test_minutes: float) -> dict[str, Any]:
     """What has to be the same for outcomes to be comparable."""
-    settings = asdict(student)
+    return {**_settings(student), "test_minutes": test_minutes}
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    settings = asdict(config)
     for name in HARMLESS:
         del settings["train"][name]
-    return {**settings, "test_minutes": test_minutes}
+    return settings
+
+
+def check_folders(root: Path, student: Config, seeds: int) -> None:
+    """Makes sure that the runs that are there, finished or not, are of this comparison.
+
+    :raises UsageError: one has other settings.
+    """
+    for run in RUNS:
+        for seed in range(seeds):
+            path = run_folder(root, run, seed) / "config.yaml"
+            if not path.exists():
+                continue
+            found, wanted = (_settings(c) for c in (load_config(path), run_config(student, run, seed, root)))
+            for settings in (found, wanted):  # the folder may have been moved
+                for section, key in (("pretrain", "extractors"), ("distillation", "teacher")):
+                    settings[section][key] = "/".join(Path(settings[section][key]).parts[-2:])
+            if found != wanted:
+                raise UsageError(f"{path.parent} has another {_difference(found, wanted)}: give another --out")
 
 
 class Measured:

@@ -179,7 +179,9 @@ def _all_rows(measured: Measured) -> str:
 {_table(["system", "seeds", "area", *(initials(name) for name in subsets)], rows)}
 
 Baselines without learned tokens mask what is absent: it is not attended to, and a modality without any token casts no
-vote, unless the row says otherwise."""
+vote, unless the row says otherwise. All systems train on windows in which single samples are missing, as sensors lose
+them, and which for three in four encode only some of their slots, to save time: no Baseline saw full
+windows alone."""
 
 
 def _costs(measured: Measured, student: Config) -> str:

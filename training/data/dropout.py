@@ -47,9 +47,9 @@ class TokenRunDropout:
         self.p = p
 
     def draw(self, slots: int, rng: np.random.Generator) -> Bools:
-        """Which slots stay.  -> (slots,), slot 0 the newest"""
+        """Which slots stay, at least one.  -> (slots,), slot 0 the newest"""
         keep = np.ones(slots, bool)
-        if rng.random() < self.p:
+        if slots > 1 and rng.random() < self.p:
             length = int(rng.integers(1, slots))
             first = (0, slots - length, int(rng.integers(0, slots - length + 1)))[int(rng.integers(3))]
             keep[first : first + length] = False

@@ -21,6 +21,7 @@ from karmma_ros.errors import KarmmaError
 from karmma_ros.files import whole_folder
 from karmma_ros.window import SlotSpec
 from karmma_training.data.grid import audio_stamps, phases_ns
+from karmma_training.data.open_files import map_array
 from karmma_training.data.recording import Context, Recording
 from karmma_training.progress import progress_bar
 
@@ -71,7 +72,8 @@ def make_features(
     console: Console,
 ) -> None:
     """Encode every recording that `root` lacks; an interrupted call goes on where it stopped."""
-    missing = [r for r in recordings if not _folder(root, r).is_dir()]
+    # recordings of the same samples (actions that overlap) share a folder
+    missing = list({r.key: r for r in recordings if not _folder(root, r).is_dir()}.values())
     if not missing:
         return
     with progress_bar(console) as bar:
@@ -109,7 +111,7 @@ def _folder(root: Path, recording: Recording) -> Path:
 
 def _open(folder: Path, recording: Recording, specs: Mapping[str, SlotSpec]) -> dict[str, npt.NDArray[np.float16]]:
     try:
-        return {m: np.load(folder / f"{m}.npy", mmap_mode="r") for m in specs if m in recording.modalities}
+        return {m: map_array(folder / f"{m}.npy") for m in specs if m in recording.modalities}
     except (OSError, ValueError) as error:
         raise KarmmaError(f"feature cache damaged at {folder}: delete that folder ({error})") from error
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from karmma_ros.period import PeriodEstimator
 from karmma_ros.window import SlotSpec, assign_slots, to_ns
 from karmma_training.config import Config
 from karmma_training.data.recording import Context, Recording
 
-__all__ = ["AUDIO_PHASES", "audio_stamps", "contexts", "fill_slots", "phases_ns", "slot_specs"]
+__all__ = ["AUDIO_PHASES", "audio_stamps", "contexts", "fill_slots", "frames_of", "phases_ns", "slot_specs"]
 
 AUDIO_PHASES = 8  # phases of the audio grid that training draws from: few enough to cache the tokens of each
 
@@ -63,6 +64,24 @@ def audio_stamps(
     if horizon:
         low = max(low, high - horizon + 1)
     return np.arange(low, high + 1, dtype=np.int64) * step + phase_ns
+
+
+def frames_of(stamps: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The frame that each of some samples was made of: the nearest, since files round stamps in ways of their own.
+
+    :param stamps: (n,) of fields of flow or of detections; frames: (k,) of a camera's frames; both ascending.
+    :return: (n,) indexes of frames; -1 where none is within half of the camera's usual interval.
+    """
+    if not len(stamps) or not len(frames):
+        return np.full(len(stamps), -1, np.int64)
+    low, high = np.searchsorted(frames, [stamps[0], stamps[-1]])
+    first, last = max(0, int(low) - 2), min(len(frames), int(high) + 2)
+    near = frames[first:last]
+    usual = np.median(np.diff(near)) if len(near) > 1 else 1e9 * PeriodEstimator.UNKNOWN_S
+    after = np.minimum(np.searchsorted(near, stamps), len(near) - 1)
+    before = np.maximum(after - 1, 0)
+    nearest = np.where(np.abs(near[before] - stamps) <= np.abs(near[after] - stamps), before, after)
+    return np.where(np.abs(near[nearest] - stamps) <= usual / 2, nearest + first, -1).astype(np.int64)
 
 
 def fill_slots(

@@ -5,7 +5,7 @@ to say: the sample store (store.py)."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_ros.clips import clip_positions
+from karmma_ros.errors import UsageError
 from karmma_training.data.labels import Labels
 
 __all__ = ["Context", "Interval", "LabelledTime", "Recording", "Stamps", "disjoint"]
@@ -165,18 +166,24 @@ def disjoint(items: Sequence[T], span: Callable[[T], tuple[float, float]]) -> li
 class LabelledTime:
     """The labelled time of some recordings, to draw from uniformly.
 
-    :param recordings: not empty.
     :param by: time: every second is as likely; actions: every labelled interval is.
+    :param modalities: recordings that have none of them are never drawn.
+    :raises UsageError: there is nothing to draw.
     """
 
-    def __init__(self, recordings: Sequence[Recording], by: str = "time") -> None:
+    def __init__(self, recordings: Sequence[Recording], by: str, modalities: Iterable[str]) -> None:
         self._by_action = by == "actions"
-        self._until = np.cumsum([len(r.starts) if self._by_action else r.labelled_s for r in recordings])
+        wanted = frozenset(modalities)
+        sizes = [len(r.starts) if self._by_action else r.labelled_s for r in recordings]
+        usable = [bool(r.modalities & wanted) for r in recordings]
+        self._until = np.cumsum(np.array(sizes, np.float64) * usable)
+        if not len(self._until) or not self._until[-1]:
+            raise UsageError(f"nothing to train on: no labelled recording has {' or '.join(sorted(wanted))}")
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int]:
         """Number of the recording that holds a random moment, and which interval of it, -1 for any."""
-        at = rng.random() * self._until[-1]
-        number = min(int(np.searchsorted(self._until, at, side="right")), len(self._until) - 1)
+        at = min(rng.random() * self._until[-1], np.nextafter(self._until[-1], 0))
+        number = int(np.searchsorted(self._until, at, side="right"))
         if not self._by_action:
             return number, -1
         before = self._until[number - 1] if number else 0

@@ -29,6 +29,7 @@ from karmma_ros.flow import FlowProducer
 from karmma_ros.samples import prepare_flow, prepare_image
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
+from karmma_training.data.open_files import map_array
 from karmma_training.data.recording import Interval, Recording
 
 __all__ = ["StoreFormat", "StoredRecording", "default_store", "source_digest", "write_recording"]
@@ -185,9 +186,7 @@ class StoredRecording(Recording):
         except (OSError, ValueError) as error:
             raise KarmmaError(f"sample store damaged at {folder}: delete that folder ({error})") from error
         self.arrays: dict[str, npt.NDArray[Any]] = {
-            m: np.load(path, mmap_mode="r")
-            for m in ("video", "flow", "audio")
-            if (path := folder / f"{m}.npy").exists()
+            m: map_array(path) for m in ("video", "flow", "audio") if (path := folder / f"{m}.npy").exists()
         }
         super().__init__(
             meta["name"],

@@ -17,17 +17,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from karmma_ros.errors import UsageError
 from karmma_ros.window import to_ns
 from karmma_training.config import Config
 from karmma_training.data.augment import Look, draw_look
 from karmma_training.data.dropout import ModalityDropout, SlotSubset, TokenRunDropout
 from karmma_training.data.features import FeatureCache
-from karmma_training.data.grid import audio_stamps, contexts, fill_slots, phases_ns, slot_specs
+from karmma_training.data.grid import audio_stamps, contexts, fill_slots, frames_of, phases_ns, slot_specs
 from karmma_training.data.recording import Context, LabelledTime, Recording
 
 __all__ = ["Window", "WindowBatch", "WindowSampler"]
 
 Ints = npt.NDArray[np.int64]
+
+_MOMENTS, _TRIES = 100, 20  # recordings drawn, and times in each, until one has samples
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class WindowSampler:
         self._specs, self._contexts = slot_specs(config), contexts(config)
         self._beside = {m: s for m, s in slot_specs(beside).items() if m in self._specs} if beside else {}
         self._beside_contexts = contexts(beside) if beside else {}
-        self._time = LabelledTime(recordings, config.data.draw)
+        self._time = LabelledTime(recordings, config.data.draw, self._specs)
         self._modality_dropout = ModalityDropout(config.dropout.modality_p)
         self._runs = TokenRunDropout(config.dropout.runs_p)
         d = config.dropout
@@ -151,16 +154,18 @@ class WindowSampler:
 
     def _draw(self, rng: np.random.Generator) -> Window:
         """A window with at least one token: t uniform over all labelled time, or within a random action."""
-        number, interval = self._time.draw(rng)
-        recording = self._recordings[number]
-        recorded = np.array([[m in recording.modalities for m in self._specs]])
-        kept = self._modality_dropout.draw(recorded, rng)[0]
-        while True:
-            t_ns = to_ns(recording.time_at(rng.random(), interval))
-            t_ns, slots, beside = self._draw_samples(recording, t_ns, kept, rng)
-            if any((v >= 0).any() for v in slots.values()):
-                return Window(number, t_ns, slots, beside)
-            kept |= True  # nothing left: a window without token teaches nothing
+        for _ in range(_MOMENTS):
+            number, interval = self._time.draw(rng)
+            recording = self._recordings[number]
+            recorded = np.array([[m in recording.modalities for m in self._specs]])
+            kept = self._modality_dropout.draw(recorded, rng)[0]
+            for _ in range(_TRIES):
+                t_ns = to_ns(recording.time_at(rng.random(), interval))
+                t_ns, slots, beside = self._draw_samples(recording, t_ns, kept, rng)
+                if any((v >= 0).any() for v in slots.values()):
+                    return Window(number, t_ns, slots, beside)
+                kept |= True  # nothing left: a window without token teaches nothing
+        raise UsageError(f"hardly any labelled moment has samples of {', '.join(self._specs)} in the window before it")
 
     def _draw_samples(
         self, recording: Recording, t_ns: int, kept: npt.NDArray[np.bool_], rng: np.random.Generator
@@ -223,14 +228,18 @@ class WindowSampler:
     def _of_frames(
         self, recording: Recording, modality: str, frames: Ints, t_ns: int, rng: np.random.Generator
     ) -> tuple[Ints, Ints]:
-        """Indexes and stamps of what is made of frames: of those that were delivered, or, one time in five, of all."""
+        """Indexes and stamps of what is made of frames: of those that were delivered, or, one time in five, of all.
+
+        What belongs to no frame comes from a sensor of its own, and stays.
+        """
         if modality not in recording.stamps:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         stamps = recording.stamps[modality]
         low, high = np.searchsorted(stamps, [t_ns - self._horizon_ns(), t_ns], side="right")
         index = np.arange(low, high)
         if len(frames) and rng.random() < 0.8:
-            index = index[np.isin(stamps[low:high], recording.stamps["video"][frames])]
+            made_of = frames_of(stamps[low:high], recording.stamps["video"])
+            index = index[(made_of < 0) | np.isin(made_of, frames)]
         return index, stamps[index]
 
     def _jitter(self, stamps: Ints, t_ns: int, rng: np.random.Generator) -> Ints:

@@ -15,6 +15,7 @@ from rich.console import Console
 from karmma_ros.errors import KarmmaError, UsageError
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
+from karmma_training.data.open_files import allow_many_files
 from karmma_training.data.recording import Interval, Recording
 from karmma_training.data.store import StoredRecording, StoreFormat
 from karmma_training.datasets.faults import joined
@@ -130,6 +131,7 @@ def open_recordings(
 
     :raises UsageError: the split is empty, or some recordings cannot be read: all of them are named.
     """
+    allow_many_files()
     told = len(source.notes) if split != "train" else 0
     recordings = source.recordings(split, Preparation(store, workers, console), minutes)
     for note in source.notes[told:]:

@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from karmma_training.data.grid import frames_of
 from karmma_training.evaluation.evaluate import EncodedRecording
 
 __all__ = ["LOST", "Pattern", "demo_patterns", "initials", "loss_patterns", "subsets"]
@@ -72,7 +73,8 @@ def _frames_lost(share: float, seed: int) -> Pattern:
     def pattern(recording: EncodedRecording, number: int) -> dict[str, Stamps]:
         rng = np.random.default_rng([seed, number])
         kept = np.flatnonzero(rng.random(len(recording.stamps["video"])) >= share)
-        flow = np.flatnonzero(np.isin(recording.stamps["flow"], recording.stamps["video"][kept]))
+        made_of = frames_of(recording.stamps["flow"], recording.stamps["video"])
+        flow = np.flatnonzero((made_of < 0) | np.isin(made_of, kept))
         return {"video": kept, "flow": flow, "audio": np.arange(len(recording.stamps["audio"]))}
 
     return pattern

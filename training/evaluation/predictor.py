@@ -49,13 +49,16 @@ class Predictor(Protocol):
         """{m: (B, S*N, D)}, {m: (B, S*N)} -> {head: (B, C)}"""
 
 
-def load_predictor(run: Path) -> tuple[ModelPredictor, Config]:
+def load_predictor(run: Path, device: str = "cpu") -> tuple[ModelPredictor, Config]:
     """The best weights of a run with its temperatures, and its configuration.
 
+    :param device: of torch, or auto: a GPU where there is one.
     :raises UsageError: see `load_model`.
     """
     model, config, labels, about = load_model(run)
-    return ModelPredictor(model, labels, about["temperature"]), config
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return ModelPredictor(model.to(device), labels, about["temperature"]), config
 
 
 class ModelPredictor:

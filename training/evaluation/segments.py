@@ -96,14 +96,15 @@ def predict_segments(
         subset: SegmentLogits(
             [name for name, _ in names],
             {head: _mean(np.concatenate(parts), len(names)) for head, parts in heads.items()},
-            np.stack([target for _, target in names]),
+            np.array([target for _, target in names], np.int64).reshape(len(names), len(predictor.labels.heads)),
         )
         for subset, heads in sums.items()
     }
 
 
 def join_segments(parts: Sequence[Mapping[str, SegmentLogits]]) -> dict[str, SegmentLogits]:
-    """Predictions for several sets of recordings as those for all of them."""
+    """Predictions for several sets of recordings, some of which may be empty, as those for all of them."""
+    parts = [part for part in parts if next(iter(part.values())).ids] or list(parts[:1])
     return {
         subset: SegmentLogits(
             [name for part in parts for name in part[subset].ids],

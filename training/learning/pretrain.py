@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from karmma_ros.errors import UsageError
 from karmma_ros.window import to_ns
 from karmma_training.checkpoint import load_tensors, save_tensors
 from karmma_training.config import Config
@@ -35,6 +36,7 @@ from karmma_training.progress import progress_bar
 
 __all__ = ["Pretraining", "SampleSampler", "unimodal_accuracy"]
 
+_TRIES = 10_000  # moments drawn until one has a sample
 CHUNKS_PER_S = 10  # chunks of sound that count as having seen a second of it
 
 
@@ -46,10 +48,12 @@ class SampleSampler:
         self._recordings = [r for r in recordings if modality in r.modalities]
         self._config, self._modality, self._batch, self._seed = config, modality, batch, seed
         self._context = contexts(config)[modality]
-        self._time = LabelledTime(self._recordings, config.data.draw)
+        self._time = LabelledTime(self._recordings, config.data.draw, [modality]) if self._recordings else None
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """How many samples there are; of data drawn by action, how many actions."""
+        if self._config.data.draw == "actions":
+            return sum(len(r.starts) for r in self._recordings)
         if self._modality == "audio":
             return int(sum(r.labelled_s for r in self._recordings) * CHUNKS_PER_S)
         return sum(len(r.stamps[self._modality]) for r in self._recordings)
@@ -64,13 +68,17 @@ class SampleSampler:
         return torch.from_numpy(np.stack(samples)), torch.from_numpy(np.stack(targets))
 
     def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        while True:
+        assert self._time is not None, "nothing is drawn of a modality that was not recorded"
+        for _ in range(_TRIES):
             number, interval = self._time.draw(rng)
             recording = self._recordings[number]
             t_s = recording.time_at(rng.random(), interval)
             sample = self._sample(recording, t_s, rng)
             if sample is not None:
                 return sample, recording.targets[recording.interval_at(np.array([t_s]))[0]]
+        raise UsageError(
+            f"hardly any labelled moment has {self._modality} long enough for {self._modality}.context: shorten it"
+        )
 
     def _sample(self, recording: Recording, t_s: float, rng: np.random.Generator) -> np.ndarray | None:
         """The augmented sample that was the newest at t_s; None where there is none."""
@@ -136,10 +144,15 @@ class Pretraining:
         p = self.config.pretrain
         sampler = SampleSampler(self.recordings, self.config, modality, batch=p.batch, seed=self.config.seed)
         total = round(len(sampler) * getattr(p, modality) / p.batch)
-        if not total:
-            return
         extractor = self.model.extractors[modality]
         frozen = not any(parameter.requires_grad for parameter in extractor.parameters())
+        if not total:
+            if frozen and not self.config.slots(modality).weights:
+                self.log.line(
+                    f"{modality}: its extractor stays random: not trained in stage 0, and frozen from then on"
+                )
+            return
+        torch.manual_seed(self.config.seed)  # the same classifier in a run that goes on as in one that was not stopped
         unimodal = Unimodal(self.model, modality).to(self.accelerator.device).requires_grad_(True)
         optimiser = torch.optim.AdamW(
             unimodal.parameters(), lr=p.lr, weight_decay=self.config.train.weight_decay, foreach=True

@@ -215,7 +215,8 @@ class Trainer:
         predictor = ModelPredictor(teacher, self.labels)
         root = self.store / f"features-{extractors_digest(teacher)}"
         teacher.eval()
-        share = self.recordings[self.accelerator.process_index :: self.accelerator.num_processes]
+        by_key = list({r.key: r for r in self.recordings}.values())  # no two processes make the same folder
+        share = by_key[self.accelerator.process_index :: self.accelerator.num_processes]
         make_features(root, share, predictor.encode, teacher.specs, teacher.contexts, self.log.console)
         self.accelerator.wait_for_everyone()
         return FeatureCache(root, self.recordings, teacher.specs, teacher.contexts)

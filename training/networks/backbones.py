@@ -9,6 +9,7 @@ what was left over is told, never guessed.
 from __future__ import annotations
 
 import difflib
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -147,15 +148,17 @@ def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, str]:
         raise UsageError(f"torchvision has no image or video model {name}")
     network = models.get_model(name, weights="DEFAULT" if pretrained else None)
     if hasattr(network, "layer4"):  # ResNets: everything before pooling and classifier
-        made = nn.Sequential(*list(network.children())[:-2])
+        parts = dict(list(network.named_children())[:-2])
     elif name.startswith("swin3d"):
-        made = nn.Sequential(network.patch_embed, network.pos_drop, network.features, network.norm, _ChannelsSecond())
+        parts = {part: getattr(network, part) for part in ("patch_embed", "pos_drop", "features", "norm")}
+        parts["channels_second"] = _ChannelsSecond()
     elif isinstance(getattr(network, "features", None), nn.Module):
-        made = nn.Sequential(network.features)
-        if name.startswith("swin"):  # channels last inside
-            made.append(network.norm).append(network.permute)
+        # of the others, channels are last inside
+        names = ("features", "norm", "permute") if name.startswith("swin") else ("features",)
+        parts = {part: getattr(network, part) for part in names}
     else:
         raise UsageError(f"torchvision:{name} has no feature map that can be taken; timm has most networks")
+    made = nn.Sequential(OrderedDict(parts))  # under their own names, by which files of weights know them
     transforms = models.get_model_weights(name).DEFAULT.transforms()
     made.statistics = (transforms.mean, transforms.std)  # type: ignore[assignment]
     return made, "all tensors by torchvision" if pretrained else "random"
@@ -195,7 +198,7 @@ def load_backbone_weights(network: nn.Module, path: Path) -> Loaded:
 
     :param path: .safetensors, or what torch.save wrote: tensors by name, or a dictionary that holds them under
         state_dict, model or weights.
-    :raises UsageError: unreadable, or not one tensor fits.
+    :raises UsageError: unreadable, or fewer than half of the network's tensors are in it.
     """
     try:
         if path.suffix == ".safetensors":
@@ -213,8 +216,10 @@ def load_backbone_weights(network: nn.Module, path: Path) -> Loaded:
     own = network.state_dict()
     names = _aligned(given, own)
     fits = {ours: given[theirs] for ours, theirs in names.items() if given[theirs].shape == own[ours].shape}
-    if not fits:
-        raise UsageError(f"{path}: none of its {len(given)} tensors belongs to this network")
+    if 2 * len(fits) < len(own):
+        raise UsageError(
+            f"{path}: only {len(fits)} of this network's {len(own)} tensors are in it: it is of another one"
+        )
     network.load_state_dict(fits, strict=False)
     used = set(names.values())
     return Loaded(

@@ -314,6 +314,10 @@ class LogMel(nn.Module):
         centre = _mel(frequencies[bins])[None]
         left, middle, right = points[:-2, None], points[1:-1, None], points[2:, None]
         bands = np.maximum(0, np.minimum((centre - left) / (middle - left), (right - centre) / (right - middle)))
+        # a band so narrow that it lies between two frequencies takes what is between them
+        bin_numbers = np.arange(bands.shape[1])
+        between = np.maximum(0, 1 - np.abs(np.interp(middle, centre[0], bin_numbers) - bin_numbers))
+        bands = np.where(bands.any(1, keepdims=True), bands, between)
         self.register_buffer("basis", torch.tensor(weight, dtype=torch.float32), persistent=False)
         self.register_buffer("bands", torch.tensor(bands, dtype=torch.float32), persistent=False)
         self.basis: Tensor

@@ -113,7 +113,7 @@ class MultimodalModel(nn.Module):
         encoded, only those that are present."""
         tokens = {}
         for m, spec in self.specs.items():
-            rows = batch.present[m].shape[0]
+            rows = len(batch.targets)
             filled = torch.zeros(rows * spec.slots, spec.tokens, spec.dim, device=batch.targets.device)
             if m in batch.features:
                 filled = filled.index_copy(0, batch.places[m], batch.features[m].float())
@@ -128,10 +128,15 @@ class MultimodalModel(nn.Module):
         Several views cost one encoding: fusion is cheap beside it.
         """
         tokens = self.tokens(batch)
-        return [
-            self.fuse(tokens, {m: view[m].repeat_interleave(s.tokens, 1) for m, s in self.specs.items()})
-            for view in views or [batch.present]
-        ]
+        return [self.fuse(tokens, self._present(view, batch.targets)) for view in views or [batch.present]]
+
+    def _present(self, view: View, targets: Tensor) -> dict[str, Tensor]:
+        """Which tokens of a view are there; none of a modality that it does not know.  -> {m: (B, S*N) bool}"""
+        present = {}
+        for m, spec in self.specs.items():
+            none = torch.zeros(len(targets), spec.slots, dtype=torch.bool, device=targets.device)
+            present[m] = view.get(m, none).repeat_interleave(spec.tokens, 1)
+        return present
 
 
 class Student(MultimodalModel):

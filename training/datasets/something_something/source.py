@@ -155,8 +155,9 @@ class SomethingSomethingSource:
         indexes, faults = self._indexes(split, [c.video for c in clips], work)
         form = self._form
         size, working = (form.flow_height, form.flow_width), (form.producer_width, form.producer_height)
-        prepared = form.key(source=self.name)
         files = find_detections(self.root)
+        facts = [[str(p.relative_to(self.root)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+        prepared = form.key(source=self.name, detections=facts)
         detected = read_detections(files, list(indexes), work.store / self.name) if files else {}
         out: list[Recording] = []
         for clip in clips:
