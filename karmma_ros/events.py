@@ -7,6 +7,7 @@ ends once the average is low or another action starts. What counts as no action 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -20,6 +21,9 @@ from karmma_ros.window import to_ns
 __all__ = ["Event", "EventDetector", "EventSettings", "EventType"]
 
 _NEVER = -(2**62)  # [ns] before any stamp
+_STEPS = 5  # steps between predictions that the usual one is learned from: few, so that a new rate is soon known
+_HALF = 0.5  # of all probability: whoever has more of it is the best
+_LOST = 2.5  # usual steps without a prediction that are no gap yet: one lost prediction ends nothing
 
 
 class EventType(IntEnum):
@@ -37,7 +41,7 @@ class EventSettings:
     start_score: float = 0.5  # average from which on an action may start
     end_score: float = 0.25  # average below which it ends: the distance is the hysteresis
     min_duration_s: float = 0.5  # an action that has not lasted this long has not started
-    gap_s: float = 1.0  # without a prediction for this long, the action ends with the last one
+    gap_s: float = 1.0  # without a prediction for this long (and 2.5 usual steps), the action ends with the last one
     idle: tuple[str, ...] = ("idle",)  # names of actions, or of their verbs, that are no action
 
 
@@ -79,9 +83,13 @@ class EventDetector:
     def _forget(self) -> None:
         self._average: npt.NDArray[np.float64] | None = None
         self._last_ns = _NEVER  # of the last scores
+        self._steps_ns: deque[int] = deque(maxlen=_STEPS)  # between the last scores
         self._freed_ns = _NEVER  # end of the last action: the next does not reach back beyond it
         self._first_ns = np.full(len(self._idle), _NEVER, dtype=np.int64)  # since when each action has been the best
         self._latest_ns = self._first_ns.copy()  # and until when
+        self._led_ns = self._first_ns.copy()  # when its average was last the highest
+        self._leader: int | None = None  # whose average is the highest, if it is high enough to start
+        self._leads_since_ns = _NEVER
         self._running: Event | None = None
 
     def reset(self) -> None:
@@ -116,16 +124,16 @@ class EventDetector:
         if t_ns <= self._last_ns:
             events += self.close()
             self._forget()
-        elif self._average is not None and t_ns - self._last_ns > to_ns(self.settings.gap_s):
+        elif self._average is not None and t_ns - self._last_ns > self._gap_ns():
             events += self.close()
         if scores is None:
             return events
         self._take(t_ns, np.asarray(scores, dtype=np.float64))
         started = self._starting(t_ns)
         if self._running is not None and (started is not None or self._is_over()):
-            events.append(self._end(t_ns, started))
+            events.append(self._end(t_ns, succeeded=started is not None))
         if started is not None:
-            begin_ns = max(int(self._first_ns[started]), self._freed_ns)
+            begin_ns = max(self._begin_ns(started), self._freed_ns)
             self._running = self._event(EventType.START, self._next_id, started, t_ns, begin_ns)
             self._next_id += 1
             events.append(self._running)
@@ -133,14 +141,22 @@ class EventDetector:
 
     def close(self) -> list[Event]:
         """Ends what is going on with the last prediction; what comes next has nothing to do with it."""
-        events = [self._end(self._last_ns, None)] if self._running is not None else []
-        self._average = None
+        events = [self._end(self._last_ns, succeeded=False)] if self._running is not None else []
+        self._average = self._leader = None
         self._latest_ns[:] = _NEVER
         return events
+
+    def _gap_ns(self) -> int:
+        """Time without scores that ends what is going on: predictions may usually be further apart than `gap_s`."""
+        steps = sorted(self._steps_ns)
+        usual_ns = steps[(len(steps) - 1) // 2] if steps else 0  # of two the shorter: the other may be an outage
+        return max(to_ns(self.settings.gap_s), round(_LOST * usual_ns))
 
     def _take(self, t_ns: int, scores: npt.NDArray[np.float64]) -> None:
         """Averages, and notes the best; an interruption shorter than the average's time constant is bridged."""
         best, tau_s = int(scores.argmax()), self.settings.smoothing_s
+        if self._last_ns != _NEVER:
+            self._steps_ns.append(t_ns - self._last_ns)
         if self._average is None:
             self._average = scores.copy()
             self._first_ns[best] = t_ns
@@ -150,17 +166,35 @@ class EventDetector:
             if self._latest_ns[best] < t_ns - max(to_ns(tau_s), step_ns):
                 self._first_ns[best] = t_ns
         self._latest_ns[best] = self._last_ns = t_ns
+        self._lead(t_ns, int(self._average.argmax()), float(self._average.max()))
+
+    def _lead(self, t_ns: int, action: int, average: float) -> None:
+        """Notes whose average is the highest: with low scores that may be an action that is never the best itself."""
+        self._led_ns[action] = t_ns
+        if average < self.settings.start_score:
+            self._leader = None
+        elif action != self._leader:
+            self._leader, self._leads_since_ns = action, t_ns
+
+    def _begin_ns(self, leader: int) -> int:
+        """Since when the leader has been the best."""
+        assert self._average is not None
+        first_ns, since_ns = int(self._first_ns[leader]), self._leads_since_ns
+        if self._latest_ns[leader] < since_ns:  # not once since its average leads: what was before is another matter
+            return since_ns
+        # An average of a half is made of predictions that it was the best of, and they know earlier than the average.
+        # With less, being the best of one is chance, and the lead of the average counts as much.
+        return first_ns if self._average[leader] >= _HALF else min(first_ns, since_ns)
 
     def _starting(self, t_ns: int) -> int | None:
         """The action that starts now: neither the one that is going on nor none."""
-        assert self._average is not None
-        best = int(self._average.argmax())
-        if self._idle[best] or self._average[best] < self.settings.start_score:
+        leader = self._leader
+        if leader is None or self._idle[leader]:
             return None
-        if self._running is not None and self._running.action == best:
+        if self._running is not None and self._running.action == leader:
             return None
-        begin_ns = max(int(self._first_ns[best]), self._freed_ns)
-        return best if t_ns - begin_ns >= to_ns(self.settings.min_duration_s) else None
+        begin_ns = max(self._begin_ns(leader), self._freed_ns)
+        return leader if t_ns - begin_ns >= to_ns(self.settings.min_duration_s) else None
 
     def _is_over(self) -> bool:
         assert self._average is not None
@@ -168,13 +202,16 @@ class EventDetector:
         action = self._running.action
         return bool(self._idle[action] or self._average[action] < self.settings.end_score)
 
-    def _end(self, decided_ns: int, successor: int | None) -> Event:
-        """The END: when the action was last the best, and no later than its successor began."""
+    def _end(self, decided_ns: int, *, succeeded: bool) -> Event:
+        """The END: when the action was last the best, and no later than its successor, the leader, began."""
         running = self._running
         assert running is not None
         end_ns = int(self._latest_ns[running.action])
-        if successor is not None:
-            end_ns = min(end_ns, max(int(self._first_ns[successor]), running.start_ns))
+        if end_ns < running.start_ns:  # not once since then: only its average was the highest
+            end_ns = int(self._led_ns[running.action])
+        if succeeded:
+            assert self._leader is not None
+            end_ns = min(end_ns, max(self._begin_ns(self._leader), running.start_ns))
         self._freed_ns, self._running = end_ns, None
         return self._event(EventType.END, running.event_id, running.action, decided_ns, running.start_ns, end_ns)
 

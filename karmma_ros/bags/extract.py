@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from karmma_ros.bags.reader import Bag, Topic, header_ns
 from karmma_ros.bags.sound import SoundDecoder
-from karmma_ros.bags.topics import COMPRESSED, Sensors, usual_rate_hz
-from karmma_ros.decode import compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
+from karmma_ros.bags.topics import COMPRESSED, FUTURE_S, Sensors, usual_rate_hz
+from karmma_ros.decode import check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
 from karmma_ros.errors import KarmmaError, SampleError
 from karmma_ros.files import whole_file
 from karmma_ros.flow import FlowIntervals
@@ -86,6 +86,7 @@ def extract(
     settings = settings or ExtractSettings()
     modalities = sensors.modality_of()
     made: Extracted | None = None
+    left_out: Counter[str] = Counter()
     with ExitStack() as stack:
         files = {m: stack.enter_context(_file(m, topic, bag, folder, settings)) for m, topic in sensors.items()}
         leading = next(iter(files))  # what comes before its first sample is not in the files
@@ -94,16 +95,14 @@ def extract(
             try:
                 decoded = message.decode()
                 stamp_ns = header_ns(decoded)
-                if stamp_ns <= 0:
-                    raise SampleError("no stamp")
+                check_stamp(stamp_ns, message.log_ns, FUTURE_S)  # one ahead would make the next ones "not newer"
                 sample = files[modality].decode(stamp_ns, decoded)
                 if made is None and modality == leading:
-                    made = Extracted(bag.name, stamp_ns)
+                    made = Extracted(bag.name, stamp_ns, left_out=left_out)
                 if made is not None:
                     files[modality].write(stamp_ns - made.origin_ns, sample)
             except SampleError as error:
-                if made is not None:
-                    made.left_out[f"{modality}: {error.cause}"] += 1
+                left_out[f"{modality}: {error.cause}"] += 1
             progress((message.log_ns - bag.start_ns) / _NS)
         if made is None:
             raise KarmmaError(f"{bag.path}: no {leading} in it can be used; `karmma record-check` says why")

@@ -14,11 +14,11 @@ from karmma_ros.bags.extract import Extracted
 from karmma_ros.bags.intervals import BagIntervals, Interval
 from karmma_ros.files import whole_file
 
-__all__ = ["SPLITS", "Labelled", "outside", "split_by_bag", "split_by_time", "write_rows"]
+__all__ = ["SPLITS", "Labelled", "outside", "recorded", "split_by_bag", "split_by_time", "write_rows"]
 
 SPLITS = ("train", "val", "test")
 _SLACK_S = 1.0  # a person may end the last interval a little after the recording
-_SHORTEST_S = 0.1  # a piece of an interval that is cut at the border of two splits
+_SHORTEST_S = 0.1  # a piece of an interval that is cut at the border of two splits, or of what was recorded
 _HEARD = 0.5  # share of an interval that has to have sound for it to have that modality
 
 
@@ -41,6 +41,22 @@ def outside(name: str, intervals: BagIntervals, duration_s: float) -> list[str]:
             text = f"{row.stop_s:.1f} s is after the end of bag {name}, {duration_s:.1f} s"
             faults.append(f"row {row.line}, stop_s: {text}")
     return faults
+
+
+def recorded(intervals: BagIntervals, made: Extracted, late_s: float) -> tuple[BagIntervals, list[Interval]]:
+    """What of a bag's intervals lies within its files, in their time; and the intervals of which less than 0.1 s does.
+
+    :param late_s: when the files start, in the intervals' time.
+    """
+    within, lost = [], []
+    for row in intervals.rows:
+        begin_s, end_s = row.start_s - late_s, row.stop_s - late_s
+        start_s, stop_s = max(0.0, begin_s), min(end_s, made.stop_s)
+        if stop_s - start_s >= min(_SHORTEST_S, end_s - begin_s):
+            within.append(replace(row, start_s=start_s, stop_s=stop_s))
+        else:
+            lost.append(row)
+    return BagIntervals(within), lost
 
 
 def split_by_bag(labelled: Mapping[str, BagIntervals], shares: tuple[float, float, float], seed: int) -> list[Labelled]:
@@ -89,6 +105,7 @@ def write_rows(
 
     A row has the sound of its bag only where at least half of it was recorded.
 
+    :param rows: in the files' time, and within it (see `recorded`).
     :param media: bag -> its files, in `folder` beside the CSV.
     :param heads: the columns of the labels.
     :raises OSError: it cannot be written.
@@ -98,7 +115,7 @@ def write_rows(
         writer.writerow(("clip_id", "split", "video", "flow", "audio", "start_s", "stop_s", *heads))
         for number, row in enumerate(rows):
             made = media[row.bag]
-            start_s, stop_s = max(0.0, row.interval.start_s), min(row.interval.stop_s, made.stop_s)
+            start_s, stop_s = row.interval.start_s, row.interval.stop_s
             names = dict(made.files)
             if made.heard_share(start_s, stop_s) < _HEARD:
                 names.pop("audio", None)

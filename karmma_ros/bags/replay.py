@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from karmma_ros.bags.reader import Bag, BagMessage, header_ns
 from karmma_ros.bags.sound import SoundDecoder
-from karmma_ros.bags.topics import COMPRESSED, Sensors
+from karmma_ros.bags.topics import COMPRESSED, FUTURE_S, Sensors
 from karmma_ros.decode import check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow, sent_size
 from karmma_ros.decode_detections import detections_to_boxes
 from karmma_ros.errors import SampleError
@@ -36,7 +36,6 @@ __all__ = ["Answer", "Replay", "ReplaySettings"]
 Image = npt.NDArray[np.uint8]
 
 _NS = 1_000_000_000
-_FUTURE_S = 0.5  # the node's `future_tolerance`
 _SILENCE_NS = 60 * _NS  # log time in which nothing at all was recorded; more is a recorder's clock that was set
 
 
@@ -172,7 +171,7 @@ class Replay:
         stamp_ns = header_ns(decoded)
         if stamp_ns > 0:
             stamp_ns += round(self._settings.stamp_offsets_s.get(modality, 0.0) * _NS)
-        check_stamp(stamp_ns, self._now_ns, _FUTURE_S)
+        check_stamp(stamp_ns, self._now_ns, FUTURE_S)
         return stamp_ns
 
     def _follow(self, modality: str, stamp_ns: int) -> None:

@@ -35,12 +35,12 @@ class SoundDecoder:
     def __init__(self, bag: Bag, topic: Topic) -> None:
         """:raises BagError: the bag is damaged."""
         self._pcm: PcmFormat | None = None
-        self._fault: SampleError | None = None
+        self._fault: tuple[str, str] | None = None  # cause and detail of the error that every message meets
         if topic.type == AUDIO_DATA_STAMPED:
             try:
                 self._pcm = _format(bag, topic)
             except SampleError as error:
-                self._fault = error
+                self._fault = (error.cause, error.detail)
 
     def __call__(self, message: Any) -> tuple[npt.NDArray[np.float32], int]:
         """((n, channels) float32, sample rate [Hz]).
@@ -48,7 +48,7 @@ class SoundDecoder:
         :raises SampleError: the message cannot be used.
         """
         if self._fault is not None:
-            raise self._fault
+            raise SampleError(*self._fault)  # a new one: an error keeps the frames, and messages, it has passed
         return audio_to_chunk(message, pcm=self._pcm)
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from karmma_ros.bags.reader import Bag, BagMessage, Topic, header_ns
 from karmma_ros.bags.sound import SoundDecoder
-from karmma_ros.bags.topics import COMPRESSED
+from karmma_ros.bags.topics import COMPRESSED, FUTURE_S
 from karmma_ros.compressed import picture_info
 from karmma_ros.content import GateLimits, level
 from karmma_ros.decode import compressed_to_rgb, flow_to_field, image_to_rgb
@@ -25,7 +25,6 @@ __all__ = ["LAG_S", "Finding", "Severity", "TopicCheck", "TopicReport"]
 
 _NS = 1_000_000_000
 _SLOW_HZ = 5.0  # a camera below this shows too little of a movement
-_FUTURE_S = 0.5  # a node refuses stamps further ahead of its clock
 LAG_S = 0.5  # [s] behind its arrival, from where a node's diagnostics warn
 _OTHER_CLOCK_S = 10.0  # [s] between stamps and log time that mean two clocks
 _JOIN_S = 0.02  # chunks of sound this close to their expected time follow seamlessly
@@ -203,7 +202,7 @@ class TopicCheck:
             text = f"{repeated} stamps are the same as the one before"
             find(Severity.WARNING, text, "a frame counts once: let the driver stamp every frame")
         ahead_s = -self._lag_s()
-        if ahead_s > _FUTURE_S:
+        if ahead_s > FUTURE_S:
             text = f"stamps are {ahead_s:.2f} s ahead of log time"
             remedy = f"a node refuses them: synchronise the clocks, here --stamp-offset {self.modality}={-ahead_s:.2f}"
             find(Severity.ERROR, text, remedy)

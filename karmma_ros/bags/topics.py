@@ -9,12 +9,13 @@ from itertools import islice, pairwise
 
 from karmma_ros.bags.reader import Bag, Topic, header_ns
 from karmma_ros.bags.sound import SOUND_TYPES
-from karmma_ros.decode import compressed_to_rgb, image_to_rgb
+from karmma_ros.decode import check_stamp, compressed_to_rgb, image_to_rgb
 from karmma_ros.decode_detections import DETECTIONS
 from karmma_ros.errors import KarmmaError, SampleError, UsageError
 
 __all__ = [
     "COMPRESSED",
+    "FUTURE_S",
     "IMAGE",
     "NONE",
     "OPTIONS",
@@ -35,6 +36,7 @@ OPTIONS: Mapping[str, str] = {  # modality -> option
     "audio": "--audio",
     "detections": "--detections",
 }
+FUTURE_S = 0.5  # the node's `future_tolerance`: stamps further ahead of log time are refused
 NONE = "none"  # an option's value: this modality is left out
 
 _TYPES: Mapping[str, tuple[str, ...]] = {
@@ -141,15 +143,23 @@ def _only(bag: Bag, topics: Sequence[Topic], option: str) -> Topic | None:
 
 
 def first_stamp_ns(bag: Bag, topic: Topic) -> int | None:
-    """The first stamp of a topic that is one (not 0)."""
+    """The first stamp of a topic that is one: neither 0 nor ahead of log time.
+
+    Where all are ahead (a clock that is, which `replay --stamp-offset` sets right), the first.
+    """
+    ahead_ns: int | None = None
     for message in bag.messages([topic.name]):
         try:
             stamp_ns = header_ns(message.decode())
         except SampleError:
             continue
-        if stamp_ns > 0:
-            return stamp_ns
-    return None
+        try:
+            check_stamp(stamp_ns, message.log_ns, FUTURE_S)
+        except SampleError:
+            ahead_ns = stamp_ns if ahead_ns is None and stamp_ns > 0 else ahead_ns
+            continue
+        return stamp_ns
+    return ahead_ns
 
 
 def usual_rate_hz(bag: Bag, topic: Topic) -> float:

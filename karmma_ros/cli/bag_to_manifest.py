@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from karmma_ros.bags.extract import Extracted, ExtractSettings, extract
-from karmma_ros.bags.intervals import BagIntervals, Intervals, read_intervals
-from karmma_ros.bags.manifest import SPLITS, Labelled, outside, split_by_bag, split_by_time, write_rows
+from karmma_ros.bags.intervals import BagIntervals, Interval, Intervals, read_intervals
+from karmma_ros.bags.manifest import SPLITS, Labelled, outside, recorded, split_by_bag, split_by_time, write_rows
 from karmma_ros.bags.reader import Bag, bag_name
 from karmma_ros.bags.topics import Sensors, choose, origin_ns
 from karmma_ros.cli.bag_options import add_rotate, add_topics, wanted_topics
@@ -29,6 +29,7 @@ from karmma_ros.files import whole_folder, write_json
 HELP = "Turns labelled rosbags into a data set for `karmma train`: manifest.csv, pictures, sound and flow."
 
 MEDIA = "media"
+_SHOWN = 10  # intervals named before "and n more"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,16 +74,21 @@ def run(args: argparse.Namespace) -> int:
         faults = [f for name, bag in opened.items() for f in outside(name, intervals[name], bag.duration_s)]
         if faults:
             raise UsageError(f"{args.labels}: {'; '.join(faults)}")
-        rows = _split(args, intervals)
         settings = ExtractSettings(rotate=args.rotate, lossless=args.lossless, flow_unit=args.flow_unit)
         with whole_folder(args.out) as folder:
             (folder / MEDIA).mkdir()
             made = _extract_all(console, opened, sensors, folder / MEDIA, settings)
-            moved = [_moved(row, origins[row.bag], made[row.bag]) for row in rows]
-            write_rows(folder / "manifest.csv", moved, made, MEDIA, labels.heads)
+            # Files start at the first picture that could be decoded.
+            late_s = {name: (made[name].origin_ns - origins[name]) / 1e9 for name in opened}
+            parts = {name: recorded(intervals[name], made[name], late_s[name]) for name in opened}
+            rows = _split(args, {name: within for name, (within, _) in parts.items() if within.rows})
+            if not rows:
+                raise UsageError(f"{args.labels}: no interval lies within what was recorded")
+            write_rows(folder / "manifest.csv", rows, made, MEDIA, labels.heads)
+    lost = {name: rest for name, (_, rest) in parts.items()}
     if args.json is not None:
-        write_json(args.json, _summary(args, made, rows))
-    _report(console, args, made, rows)
+        write_json(args.json, _summary(args, made, rows, lost))
+    _report(console, args, made, rows, lost)
     return 0
 
 
@@ -102,7 +108,7 @@ def _check(args: argparse.Namespace) -> Intervals:
 
 def _split(args: argparse.Namespace, intervals: Mapping[str, BagIntervals]) -> list[Labelled]:
     shares = tuple(args.split_shares)
-    by_bag = args.split == "bag" or (args.split is None and len(intervals) > 1)
+    by_bag = args.split == "bag" or (args.split is None and len(args.bags) > 1)
     return split_by_bag(intervals, shares, args.seed) if by_bag else split_by_time(intervals, shares)
 
 
@@ -128,19 +134,23 @@ def _extract_all(
     return made
 
 
-def _moved(row: Labelled, start_ns: int, made: Extracted) -> Labelled:
-    """In the files' own time: they start at the first picture that could be decoded."""
-    late_s = (made.origin_ns - start_ns) / 1e9
-    start_s, stop_s = row.interval.start_s - late_s, row.interval.stop_s - late_s
-    return replace(row, interval=replace(row.interval, start_s=start_s, stop_s=stop_s))
-
-
-def _summary(args: argparse.Namespace, made: Mapping[str, Extracted], rows: Sequence[Labelled]) -> dict[str, Any]:
+def _summary(
+    args: argparse.Namespace,
+    made: Mapping[str, Extracted],
+    rows: Sequence[Labelled],
+    lost: Mapping[str, Sequence[Interval]],
+) -> dict[str, Any]:
     return {
         "manifest": str(args.out / "manifest.csv"),
         "rows": len(rows),
+        "left_out": [
+            {"bag": name, "row": row.line, "start_s": row.start_s, "stop_s": row.stop_s}
+            for name, rest in lost.items()
+            for row in rest
+        ],
         "seconds": {split: round(_seconds(rows, split), 3) for split in SPLITS},
-        "bags": {name: asdict(extracted) for name, extracted in made.items()},
+        # asdict takes a Counter for a mapping that can be made of pairs, and counts them.
+        "bags": {name: asdict(extracted) | {"left_out": dict(extracted.left_out)} for name, extracted in made.items()},
     }
 
 
@@ -149,7 +159,11 @@ def _seconds(rows: Sequence[Labelled], split: str) -> float:
 
 
 def _report(
-    console: Console, args: argparse.Namespace, made: Mapping[str, Extracted], rows: Sequence[Labelled]
+    console: Console,
+    args: argparse.Namespace,
+    made: Mapping[str, Extracted],
+    rows: Sequence[Labelled],
+    lost: Mapping[str, Sequence[Interval]],
 ) -> None:
     def say(text: str, style: str = "") -> None:
         console.print(text, style=style, highlight=False, soft_wrap=True)
@@ -167,6 +181,11 @@ def _report(
     for name, extracted in made.items():
         for what, count in extracted.left_out.most_common():
             say(f"{name}: {count} left out, {what}", "yellow")
+        if lost[name]:
+            named = [f"row {row.line} ({row.start_s:.2f} to {row.stop_s:.2f} s)" for row in lost[name][:_SHOWN]]
+            more = f" and {len(lost[name]) - _SHOWN} more" if len(lost[name]) > _SHOWN else ""
+            text = f"{len(lost[name])} labelled intervals left out, nothing was recorded then: {', '.join(named)}{more}"
+            say(f"{name}: {text}", "yellow")
     unseen = {row.interval.action for row in rows} - {row.interval.action for row in rows if row.split == "train"}
     if unseen:
         say(f"never in train, so not learned: {', '.join(sorted(unseen))}", "yellow")

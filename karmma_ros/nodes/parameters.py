@@ -123,7 +123,7 @@ PARAMETERS: dict[str, Declaration] = {
     ),
     "events.gap": Declaration(
         _EVENTS.gap_s,
-        "[s] without a prediction, after which an action has ended with the last one.",
+        "[s] without a prediction, and 2.5 usual steps between two, after which an action has ended with the last.",
         0.0,
         600.0,
         live=True,

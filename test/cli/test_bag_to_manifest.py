@@ -107,10 +107,10 @@ def test_irregular_stamps_stay_irregular(convert: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(pcm[:, 0], np.round(tone[begin:whole] * 32768), atol=1)
 
 
-def test_labels_count_from_the_first_stamp_also_where_its_picture_is_damaged(convert: Any, tmp_path: Path) -> None:
-    stamps = frame_stamps(2.0)
+def damaged_at_first(path: Path) -> Path:
+    """Two seconds of sound and pictures; the first three are none."""
     recording = Recording().sound(2.0)
-    for index, stamp in enumerate(stamps):
+    for index, stamp in enumerate(frame_stamps(2.0)):
         rgb = picture(index)
 
         def write(bag: Any, stamp: int = stamp, rgb: np.ndarray = rgb, bad: bool = index < 3) -> None:
@@ -121,8 +121,14 @@ def test_labels_count_from_the_first_stamp_also_where_its_picture_is_damaged(con
                 bag.jpeg("/i/compressed", stamp, rgb, log_ns=stamp)
 
         recording.add(stamp, write)
+    return recording.write(path)
+
+
+def test_labels_count_from_the_first_stamp_also_where_its_picture_is_damaged(convert: Any, tmp_path: Path) -> None:
+    path = damaged_at_first(tmp_path / "bag")
     table = labels(tmp_path / "l.csv", "start_s,stop_s,action", "0.5,1.5,wave")
-    out, _ = convert(recording.write(tmp_path / "bag"), "--labels", table, "--split-shares", 1, 0, 0)
+    out, printed = convert(path, "--labels", table, "--split-shares", 1, 0, 0)
+    assert "3 left out, video: image is neither JPEG nor PNG" in printed
     (row,) = rows(out)
     assert float(row["start_s"]) == pytest.approx(0.4, abs=1e-6)
     pcm, _ = sound(out / "media" / "bag.wav")
@@ -138,6 +144,55 @@ def test_sound_that_was_not_recorded_is_no_modality_of_the_row(convert: Any, tmp
     tone = np.round(Recording.tone(8.0) * 32768)
     assert not pcm[3 * SOUND_RATE : 6 * SOUND_RATE].any()
     np.testing.assert_allclose(pcm[6 * SOUND_RATE + 10 :, 0], tone[6 * SOUND_RATE + 10 : len(pcm)], atol=1)
+
+
+def transforms(bag: Any, log_ns: int) -> None:
+    """What a bag holds beside the sensors."""
+    kind = "tf2_msgs/msg/TFMessage"
+    bag.message("/tf", kind, bag.types.types[kind](transforms=[]), log_ns=log_ns)
+
+
+def test_intervals_in_which_nothing_was_recorded_are_left_out_and_told(convert: Any, tmp_path: Path) -> None:
+    recording = Recording().camera(frame_stamps(2.0))
+    last_s = 59 / 30  # the sensors' last sample; the bag goes on
+
+    recording.add(START_NS + 6 * NS, lambda bag: transforms(bag, START_NS + 6 * NS))
+    lines = ["0,1,wave", "1,1.05,nod", "1.1,1.9,wave", f"1.9,{last_s},nod", f"{last_s!r},3,sit", "4,5,sit", "6,6.5,sit"]
+    table = labels(tmp_path / "l.csv", "start_s,stop_s,action", *lines)
+    report = tmp_path / "report.json"
+    path = recording.write(tmp_path / "bag")
+    out, printed = convert(path, "--labels", table, "--json", report, "--split-shares", 1, 0, 0)
+    written = [(float(row["start_s"]), float(row["stop_s"])) for row in rows(out)]
+    assert written == [(0, 1), (1, 1.05), (1.1, 1.9), (1.9, round(last_s, 6))], "a label may be short, a rest may not"
+    assert "3 labelled intervals left out, nothing was recorded then: row 6 (1.97 to 3.00 s), row 7 (4.00" in printed
+    assert "4 labelled intervals" in printed
+    said = json.loads(report.read_text())
+    assert said["rows"] == 4
+    assert said["left_out"][1:] == [
+        {"bag": "bag", "row": 7, "start_s": 4, "stop_s": 5},
+        {"bag": "bag", "row": 8, "start_s": 6, "stop_s": 6.5},
+    ]
+
+
+def test_intervals_before_the_first_picture_are_left_out_and_told(convert: Any, tmp_path: Path) -> None:
+    table = labels(tmp_path / "l.csv", "start_s,stop_s,action", "0,0.05,nod", "0.05,0.15,nod", "0.15,1,wave")
+    path, report = damaged_at_first(tmp_path / "bag"), tmp_path / "report.json"
+    out, printed = convert(path, "--labels", table, "--split-shares", 1, 0, 0, "--json", report)
+    (row,) = rows(out)
+    assert (row["action"], float(row["start_s"])) == ("wave", pytest.approx(0.05, abs=1e-6))
+    assert "row 2 (0.00 to 0.05 s), row 3 (0.05 to 0.15 s)" in printed
+    said = json.loads(report.read_text())
+    assert [lost["row"] for lost in said["left_out"]] == [2, 3]
+    assert said["bags"]["bag"]["left_out"]["video: image is neither JPEG nor PNG"] == 3
+
+
+def test_labels_of_nothing_that_was_recorded_make_no_data_set(karmma: Any, tmp_path: Path) -> None:
+    path = Recording().camera(frame_stamps(2.0)).write(tmp_path / "bag")
+    table = labels(tmp_path / "l.csv", "start_s,stop_s,action", "2,2.5,wave")
+    result = karmma("bag-to-manifest", path, "--labels", table, "--out", tmp_path / "out")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "no interval lies within what was recorded" in result.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_frames_that_come_late_are_left_out_and_told(convert: Any, tmp_path: Path) -> None:
@@ -169,14 +224,24 @@ def test_bags_go_to_one_split_each_by_the_seed(convert: Any, tmp_path: Path) -> 
 
 
 def test_one_bag_is_split_by_time_and_intervals_are_cut(convert: Any, tmp_path: Path) -> None:
-    path = Recording().camera(frame_stamps(10.0)).write(tmp_path / "bag")
+    path = Recording().camera(frame_stamps(10.1)).write(tmp_path / "bag")
     table = labels(tmp_path / "l.csv", "start_s,stop_s,action", "0,4,wave", "6,10,sit")
     report = tmp_path / "report.json"
     out, _ = convert(path, "--labels", table, "--split-shares", 0.5, 0.25, 0.25, "--json", report)
     times = [(row["split"], float(row["start_s"]), float(row["stop_s"]), row["action"]) for row in rows(out)]
-    end = pytest.approx(299 / 30, abs=0.05)
-    assert times == [("train", 0, 4, "wave"), ("val", 6, 8, "sit"), ("test", 8, end, "sit")]
+    assert times == [("train", 0, 4, "wave"), ("val", 6, 8, "sit"), ("test", 8, 10, "sit")]
     assert json.loads(report.read_text())["seconds"] == {"train": 4, "val": 2, "test": 2}
+
+
+def test_time_that_was_not_recorded_is_split_among_nobody(convert: Any, tmp_path: Path) -> None:
+    recording = Recording().camera(frame_stamps(4.0))
+    recording.add(START_NS + 20 * NS, lambda bag: transforms(bag, START_NS + 20 * NS))
+    table = labels(tmp_path / "l.csv", "start_s,stop_s,action", "0,2,wave", "2,9,sit", "9,20,wave")
+    out, _ = convert(recording.write(tmp_path / "bag"), "--labels", table, "--split-shares", 0.5, 0.25, 0.25)
+    seconds = dict.fromkeys(("train", "val", "test"), 0.0)
+    for row in rows(out):
+        seconds[row["split"]] += float(row["stop_s"]) - float(row["start_s"])
+    assert seconds == pytest.approx({"train": 2, "val": 1, "test": 1}, abs=0.05)
 
 
 def test_every_fault_of_the_labels_is_told_at_once(karmma: Any, tmp_path: Path) -> None:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg
 
 from karmma_ros.bags.reader import Bag, default_types
+from karmma_ros.bags.sound import SoundDecoder
+from karmma_ros.errors import SampleError
 from karmma_ros.media import read_audio
 
 RATE, CHUNK = 16_000, 1600
@@ -129,6 +133,25 @@ def test_bytes_that_nobody_explains_are_told_with_the_remedy(
     status, said = check(karmma, write(tmp_path / "bag", "AudioDataStamped", **how))
     assert status == 1
     assert all(word in said for word in words), said
+
+
+def test_the_error_about_them_keeps_no_message(tmp_path: Path) -> None:
+    said, depths, kept = set(), [], []
+    with Bag(write(tmp_path / "bag", "AudioDataStamped", told=False)) as bag:
+        to_samples = SoundDecoder(bag, bag.topics["/mic/audio"])
+        for message in bag.messages(["/mic/audio"]):
+            decoded = message.decode()
+            kept.append(weakref.ref(decoded))
+            try:
+                to_samples(decoded)
+            except SampleError as error:
+                said.add(str(error))
+                depths.append(len(list(walk_tb(error.__traceback__))))
+            del decoded
+    assert said == {"audio has no format: record the topic of its AudioInfo (audio_info) too"}
+    assert len(depths) == len(kept) > 10
+    assert set(depths) == {2}, "a traceback that grows keeps what every frame of it holds"
+    assert not [ref for ref in kept if ref() is not None]
 
 
 def test_our_own_sound_needs_no_explanation(karmma: Any, tmp_path: Path) -> None:

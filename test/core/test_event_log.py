@@ -21,12 +21,12 @@ IDLE, CUT = np.array([0.9, 0.1]), np.array([0.1, 0.9])
 ORIGIN_NS = 1_700_000_000_000_000_000
 
 
-def watched(*parts: tuple[float, np.ndarray | None]) -> list[LoggedAction]:
+def watched(*parts: tuple[float, np.ndarray | None], rate: float = 30) -> list[LoggedAction]:
     log = EventLog(BUNDLE, origin_ns=ORIGIN_NS)  # type: ignore[arg-type]
     index = 0
     for seconds, scores in parts:
-        for _ in range(round(seconds * 30)):
-            log.take(ORIGIN_NS + index * 10**9 // 30, scores)
+        for _ in range(round(seconds * rate)):
+            log.take(ORIGIN_NS + round(index * 1e9 / rate), scores)
             index += 1
     log.close()
     return log.actions
@@ -44,6 +44,11 @@ def test_what_is_going_on_at_the_end_ends_with_it() -> None:
     (action,) = watched((1, IDLE), (2, CUT))
     assert action.stop_s == pytest.approx(3 - 1 / 30, abs=1e-3)
     assert watched((1, None)) == []
+
+
+def test_a_slow_camera_has_its_actions_too() -> None:
+    (action,) = watched((20, IDLE), (30, CUT), (20, IDLE), rate=0.8)
+    assert (action.start_s, action.stop_s) == (20.0, pytest.approx(50 - 1 / 0.8))
 
 
 def test_actions_are_written_as_a_table(tmp_path: Path) -> None:

@@ -164,6 +164,129 @@ def test_without_smoothing_and_minimum_every_prediction_counts() -> None:
     assert said(events) == [("START", POUR), ("END", POUR), ("START", CUT), ("END", CUT)]
 
 
+def runner_up(seconds: float) -> list[tuple[float, np.ndarray]]:
+    """Idle and pour take turns at being the best; cut is the best on average, and of no prediction."""
+    turns = [(1 / RATE, np.array([0.56, 0.02, 0.42])), (1 / RATE, np.array([0.02, 0.56, 0.42]))]
+    return turns * round(seconds * RATE / 2)
+
+
+LOW = replace(PLAIN, start_score=0.3)
+
+
+def test_an_action_that_is_the_best_on_average_only_begins_with_its_lead() -> None:
+    start, end = play(*runner_up(3), (2, sure(IDLE)), to=detect(LOW))
+    assert (start.type, start.action, end.type, end.action) == (EventType.START, CUT, EventType.END, CUT)
+    assert ns(10) < start.start_ns < ns(10.2), "the first of the two leads until the second has had its turn"
+    assert start.decided_ns == pytest.approx(start.start_ns + ns(0.5), abs=ns(1 / RATE))
+    assert ns(13 - 2 / RATE) <= end.end_ns < ns(13.2), "it was never the best: it ends with its lead"
+
+
+def test_such_an_action_does_not_reach_back_to_an_earlier_one() -> None:
+    between = 3.0
+    events = play((2, sure(CUT)), (between, sure(IDLE)), *runner_up(2), to=detect(LOW))
+    assert said(events) == [("START", CUT), ("END", CUT), ("START", CUT)]
+    assert events[2].start_ns > ns(12 + between)
+    events = play((2, sure(CUT)), (between, None), *runner_up(2), to=detect(LOW))
+    assert said(events) == [("START", CUT), ("END", CUT), ("START", CUT)]
+    assert events[2].start_ns > ns(12 + between)
+
+
+def test_with_low_scores_being_the_best_now_and_then_does_not_keep_an_action_from_starting() -> None:
+    now_and_then = [*runner_up(0.4), (1 / RATE, sure(CUT, 0.44))]
+    (start,) = play(*now_and_then * 5, to=detect(LOW))
+    assert (start.action, start.start_ns) == (CUT, pytest.approx(ns(10.1), abs=ns(0.1)))
+
+
+def test_low_scores_before_a_silence_say_nothing_about_those_after_it() -> None:
+    events = play((2, sure(CUT, 0.42)), (3, None), (2, sure(CUT, 0.42)), to=detect(LOW))
+    assert said(events) == [("START", CUT), ("END", CUT), ("START", CUT)]
+    assert events[2].start_ns == ns(15)
+
+
+def test_with_high_scores_an_action_begins_where_it_became_the_best_again() -> None:
+    beaten = (0.3, np.array([0.51, 0.49, 0.0]))
+    (start,) = play((1, sure(POUR)), beaten, (2, sure(POUR)), to=detect(replace(PLAIN, min_duration_s=1.5)))
+    assert start.start_ns == ns(11.3)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.99, 1.0, 2.0])
+def test_predictions_may_be_further_apart_than_the_gap(rate: float) -> None:
+    start, end = play((10 / rate, sure(IDLE)), (10 / rate, sure(POUR)), (10 / rate, sure(IDLE)), rate=rate)
+    assert (start.type, start.action, end.type, end.action) == (EventType.START, POUR, EventType.END, POUR)
+    assert start.start_ns == pytest.approx(ns(10 + 10 / rate), abs=2)
+    assert end.end_ns == pytest.approx(ns(10 + 19 / rate), abs=2)
+
+
+def test_at_a_slow_rate_a_lost_prediction_ends_nothing_and_silence_still_does() -> None:
+    detector, lost = detect(), 7
+    events = [e for t in range(15) if t != lost for e in detector.push(ns(10 + t), sure(POUR))]
+    assert said(events) == [("START", POUR)]
+    assert detector.push(ns(26.4), None) == []
+    (end,) = detector.push(ns(26.6), None)
+    assert (end.type, end.end_ns) == (EventType.END, ns(24))
+
+
+def test_an_outage_does_not_make_the_gap_longer() -> None:
+    detector = detect(replace(PLAIN, min_duration_s=0.0))
+    play((1, sure(POUR)), (30, None), (0.1, sure(POUR)), to=detector)
+    assert said(detector.push(ns(42.2), None)) == [("END", POUR)]
+
+
+def test_a_rate_that_falls_is_learned() -> None:
+    detector = detect()
+    play((2, sure(POUR)), to=detector)
+    events = [e for t in range(20) for e in detector.push(ns(13 + 2 * t), sure(CUT))]
+    assert said(events) == [("END", POUR), ("START", CUT)]
+
+
+NEAR = [np.array(scores) for scores in ((0.45, 0.15, 0.4), (0.15, 0.45, 0.4), (0.4, 0.15, 0.45), (0.15, 0.4, 0.45))]
+
+
+def shares(*scores: float) -> np.ndarray:
+    return np.array(scores) / sum(scores)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 300) | st.integers(1, 3_000),
+            st.sampled_from(NEAR) | st.builds(shares, *[st.floats(0.01, 1)] * 3) | st.none(),
+        ),
+        max_size=100,
+    ),
+    st.floats(0, 0.6),
+    st.floats(0, 0.6),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_whatever_the_scores_and_thresholds_actions_lie_within_the_stream_and_follow_each_other(
+    steps: list[tuple[int, np.ndarray | None]],
+    start_score: float,
+    end_score: float,
+    smoothing_s: float,
+    min_duration_s: float,
+) -> None:
+    detector = detect(EventSettings(smoothing_s, start_score, end_score, min_duration_s))
+    t_ns, events, stamps = ns(1_000), [], []
+    for milliseconds, scores in steps:
+        t_ns += milliseconds * 1_000_000
+        events += detector.push(t_ns, scores)
+        stamps += [] if scores is None else [t_ns]
+    events += detector.close()
+    free_ns = stamps[0] if stamps else 0
+    assert [e.type for e in events] == [EventType.START, EventType.END] * (len(events) // 2)
+    for start, end in zip(events[::2], events[1::2], strict=True):
+        assert start.event_id == end.event_id
+        assert start.action == end.action != IDLE
+        assert free_ns <= start.start_ns == end.start_ns <= end.end_ns <= end.decided_ns
+        assert start.start_ns in stamps
+        assert end.end_ns in stamps
+        assert start.decided_ns - start.start_ns >= ns(min_duration_s)
+        assert start.scores[start.action] >= start_score
+        free_ns = end.end_ns
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(-200, 2_000), st.sampled_from([None, 0, 1, 2]), st.floats(0.2, 1.0)), max_size=150),
