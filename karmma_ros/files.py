@@ -36,21 +36,26 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: str | Path) -> Iterator[Path]:
+def whole_folder(path: str | Path, *, shared: bool = False) -> Iterator[Path]:
     """Like `whole_file` for a folder: `path` must not exist, or be an empty folder.
 
+    :param shared: other processes make the same folder: whoever is first is right, and what comes later is dropped.
     :raises FileExistsError: if `path` exists and is not an empty folder.
     :raises OSError: if it cannot be made or written.
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if not shared and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(f"{path} exists and is not empty")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     temporary.mkdir()
     try:
         yield temporary
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if not (shared and path.is_dir() and any(path.iterdir())):
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

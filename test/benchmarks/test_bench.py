@@ -78,6 +78,7 @@ def test_decode_quickly(tmp_path: Path) -> None:
     assert decode["grown_mb"] < 200, "a clip read is a clip forgotten"
 
 
+@pytest.mark.clock
 def test_dds_quickly(tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not here")
     (row,) = bench(tmp_path, "dds")["dds"]["cameras"]
@@ -91,6 +92,7 @@ def test_dds_quickly(tmp_path: Path) -> None:
     assert 0 < row["start_to_prediction_s"] < 60
 
 
+@pytest.mark.clock
 def test_choices_quickly(tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not here")
     choices = bench(tmp_path, "choices")["choices"]
@@ -166,4 +168,4 @@ def test_all_ways_see_the_same_window() -> None:
 
 def test_an_unknown_benchmark_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["bench", "speed", "--out", str(tmp_path)]) == 2
-    assert "choose from cost, dds, decode, replay" in capsys.readouterr().err
+    assert "choose from choices, cost, dds, decode, replay" in capsys.readouterr().err

@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from rich.console import Console  # noqa: E402
 
 from karmma_ros.errors import UsageError  # noqa: E402
+from karmma_ros.files import whole_folder  # noqa: E402
 from karmma_training.config import Config, DropoutConfig  # noqa: E402
 from karmma_training.data.dropout import TokenRunDropout  # noqa: E402
 from karmma_training.data.features import FeatureCache, make_features  # noqa: E402
@@ -132,6 +133,18 @@ def test_recordings_of_the_same_samples_are_encoded_once(tmp_path: Path) -> None
     assert sum(runs) == 120
     cache = FeatureCache(tmp_path / "features", twice, specs, seen)
     assert cache.tokens(1, "video", np.array([3, 4])).shape == (2, specs["video"].tokens, specs["video"].dim)
+
+
+def test_two_runs_that_start_together_make_the_same_recordings(tmp_path: Path) -> None:
+    """Each renders what it does not find; whoever is later takes what is there."""
+    made = tmp_path / "store" / "a"
+    with whole_folder(made, shared=True) as ours:
+        (ours / "meta.json").write_text("ours")
+        record(made, "V", seconds=0.5)  # by the other, meanwhile
+    assert json.loads((made / "meta.json").read_text())["name"] == "a"
+    assert [path.name for path in made.parent.iterdir()] == ["a"], "nothing is left of ours"
+    with pytest.raises(FileExistsError), whole_folder(made):
+        pass
 
 
 MANY = """

@@ -79,7 +79,7 @@ def make_features(
     with progress_bar(console) as bar:
         task = bar.add_task("encoding with the frozen extractors", total=len(missing), note="")
         for recording in missing:
-            with whole_folder(_folder(root, recording)) as folder:
+            with whole_folder(_folder(root, recording), shared=True) as folder:
                 for m, spec in specs.items():
                     if m not in recording.modalities:
                         continue

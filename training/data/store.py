@@ -144,7 +144,7 @@ def write_recording(
     :param sound: mono chunks at `form.rate`, without gaps; None when there is none.
     :param meta: `name`, `intervals` [[start_s, stop_s, label, ...]], and whatever helps a reader.
     """
-    with whole_folder(folder) as temporary:
+    with whole_folder(folder, shared=True) as temporary:  # runs that start together need the same recordings
         stamps: dict[str, list[int]] = {"video": [], "flow": []}
         producer = FlowProducer((form.producer_width, form.producer_height), form.producer_preset)
         with _appender(temporary / "video.npy") as video, _appender(temporary / "flow.npy") as flow:
