@@ -158,7 +158,7 @@ def test_a_planted_fault_is_found(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert done.returncode != 0
     assert "MemoryError" in done.stderr + done.stdout
-    assert list(folder.glob("crash-*"))
+    assert list(folder.glob("crash-*")), done.stdout[-1000:] + done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.full)])
