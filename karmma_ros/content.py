@@ -25,7 +25,6 @@ from karmma_ros.health import SensorState
 from karmma_ros.window import to_ns
 
 __all__ = [
-    "BlindSpan",
     "CameraGate",
     "FlowGate",
     "Gate",
@@ -71,28 +70,6 @@ class Verdict(NamedTuple):
     state: SensorState  # OK, or what is wrong
     since_ns: int = 0  # while something is wrong: when it began
     fresh: bool = False  # whether this sample made it so: tokens from `since_ns` on are to be erased now
-
-
-class BlindSpan:
-    """The last time in which a sensor's content was not believed, by its stamps: so nothing made of it is."""
-
-    def __init__(self) -> None:
-        self._begin_ns: int | None = None
-        self._last_ns = 0
-
-    def judge(self, stamp_ns: int, verdict: Verdict) -> None:
-        """A sample of the sensor was judged so."""
-        if verdict.state is not SensorState.OK:
-            self._begin_ns, self._last_ns = verdict.since_ns, stamp_ns
-
-    def covers(self, stamp_ns: int, state: SensorState) -> bool:
-        """Whether a moment lies in that time.
-
-        :param state: the sensor's at present: only while that says so, the time goes on beyond its last sample.
-        """
-        if self._begin_ns is None or stamp_ns < self._begin_ns:
-            return False
-        return stamp_ns <= self._last_ns or state in (SensorState.OCCLUDED, SensorState.FROZEN)
 
 
 class _Lasting:

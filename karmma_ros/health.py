@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["OkSpan", "SensorHealth", "SensorState", "SensorStatus"]
+__all__ = ["SensorHealth", "SensorState", "SensorStatus"]
 
 
 class SensorState(IntEnum):
@@ -212,22 +212,3 @@ class SensorHealth:
         self._received = self._skipped = self._rejected = 0
         self._last_cause = ""
         self._forget()
-
-
-class OkSpan:
-    """Since when a sensor has been OK without a break, by its stamps: what is computed from several of its samples is
-    worth something only where it was OK all the time that they span."""
-
-    def __init__(self) -> None:
-        self._since_ns: int | None = None
-
-    def judge(self, state: SensorState, stamp_ns: int | None = None) -> None:
-        """The sensor is in this state, with the sample stamped `stamp_ns` if one came."""
-        if state is not SensorState.OK:
-            self._since_ns = None
-        elif self._since_ns is None:
-            self._since_ns = stamp_ns
-
-    def reaches(self, begins_ns: int, period_s: float) -> bool:
-        """Whether the sensor has been OK since `begins_ns`, up to a quarter of its period: stamps jitter."""
-        return self._since_ns is not None and begins_ns >= self._since_ns - round(period_s * 1e9) // 4

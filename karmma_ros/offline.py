@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy.typing as npt
 
-from karmma_ros.content import BlindSpan, GateLimits, make_gate
+from karmma_ros.belief import CameraBelief, erase
+from karmma_ros.content import GateLimits, make_gate
 from karmma_ros.errors import SampleError
-from karmma_ros.health import OkSpan, SensorHealth, SensorState, SensorStatus
+from karmma_ros.health import SensorHealth, SensorState, SensorStatus
 from karmma_ros.period import PeriodEstimator
 from karmma_ros.recognizer import Prediction, Recognizer
 from karmma_ros.records import PredictionRecord, Scored, SensorRecord
@@ -44,8 +45,7 @@ class OfflineSensors:
 
     def _begin(self) -> None:
         self._gates = {name: make_gate(name, self._limits) for name in self._health}
-        self._camera_ok = OkSpan()
-        self._camera_blind = BlindSpan()
+        self._camera = CameraBelief()
 
     def reset(self) -> None:
         """Forgets everything, the recogniser's window too: the recording's clock has jumped back."""
@@ -75,22 +75,21 @@ class OfflineSensors:
         health = self._health[modality]
         now_s = (stamp_ns if arrived_ns is None else arrived_ns) / 1e9
         if modality == "video":
-            self._camera_ok.judge(health.state(now_s))
+            self._camera.check(health.state(now_s))
         try:
             verdict = self._gates[modality].judge(stamp_ns, sample, rate)
         except SampleError as error:
             return health.rejected(now_s, error.cause)
         state = health.received(now_s, verdict.state)
         if modality == "video":
-            self._camera_ok.judge(state, stamp_ns)
-            self._camera_blind.judge(stamp_ns, verdict)
+            self._camera.seen(stamp_ns, verdict, state)
         if verdict.fresh:
-            self._distrust(modality, verdict.since_ns)
+            erase(self.recognizer, modality, verdict.since_ns, flow_follows=self._flow_follows)
         believed = state is SensorState.OK
         if modality == "flow":
             believed = believed and self._camera_was_ok(stamp_ns - to_ns(interval_s or period_s), period_s, now_s)
         if modality == "detections":
-            believed = believed and not self._camera_saw_nothing(stamp_ns, now_s)
+            believed = believed and self._camera_shows(stamp_ns, now_s)
         try:
             if modality == "audio":
                 self._hear(stamp_ns, sample, rate, believed=believed)
@@ -99,14 +98,6 @@ class OfflineSensors:
         except SampleError as error:
             return health.rejected(now_s, error.cause)
         return state
-
-    def _distrust(self, modality: str, since_ns: int) -> None:
-        """Erases what a sensor gave since its content has been wrong, and what was computed from it."""
-        self.recognizer.evict(modality, since_ns)
-        if modality == "video":
-            for other, follows in (("flow", self._flow_follows), ("detections", True)):
-                if follows and other in self._health:
-                    self.recognizer.evict(other, since_ns)
 
     def _hear(self, stamp_ns: int, samples: npt.NDArray[Any], rate: int, *, believed: bool) -> None:
         if believed and self._audio_limit is None:
@@ -121,13 +112,13 @@ class OfflineSensors:
         """Whether what flow is computed from was believed since `begins_ns`."""
         if not self._flow_follows:
             return True
-        self._camera_ok.judge(self._health["video"].state(now_s))
-        return self._camera_ok.reaches(begins_ns, period_s)
+        self._camera.check(self._health["video"].state(now_s))
+        return self._camera.spans(begins_ns, period_s)
 
-    def _camera_saw_nothing(self, stamp_ns: int, now_s: float) -> bool:
-        """Whether the picture in which something was detected is not believed."""
+    def _camera_shows(self, stamp_ns: int, now_s: float) -> bool:
+        """Whether the picture in which something was detected is believed; nothing is known of a camera that is off."""
         camera = self._health.get("video")
-        return camera is not None and camera.enabled and self._camera_blind.covers(stamp_ns, camera.state(now_s))
+        return camera is None or not camera.enabled or self._camera.shows(stamp_ns, camera.state(now_s))
 
     def reject(self, modality: str, arrived_ns: int, cause: str) -> SensorState:
         """A message came that holds no sample; returns the sensor's state with it."""

@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from karmma_ros.content import BlindSpan, Verdict
+from karmma_ros.belief import CameraBelief, erase
+from karmma_ros.content import Verdict
 from karmma_ros.decode import check_stamp
 from karmma_ros.errors import EngineError, SampleError
-from karmma_ros.health import OkSpan, SensorState, SensorStatus
+from karmma_ros.health import SensorState, SensorStatus
 from karmma_ros.memory import return_freed_pages
 from karmma_ros.messages import stamp_to_ns
 from karmma_ros.nodes.computed_flow import ComputedFlow
@@ -108,8 +109,7 @@ class Worker:
         """Everything that a restart forgets."""
         self._counts: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=300)
-        self._camera_ok = OkSpan()
-        self._camera_blind = BlindSpan()
+        self._camera_belief = CameraBelief()
         self._frame_id = ""
         self._broken = ""  # an extractor's error since the last prediction
         self._failures, self._last_failure = 0, ""
@@ -284,14 +284,13 @@ class Worker:
         camera = self._sensors[CameraSensor.name]
         assert isinstance(camera, CameraSensor)
         with self._wake:
-            self._camera_ok.judge(camera.health.state(arrival.now_s))
+            self._camera_belief.check(camera.health.state(arrival.now_s))
         sample = self._decode(camera, arrival, epoch, lambda: (camera.decode(arrival.message), 0))
         if sample is None:
             return False
         state, rgb = sample
         with self._wake:
             self._frame_id = arrival.message.header.frame_id
-            self._camera_ok.judge(state, arrival.stamp_ns)
         if state is SensorState.OK:
             self._encode(camera, arrival, epoch, lambda: self._recognizer.push(camera.name, arrival.stamp_ns, rgb))
         flow = self._sensors.get(FlowSensor.name)
@@ -331,9 +330,9 @@ class Worker:
         if not flow.follows_camera or camera is None or not camera.health.enabled:
             return True
         # As of the field's arrival: the frames that came after it say nothing about its time.
-        self._camera_ok.judge(camera.state(arrival.now_s))
+        self._camera_belief.check(camera.state(arrival.now_s))
         period_s = self._pacer.camera_s
-        return self._camera_ok.reaches(arrival.stamp_ns - to_ns(interval_s or period_s), period_s)
+        return self._camera_belief.spans(arrival.stamp_ns - to_ns(interval_s or period_s), period_s)
 
     def _detections(self) -> bool:
         taken, epoch = self._take(DetectionsSensor.name)
@@ -349,11 +348,9 @@ class Worker:
             return True
         state, boxes = sample
         with self._wake:
-            # Boxes say what is in a picture, and a covered lens shows nothing of what is there. A camera that is only
-            # silent may have its detector on board; nothing is known of one that is switched off.
-            usable = True
+            usable = True  # nothing is known of a camera that is switched off
             if camera is not None and camera.health.enabled:
-                usable = not self._camera_blind.covers(arrival.stamp_ns, camera.state(arrival.now_s))
+                usable = self._camera_belief.shows(arrival.stamp_ns, camera.state(arrival.now_s))
             detections.unusable += not usable
         if usable and state is SensorState.OK:
             self._encode(
@@ -410,20 +407,16 @@ class Worker:
             if epoch != self._epoch:
                 return None
             if sensor.name == CameraSensor.name:
-                self._camera_blind.judge(arrival.stamp_ns, verdict)
+                self._camera_belief.seen(arrival.stamp_ns, verdict, state)
             if verdict.fresh:
                 self._distrust(sensor, verdict)
             return state, sample
 
     def _distrust(self, sensor: Sensor[Any], verdict: Verdict) -> None:
         """Erases what a sensor gave since its content has been wrong, and what was computed from it."""
-        self._recognizer.evict(sensor.name, verdict.since_ns)
-        if sensor.name == CameraSensor.name:
-            flow = self._sensors.get(FlowSensor.name)
-            if isinstance(flow, FlowSensor) and flow.follows_camera:
-                self._recognizer.evict(flow.name, verdict.since_ns)
-            if DetectionsSensor.name in self._sensors:
-                self._recognizer.evict(DetectionsSensor.name, verdict.since_ns)
+        flow = self._sensors.get(FlowSensor.name)
+        follows = isinstance(flow, FlowSensor) and flow.follows_camera
+        erase(self._recognizer, sensor.name, verdict.since_ns, flow_follows=follows)
         self._faults.state(sensor.name, verdict.state.name, time.monotonic())
 
     def _encode(self, sensor: Sensor[Any], arrival: Arrival[Any], epoch: int, encode: Callable[[], Any]) -> None:
