@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from karmma_ros.audio import JOIN_S
 from karmma_ros.media import VideoWriter
 from karmma_ros.overlay import PredictionView, draw
 from karmma_ros.records import PredictionRecord
@@ -111,7 +112,7 @@ class Film:
         samples = samples if self._stereo and samples.shape[1] == 2 else to_mono(samples)[:, np.newaxis]
         if self._stereo and samples.shape[1] == 1:
             samples = np.repeat(samples, 2, axis=1)
-        if abs(gap) <= rate // 50:  # jitter of the stamps
+        if abs(gap) <= JOIN_S * rate:  # jitter of the stamps
             gap = 0
         if gap > 0:
             samples = np.concatenate([np.zeros((gap, samples.shape[1]), np.float32), samples])

@@ -19,10 +19,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from karmma_ros.audio import JOIN_S
 from karmma_ros.bags.reader import Bag, Topic, header_ns
 from karmma_ros.bags.sound import SoundDecoder
-from karmma_ros.bags.topics import COMPRESSED, FUTURE_S, Sensors, usual_rate_hz
-from karmma_ros.decode import check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
+from karmma_ros.bags.topics import FUTURE_S, Sensors, picture_decoder, usual_rate_hz
+from karmma_ros.decode import check_stamp, flow_to_field, scale_flow
 from karmma_ros.errors import KarmmaError, SampleError
 from karmma_ros.files import whole_file
 from karmma_ros.flow import FlowIntervals
@@ -35,7 +36,6 @@ __all__ = ["ExtractSettings", "Extracted", "extract"]
 _NS = 1_000_000_000
 _CRF = 12  # of the pictures: no difference to be seen
 _FLOW_WIDTH = 160  # pixels; larger fields are shrunk, training shrinks them further
-_JOIN_S = 0.02  # chunks of sound this close to their expected time follow seamlessly, as on the robot
 _LOST_S = 1.0  # silence longer than this is sound that was not recorded
 _LONGEST_GAP_S = 3600.0  # a longer step of the stamps is a clock that was set
 
@@ -161,8 +161,7 @@ class _Pictures(_File):
     _writer: VideoWriter | None = None
 
     def decode(self, stamp_ns: int, message: Any) -> npt.NDArray[np.uint8]:
-        to_rgb = compressed_to_rgb if self._topic.type == COMPRESSED else image_to_rgb
-        return to_rgb(message, rotate=self._settings.rotate)
+        return picture_decoder(self._topic)(message, rotate=self._settings.rotate)
 
     def write(self, time_ns: int, sample: npt.NDArray[np.uint8]) -> None:
         self._check_newer(time_ns)
@@ -227,11 +226,11 @@ class _Sound(_File):
         late = round(time_ns * rate / _NS) - self._samples
         if late > _LONGEST_GAP_S * rate:
             raise SampleError("stamp is hours after the one before")
-        if late > _JOIN_S * rate:
+        if late > JOIN_S * rate:
             if late > _LOST_S * rate:
                 self._silent.append((self._samples / rate, (self._samples + late) / rate))
             self._write(np.zeros((late, chunk.shape[1]), np.float32))
-        elif late < -_JOIN_S * rate:
+        elif late < -JOIN_S * rate:
             chunk = chunk[-late:]  # known already
             if not len(chunk):
                 raise SampleError("stamp is not newer than the one before")

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from karmma_ros.bags.reader import Bag, BagMessage, header_ns
 from karmma_ros.bags.sound import SoundDecoder
-from karmma_ros.bags.topics import COMPRESSED, FUTURE_S, Sensors
-from karmma_ros.decode import check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow, sent_size
+from karmma_ros.bags.topics import FUTURE_S, Sensors, picture_decoder
+from karmma_ros.decode import check_stamp, flow_to_field, scale_flow, sent_size
 from karmma_ros.decode_detections import detections_to_boxes
 from karmma_ros.errors import SampleError
 from karmma_ros.flow import FlowIntervals, FlowProducer
@@ -95,7 +95,7 @@ class Replay:
         )
         self._intervals = FlowIntervals()
         self._to_samples = SoundDecoder(bag, sensors.audio) if sensors.audio else None
-        self._to_rgb = compressed_to_rgb if sensors.video and sensors.video.type == COMPRESSED else image_to_rgb
+        self._to_rgb = picture_decoder(sensors.video) if sensors.video else None
         self._origin_ns: int | None = None  # stamp at which the records' time starts
         self._now_ns = 0  # log time
         self._rgb: Image | None = None
@@ -185,6 +185,7 @@ class Replay:
 
     def _frame(self, decoded: Any, stamp_ns: int, started: float, *, used: bool) -> Iterator[Answer]:
         try:
+            assert self._to_rgb is not None
             rgb = self._to_rgb(decoded, rotate=self._settings.rotate)
         except SampleError as error:
             self._reject("video", error)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from karmma_ros.audio import JOIN_S
 from karmma_ros.bags.reader import Bag, BagMessage, Topic, header_ns
 from karmma_ros.bags.sound import SoundDecoder
 from karmma_ros.bags.topics import COMPRESSED, FUTURE_S
@@ -27,7 +28,6 @@ _NS = 1_000_000_000
 _SLOW_HZ = 5.0  # a camera below this shows too little of a movement
 LAG_S = 0.5  # [s] behind its arrival, from where a node's diagnostics warn
 _OTHER_CLOCK_S = 10.0  # [s] between stamps and log time that mean two clocks
-_JOIN_S = 0.02  # chunks of sound this close to their expected time follow seamlessly
 _CHUNK_S = 0.2  # a node encodes two grid points of 0.1 s at once
 _GAP_INTERVALS, _GAP_S = 3.0, 0.1  # a gap is longer than so many usual intervals, and than this: the node's STALE
 _DECODED = 10  # every so many messages one is decoded
@@ -245,7 +245,7 @@ class TopicCheck:
         if len(self._stamps) == len(self._chunks_s) and len(self._stamps) > 1:
             expected = np.array(self._stamps[:-1]) + np.round(np.array(self._chunks_s[:-1]) * _NS).astype(np.int64)
             slips_s = np.abs(np.array(self._stamps[1:]) - expected) / _NS
-            apart = int((slips_s > _JOIN_S).sum())
+            apart = int((slips_s > JOIN_S).sum())
             if apart > 0.01 * len(slips_s):
-                text = f"{apart} of {len(slips_s)} chunks do not follow the one before within {_JOIN_S * 1e3:.0f} ms"
+                text = f"{apart} of {len(slips_s)} chunks do not follow the one before within {JOIN_S * 1e3:.0f} ms"
                 find(Severity.WARNING, text, "stamp chunks by the sample clock, not by arrival; nothing spans a gap")

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
+
+import numpy as np
+import numpy.typing as npt
 
 from karmma_ros.bags.reader import Bag, Topic, header_ns
 from karmma_ros.bags.sound import SOUND_TYPES
@@ -25,6 +28,7 @@ __all__ = [
     "first_picture",
     "first_stamp_ns",
     "origin_ns",
+    "picture_decoder",
     "usual_rate_hz",
 ]
 
@@ -181,12 +185,17 @@ def origin_ns(bag: Bag, sensors: Sensors) -> int:
     raise KarmmaError(f"{bag.path}: no camera, flow or sound with a stamp; `karmma record-check` says more")
 
 
+def picture_decoder(topic: Topic) -> Callable[..., npt.NDArray[np.uint8]]:
+    """`image_to_rgb` or `compressed_to_rgb`: what decodes a camera's messages."""
+    return compressed_to_rgb if topic.type == COMPRESSED else image_to_rgb
+
+
 def first_picture(bag: Bag, topic: Topic, rotate: int) -> tuple[int, int]:
     """(width, height) of a camera's pictures, upright.
 
     :raises KarmmaError: none of its first messages can be decoded.
     """
-    to_rgb = compressed_to_rgb if topic.type == COMPRESSED else image_to_rgb
+    to_rgb = picture_decoder(topic)
     fault = "it has no messages"
     for message in islice(bag.messages([topic.name]), _PROBED):
         try:
