@@ -35,7 +35,7 @@ def main() -> int:
     def heard(message: ActionPrediction) -> None:
         now = time.time_ns()
         stamp = message.header.stamp
-        if not rows:
+        if message.trigger == ActionPrediction.CAMERA and not any(row[2] == ActionPrediction.CAMERA for row in rows):
             print("heard", flush=True)
         rows.append((stamp.sec * 10**9 + stamp.nanosec, now, message.trigger, message.processing_time))
 

@@ -49,10 +49,10 @@ def write_contact_sheet(path: Path, seed: int) -> None:
 
     :raises KarmmaError: if OpenCV does not know the format. :raises OSError: if it cannot be written.
     """
-    sheet = contact_sheet(seed)
-    encoded, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    if not encoded:
+    suffix = path.suffix or ".png"
+    if not cv2.haveImageWriter(f"sheet{suffix}"):
         raise KarmmaError(f"{path}: cannot write an image of this format, use .png")
+    _, data = cv2.imencode(suffix, cv2.cvtColor(contact_sheet(seed), cv2.COLOR_RGB2BGR))
     with whole_file(path) as temporary:
         temporary.write_bytes(data.tobytes())
 

@@ -336,7 +336,7 @@ def write_wav(path: str | Path, samples: Samples, rate: int) -> None:
 
     :raises OSError: if the file cannot be written.
     """
-    block = samples.reshape(len(samples), -1)
+    block = samples[:, np.newaxis] if samples.ndim == 1 else samples
     pcm = to_pcm16(block)
     with whole_file(path) as temporary, wave.open(str(temporary), "wb") as file:
         file.setnchannels(block.shape[1])

@@ -42,9 +42,18 @@ class Child:
     """One process, with its log; killed by the kernel if we are killed. A context manager that ends it."""
 
     def __init__(
-        self, name: str, arguments: Sequence[str], environment: Mapping[str, str], *, talks: bool = False
+        self,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        talks: bool = False,
+        death: int = signal.SIGTERM,
     ) -> None:
-        """:param talks: with pipes for stdin and stdout; else stdout goes to the log as well."""
+        """
+        :param talks: with pipes for stdin and stdout; else stdout goes to the log as well.
+        :param death: the signal by which it ends when we are killed.
+        """
         self.name = name
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self.process = subprocess.Popen(  # noqa: S603 - this interpreter, on modules of this package
@@ -54,7 +63,7 @@ class Child:
             stderr=self._log,
             env={**environment, "PYTHONPATH": _python_path(environment), "PYTHONUNBUFFERED": "1"},
             start_new_session=True,  # Ctrl-C in the terminal reaches us alone, who end our children in order
-            preexec_fn=partial(die_with, os.getpid()),
+            preexec_fn=partial(die_with, os.getpid(), death),
         )
 
     @property

@@ -57,6 +57,13 @@ def prepare(environ: MutableMapping[str, str] | None = None) -> Transport:
     return Transport(profile, "", _tune_allocator())
 
 
+def additional() -> dict[str, str]:
+    """What the environment of a program of somebody else's lacks for it to send large images (see `prepare`)."""
+    environment = dict(os.environ)
+    prepare(environment)
+    return {name: value for name, value in environment.items() if os.environ.get(name) != value}
+
+
 def _own_choice(environ: Mapping[str, str], profile: Path) -> str:
     """Why the user's settings are to be kept, or "" where there are none."""
     rmw = environ.get("RMW_IMPLEMENTATION", "")

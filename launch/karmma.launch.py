@@ -7,7 +7,7 @@
 Every argument is described there; docs/launch.md has examples.
 """
 
-import os
+from pathlib import Path
 from typing import Any
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
@@ -18,7 +18,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from karmma_ros import transport
 from launch import LaunchContext, LaunchDescription
 
-YES_NO = ["true", "false"]
+YES_NO = ["true", "false", "True", "False"]  # Nav2 writes them with capitals
 ARGUMENTS = [
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of all nodes: one for each robot."),
     DeclareLaunchArgument(
@@ -69,6 +69,9 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("flow", default_value="flow", description="Topic of the optical flow (node, topic)."),
     DeclareLaunchArgument("audio", default_value="audio", description="Topic of the sound."),
+    DeclareLaunchArgument(
+        "audio_info", default_value="audio_info", description="Topic of what its bytes are: with AudioDataStamped only."
+    ),
     DeclareLaunchArgument("detections", default_value="detections", description="Topic of object detections."),
     DeclareLaunchArgument(
         "microphone", default_value="false", choices=YES_NO, description="Start microphone_node, which publishes it."
@@ -102,20 +105,21 @@ def generate_launch_description() -> LaunchDescription:
 def make_nodes(context: LaunchContext) -> list[Node]:
     """The nodes that the arguments ask for."""
     given = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
-    file = [given["params_file"]] if given["params_file"] else []
-    sim_time = {"use_sim_time": given["use_sim_time"] == "true"}
+    file = [parameter_file(given["params_file"])] if given["params_file"] else []
+    sim_time = {"use_sim_time": yes(given["use_sim_time"])}
     camera = {"image.transport": given["image_transport"]}
-    managed = {"autostart": given["autostart"] == "true"}
-    bundle = {"bundle": given["bundle"]} if given["bundle"] else {}
+    managed = {"autostart": yes(given["autostart"])}
+    # "3" stays a text
+    bundle = {"bundle": ParameterValue(given["bundle"], value_type=str)} if given["bundle"] else {}
     device = given["microphone_device"]
-    microphone = {"device": ParameterValue(device, value_type=str)} if device else {}  # "3" stays a text
-    topics = [(name, given[name]) for name in ("image", "flow", "audio", "detections")]
+    microphone = {"device": ParameterValue(device, value_type=str)} if device else {}
+    topics = [(name, given[name]) for name in ("image", "flow", "audio", "audio_info", "detections")]
     topics.append(("image/compressed", f"{given['image']}/compressed"))
     common: dict[str, Any] = {
         "namespace": given["namespace"],
         "output": "screen",
         "arguments": ["--ros-args", "--log-level", given["log_level"]],
-        "respawn": given["use_respawn"] == "true",
+        "respawn": yes(given["use_respawn"]),
         "respawn_delay": float(given["respawn_delay"]),
     }
 
@@ -132,9 +136,9 @@ def make_nodes(context: LaunchContext) -> list[Node]:
     nodes = [ours("action_node", camera, managed, bundle, {"flow.compute": given["flow_from"] == "inside"})]
     if given["flow_from"] == "node":
         nodes.append(ours("flow_node", camera, managed, bundle))
-    if given["microphone"] == "true":
+    if yes(given["microphone"]):
         nodes.append(ours("microphone_node", managed, microphone))
-    if given["overlay"] == "true":
+    if yes(given["overlay"]):
         nodes.append(ours("overlay_node", camera))
     if given["camera_package"]:
         driver = given["camera_image"]
@@ -145,15 +149,21 @@ def make_nodes(context: LaunchContext) -> list[Node]:
                 name="camera",
                 parameters=[*file, sim_time],
                 remappings=[(driver, given["image"]), (f"{driver}/compressed", f"{given['image']}/compressed")],
-                additional_env=large_images(),
+                additional_env=transport.additional(),
                 **common,
             )
         )
     return nodes
 
 
-def large_images() -> dict[str, str]:
-    """What a driver's environment needs for Fast DDS to carry large images; the user's own choice wins."""
-    environment = dict(os.environ)
-    transport.prepare(environment)
-    return {name: value for name, value in environment.items() if os.environ.get(name) != value}
+def yes(text: str) -> bool:
+    """What an argument out of YES_NO says."""
+    return text.lower() == "true"
+
+
+def parameter_file(text: str) -> str:
+    """The path of a parameter file that is there: launch itself would go on without it."""
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise RuntimeError(f"params_file:={text}: no such file")
+    return str(path)

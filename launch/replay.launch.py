@@ -24,9 +24,10 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from karmma_ros import transport
 from launch import Action, LaunchContext, LaunchDescription
 
-YES_NO = ["true", "false"]
+YES_NO = ["true", "false", "True", "False"]  # Nav2 writes them with capitals
 ARGUMENTS = [
     DeclareLaunchArgument("bag", description="The bag to play: its folder or file."),
     DeclareLaunchArgument("rate", default_value="1.0", description="Speed of playing; 2.0 is twice as fast."),
@@ -63,10 +64,13 @@ def play_once_active(context: LaunchContext) -> list[Action]:
     """Waits for the node, plays, and ends."""
     given = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
     command = [*shlex.split(given["player"]), given["bag"], "--clock", CLOCK_HZ, "--rate", given["rate"]]
-    command += ["--loop"] * (given["loop"] == "true") + shlex.split(given["player_arguments"])
-    player = ExecuteProcess(cmd=command, name="player", output="screen")
-    namespace = LaunchConfiguration("namespace").perform(context).strip("/")
-    node = f"/{namespace}/action_node" if namespace else "/action_node"
+    command += ["--loop"] * (given["loop"].lower() == "true") + shlex.split(given["player_arguments"])
+    # Its images are lost without the profile, as a camera driver's are.
+    player = ExecuteProcess(cmd=command, name="player", output="screen", additional_env=transport.additional())
+    namespace = LaunchConfiguration("namespace").perform(context)
+    if not namespace.startswith("/"):  # within a namespace that was pushed around this launch file
+        namespace = f"{context.launch_configurations.get('ros_namespace', '')}/{namespace}"
+    node = "/".join(["", *filter(None, namespace.split("/")), "action_node"])
     waiting = Node(package="karmma_ros", executable="wait_active", arguments=[node], output="screen")
 
     def play(event: ProcessExited, _: LaunchContext) -> list[Action]:
@@ -75,7 +79,7 @@ def play_once_active(context: LaunchContext) -> list[Action]:
         return [LogInfo(msg=f"playing {given['bag']}"), player]
 
     def end(event: ProcessExited, _: LaunchContext) -> list[Action]:
-        return [Shutdown(reason="the bag has ended")] if given["end_with_bag"] == "true" else []
+        return [Shutdown(reason="the bag has ended")] if given["end_with_bag"].lower() == "true" else []
 
     return [
         RegisterEventHandler(OnProcessExit(target_action=waiting, on_exit=play)),

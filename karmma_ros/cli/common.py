@@ -153,13 +153,18 @@ def check_out(path: Path) -> Path:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM ends what runs within as Ctrl-C does: in order, with its processes."""
+    """SIGTERM, and a terminal that is closed, end what runs within as Ctrl-C does: in order, with its processes."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] is not signal.SIG_IGN:  # nohup stays what it is
+            signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in numbers:
+            signal.signal(number, before[number])

@@ -42,6 +42,7 @@ from karmma_ros.records import Phase, PredictionRecord, percentiles, summarise, 
 HELP = "Names the actions in a rosbag as the node would have, without ROS and faster than real time."
 
 CAMERA = "camera"  # value of --flow: computed from the camera
+_FILMED_NS = 60 * 10**9  # a sensor that begins further from the camera than this is on another clock
 _NO_CAMERA = (480, 640)  # (H, W) of the film where there is no picture
 
 
@@ -252,7 +253,9 @@ def _film(args: argparse.Namespace, bag: Bag, sensors: Sensors, begin_ns: int) -
         size = first_picture(bag, sensors.video, args.rotate)
         rate_hz = args.rate or usual_rate_hz(bag, sensors.video)
     stamps = [first_stamp_ns(bag, topic) for _, topic in sensors.items()]
-    first_ns = min([stamp_ns for stamp_ns in stamps if stamp_ns is not None], default=begin_ns)
+    # what is on another clock has no place in the film
+    near = [stamp_ns for stamp_ns in stamps if stamp_ns is not None and abs(stamp_ns - begin_ns) < _FILMED_NS]
+    first_ns = min(near, default=begin_ns)
     return Film(args.out / "overlay.mp4", size, rate_hz, origin_ns=first_ns, sound=_track(bag, sensors))
 
 

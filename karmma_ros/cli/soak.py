@@ -42,12 +42,12 @@ def run(args: argparse.Namespace) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=120)
     with terminable():
         result = run_soak(bundle, args.minutes * 60, args.seed, args.out, console)
-    if args.json is not None:
-        write_json(args.json, result)
     console.print(_table(result))
     for text in result["failed"]:
         console.print(f"failed: {text}", style="red", highlight=False)
     console.print(f"written to {args.out}: soak.json, node.log", highlight=False, soft_wrap=True)
+    if args.json is not None:
+        write_json(args.json, result)
     return 1 if result["failed"] else 0
 
 

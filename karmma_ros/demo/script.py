@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from karmma_ros.errors import UsageError
 from karmma_ros.records import Phase
 
 __all__ = ["SensorPhase", "SensorScript", "number_at", "sensor_script"]
@@ -88,7 +89,15 @@ def sensor_script(seconds: float, seed: int, rate_hz: float = 30.0) -> SensorScr
 
     Phases change a quarter of a period before a frame: where the camera is gone, the node predicts for moments that are
     only about those of the missing frames, and each should count in the phase of its frame.
+
+    :raises UsageError: there are not two frames for each phase.
     """
+    if seconds * rate_hz < 2 * len(_SCRIPT):
+        least_s = 2 * len(_SCRIPT) / rate_hz
+        raise UsageError(
+            f"{seconds:g} s at {rate_hz:g} frames a second are too few for {len(_SCRIPT)} phases: "
+            f"--seconds {least_s:.0f}"
+        )
     ends = np.linspace(0.0, seconds, len(_SCRIPT) + 1)
     ends[1:-1] = (np.round(ends[1:-1] * rate_hz) - 0.25) / rate_hz
     phases = tuple(

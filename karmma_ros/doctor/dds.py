@@ -117,7 +117,10 @@ def check_dds(environ: Mapping[str, str], camera: Camera, host: Host) -> Iterato
                 "Fast DDS", f"{text}; a camera driver does not", f"export {transport.PROFILE_VARIABLES[0]}={ours}"
             )
     else:
-        path = next((environ[name] for name in transport.PROFILE_VARIABLES if environ.get(name)), "")
+        middleware = environ.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp"
+        # another middleware reads none
+        names = transport.PROFILE_VARIABLES if middleware.startswith("rmw_fastrtps") else ()
+        path = next((environ[name] for name in names if environ.get(name)), "")
         try:
             memory = read_profile(Path(path)) if path else None
             yield ok("Fast DDS", f"{chosen.kept}: kept")

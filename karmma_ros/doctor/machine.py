@@ -16,6 +16,7 @@ __all__ = ["check_machine", "judge_cores", "judge_governor", "judge_power_mode"]
 
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _INTEL = Path("/sys/devices/system/cpu/intel_pstate")  # with this driver, powersave means automatic
+_AMD = Path("/sys/devices/system/cpu/amd_pstate/status")  # the same, where it says active
 _MODEL = Path("/proc/device-tree/model")  # of boards
 
 
@@ -41,7 +42,7 @@ def judge_cores(cores: int, machine: str) -> Finding:
 
 def judge_governor(governor: str) -> Finding:
     """:param governor: of Linux's frequency scaling."""
-    if governor == "powersave" and not _INTEL.exists():
+    if governor == "powersave" and not _INTEL.exists() and _text(_AMD) != "active":
         return advice(
             "clock rate", f"governor {governor}: the lowest frequency", "sudo cpupower frequency-set -g performance"
         )

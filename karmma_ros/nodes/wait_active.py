@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import rclpy
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
+from rclpy.exceptions import NameValidationException
 from rclpy.executors import ExternalShutdownException
 from rclpy.utilities import remove_ros_args
 
@@ -41,7 +42,10 @@ def _wait_active(name: str, timeout_s: float) -> bool:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Entry point of `ros2 run karmma_ros wait_active`; exit status 1: it is not active in time; 130: Ctrl-C."""
+    """Entry point of `ros2 run karmma_ros wait_active`.
+
+    Exit status 1: it is not active in time; 2: that is no name; 130: Ctrl-C.
+    """
     parser = argparse.ArgumentParser(prog="wait_active", description="Waits until a life cycle node is active.")
     parser.add_argument("node", help="its full name, such as /action_node")
     parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="[s] (default: %(default)g)")
@@ -52,6 +56,9 @@ def main(args: Sequence[str] | None = None) -> int:
         active = _wait_active(options.node, options.timeout)
     except (KeyboardInterrupt, ExternalShutdownException):
         return 130
+    except NameValidationException as error:
+        print(f"wait_active: {options.node} is no node's name: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     finally:
         rclpy.try_shutdown()
     if not active:

@@ -34,6 +34,7 @@ NODE = "action_node"
 READY_S = 60.0
 WARM_S = 3.0  # predictions before the storm begins: everything the node allocates once is allocated
 _LINGER_S = 0.5
+_ENDING_S = 1.0  # before the end of the storm the sensors may have ended
 
 
 @dataclass
@@ -45,6 +46,7 @@ class _Sensors:
     seconds: float
     segments: set[Path]
     child: Child | None = None
+    kills: int = 0
 
     def start(self, start_ns: int) -> None:
         arguments = ["-m", "karmma_ros.soak.sensors", str(self.seconds), str(self.storm.seed), str(start_ns)]
@@ -57,6 +59,7 @@ class _Sensors:
         self.child.process.send_signal(signal.SIGKILL)
         self.child.process.wait()
         self.child.__exit__()
+        self.kills += 1
 
 
 def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Console) -> dict[str, Any]:
@@ -75,7 +78,13 @@ def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Cons
             Child("the action node", node_arguments(NODE, {"bundle": bundle.folder}), environment)
         )
         deaf = stack.enter_context(
-            Child("the deaf subscriber", ["-m", "karmma_ros.soak.deaf", f"/{NODE}/actions"], environment)
+            # It stops itself, and a process that is stopped heeds nothing else.
+            Child(
+                "the deaf subscriber",
+                ["-m", "karmma_ros.soak.deaf", f"/{NODE}/actions"],
+                environment,
+                death=signal.SIGKILL,
+            )
         )
         stack.callback(deaf.process.kill)
         sensors = _Sensors(environment, storm, seconds, segments)
@@ -89,22 +98,22 @@ def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Cons
         stack.callback(ear.destroy)
         try:
             _get_ready(node, ear, console)
-            watch, arrivals_s = _weather(storm, seconds, node, sensors, ear, console)
+            watch, arrivals_s = _weather(storm, seconds, node, deaf, sensors, ear, console)
         finally:
+            log = node.log()  # of a node that crashed, too
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "node.log").write_text(log)
             segments |= shared_memory_of([os.getpid(), node.pid, deaf.pid])
             if sensors.child is not None:
                 segments |= shared_memory_of([sensors.child.pid])
                 sensors.child.__exit__()
-        log = node.log()
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "node.log").write_text(log)
-    result = verdict(seconds, arrivals_s, RATE, watch, _exceptions(log))
+    result = verdict(seconds, arrivals_s, RATE, watch, _exceptions(log), ear.statuses)
     result |= {"seed": seed, "bundle": bundle.name, "states": ear.states, "statuses": ear.statuses}
     result["gaps"] = [
         {"t_s": round(begin_s, 2), "gap_s": round(gap_s, 3), "weather": storm.episodes[storm.number_at(begin_s)].name}
         for begin_s, gap_s in longest_gaps(seconds, arrivals_s)
     ]
-    result["killed"] = sum(episode.killed for episode in storm.episodes)
+    result["killed"] = sensors.kills
     result["usage"] = [[round(u.t_s, 1), round(u.resident_mb, 2), u.threads, u.files] for u in watch.usages]
     write_json(out / "soak.json", result)
     return result
@@ -125,7 +134,7 @@ def _get_ready(node: Child, ear: Any, console: Console) -> None:
 
 
 def _weather(
-    storm: Storm, seconds: float, node: Child, sensors: _Sensors, ear: Any, console: Console
+    storm: Storm, seconds: float, node: Child, deaf: Child, sensors: _Sensors, ear: Any, console: Console
 ) -> tuple[Watch, list[float]]:
     """The storm; gives what the node used, and when predictions were heard, from the start."""
     watch = Watch()
@@ -144,6 +153,9 @@ def _weather(
         while (t_s := time.monotonic() - start_s) < seconds + _LINGER_S:
             time.sleep(0.02)
             node.check()
+            deaf.check()
+            if t_s < seconds - _ENDING_S and sensors.child is not None:
+                sensors.child.check()
             if t_s >= next_s and t_s < seconds:
                 watch.usages.append(usage_of(node.pid, t_s))
                 next_s += 1.0

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ LONG_S = 1200.0  # from this length on the last quarter may not exceed the secon
 LONG_MB, SHORT_MB = 1.0, 5.0
 HOURS_S = 7200.0  # from this length on the growth is also given per hour
 LEAST_SHARE = 0.98  # of the predictions due
+LEAST_OK = 0.25  # of them that have something to go by: with fewer there was no storm, but no sensors
 WORST_GAP_S = 1.0
 
 
@@ -30,10 +31,12 @@ class Usage:
 
 
 def usage_of(pid: int, t_s: float) -> Usage:
-    """Reads /proc. :raises OSError: the process is gone, or this is not Linux."""
+    """Reads /proc. :raises OSError: the process is gone or about to go, or this is not Linux."""
     fields = dict(
         line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.count(":")
     )
+    if "VmRSS" not in fields:  # it has ended, and nobody has asked how
+        raise ProcessLookupError(f"process {pid} has ended")
     resident_mb = int(fields["VmRSS"].split()[0]) / 1024
     return Usage(t_s, resident_mb, int(fields["Threads"]), len(list(Path(f"/proc/{pid}/fd").iterdir())))
 
@@ -57,12 +60,17 @@ def longest_gaps(seconds: float, arrivals_s: Sequence[float], count: int = 10) -
 
 
 def verdict(
-    seconds: float, arrivals_s: Sequence[float], rate_hz: float, watch: Watch, faults: Sequence[str]
+    seconds: float,
+    arrivals_s: Sequence[float],
+    rate_hz: float,
+    watch: Watch,
+    faults: Sequence[str],
+    statuses: Mapping[str, int],
 ) -> dict[str, Any]:
     """The verdict: numbers, and in `failed` what they say that must not be; plain values, for JSON.
 
     :param arrivals_s: when each prediction was heard, from the start.
-    :param faults: lines of the node's log that tell of an exception.
+    :param faults: lines of the node's log that tell of an exception; statuses: how many predictions had each.
     """
     heard = [t for t in arrivals_s if 0 <= t < seconds]
     due = round(seconds * rate_hz)
@@ -97,6 +105,8 @@ def verdict(
         f"{len(heard)} predictions where {due} were due": len(heard) > due / LEAST_SHARE,
         f"{gap_s:.2f} s without a prediction": gap_s > WORST_GAP_S,
         f"{len(faults)} exceptions": bool(faults),
+        f"{statuses.get('FAILED', 0)} predictions failed": statuses.get("FAILED", 0) > 0,
+        f"only {statuses.get('OK', 0)} predictions had something to go by": statuses.get("OK", 0) < LEAST_OK * due,
         f"memory grew by {growth_mb:.1f} MB": growth_mb > allowed_mb,
         f"threads went from {threads[0]:g} to {threads[1]:g}": threads[1] > threads[0],
         f"open files went from {files[0]:g} to {files[1]:g}": files[1] > files[0],

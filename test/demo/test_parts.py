@@ -20,7 +20,7 @@ from karmma_ros.demo.script import sensor_script
 from karmma_ros.demo.sources import SOUND_RATE, FileSource, SceneSource, open_file_source
 from karmma_ros.demo.table import offline_accuracies, result_table
 from karmma_ros.demo.view import open_view
-from karmma_ros.errors import KarmmaError, MediaError
+from karmma_ros.errors import KarmmaError, MediaError, UsageError
 from karmma_ros.flow import FlowProducer
 from karmma_ros.processes import own_domain, unlink_shared_memory
 from karmma_ros.records import PredictionRecord, Scored, SensorRecord, Truth, summarise
@@ -245,3 +245,10 @@ def test_shared_memory_that_another_process_has_mapped_is_left_alone(tmp_path: P
         for path in (abandoned, used):
             for name in (path.name, f"{path.name}_el"):
                 path.with_name(name).unlink(missing_ok=True)
+
+
+def test_a_recording_too_short_for_its_phases_is_refused() -> None:
+    """Before it is played: a phase without a frame has no rate."""
+    with pytest.raises(UsageError, match=r"5 s at 1 frames a second are too few for 7 phases: --seconds 14"):
+        sensor_script(5.0, 0, 1.0)
+    assert len(sensor_script(14.0, 0, 1.0).phases) == 7

@@ -53,3 +53,22 @@ for argument in read({str(CHECKOUT / "launch" / f"{name}.launch.py")!r}).get_lau
         said = description.partition(" Valid choices are")[0]
         assert said.endswith("."), argument
         assert len(said) > 15, argument
+
+
+def test_a_parameter_file_that_is_not_there_stops_the_launch(launch_env: dict[str, str]) -> None:
+    """launch_ros would go on with the defaults. Yes and no may be written as Nav2 writes them."""
+    program = f"""
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+source = PythonLaunchDescriptionSource({str(CHECKOUT / "launch" / "karmma.launch.py")!r})
+given = dict(params_file="~/nowhere.yaml", use_sim_time="True", use_respawn="False")
+service = LaunchService()
+service.include_launch_description(
+    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=given.items())])
+)
+print("status", service.run())
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=launch_env, capture_output=True, text=True, timeout=60)
+    assert "status 1" in done.stdout
+    assert "params_file:=~/nowhere.yaml: no such file" in done.stdout + done.stderr

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import subprocess
 import sys
 from itertools import pairwise
@@ -65,14 +67,17 @@ def calm(seconds: float, *, memory_mb: float = 0.0, threads: int = 0, files: int
     return watch
 
 
+WELL = {"OK": 1200, "NO_INPUT": 600}
+
+
 def heard(seconds: float, rate: float = 30.0) -> list[float]:
     return [i / rate for i in range(round(seconds * rate))]
 
 
 def test_a_run_in_which_all_is_well_does_not_fail() -> None:
-    assert verdict(60, heard(60), 30, calm(60), [])["failed"] == []
-    assert verdict(60, heard(60), 30, calm(60, memory_mb=4.9, threads=-1), [])["failed"] == []
-    assert verdict(1200, heard(1200), 30, calm(1200, memory_mb=0.9), [])["failed"] == []
+    assert verdict(60, heard(60), 30, calm(60), [], WELL)["failed"] == []
+    assert verdict(60, heard(60), 30, calm(60, memory_mb=4.9, threads=-1), [], WELL)["failed"] == []
+    assert verdict(1200, heard(1200), 30, calm(1200, memory_mb=0.9), [], {"OK": 30_000})["failed"] == []
 
 
 @pytest.mark.parametrize(
@@ -91,5 +96,42 @@ def test_a_run_in_which_all_is_well_does_not_fail() -> None:
 def test_whatever_must_not_be_is_in_the_verdict(
     seconds: float, watch: dict[str, float], arrivals: list[float], faults: list[str], words: str
 ) -> None:
-    failed = verdict(seconds, arrivals, 30, calm(seconds, **watch), faults)["failed"]  # type: ignore[arg-type]
+    statuses = {"OK": round(20 * seconds)}
+    failed = verdict(seconds, arrivals, 30, calm(seconds, **watch), faults, statuses)["failed"]  # type: ignore[arg-type]
     assert any(words in text for text in failed), failed
+
+
+@pytest.mark.parametrize(
+    ("statuses", "words"),
+    [
+        ({"OK": 1790, "FAILED": 10}, "10 predictions failed"),
+        ({"OK": 300, "NO_INPUT": 1500}, "only 300 predictions had something to go by"),
+    ],
+)
+def test_predictions_that_say_nothing_are_no_success(statuses: dict[str, int], words: str) -> None:
+    """A node whose inference fails goes on publishing, and so does one that hears no sensor."""
+    assert any(words in text for text in verdict(60, heard(60), 30, calm(60), [], statuses)["failed"])
+
+
+def test_the_deaf_subscriber_dies_with_whoever_started_it() -> None:
+    """It is stopped, so nothing less than SIGKILL reaches it."""
+    stopped = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
+    script = f"""
+import os, signal, sys
+from karmma_ros.processes import Child
+child = Child("stopped", ["-c", {stopped!r}], os.environ, death=signal.SIGKILL)
+os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    watched = os.pidfd_open(pid)
+    try:
+        parent.kill()
+        parent.wait()
+        ready, _, _ = select.select([watched], [], [], 30)
+        assert ready, "it outlives the soak"
+    finally:
+        os.close(watched)

@@ -43,9 +43,6 @@ def play(bag: Path, clock_hz: float, rate: float) -> None:
     from rosgraph_msgs.msg import Clock
     from sensor_msgs.msg import Image
 
-    from karmma_ros import transport
-
-    transport.prepare()
     rclpy.init()
     node = rclpy.create_node("bag_player")
     clock = node.create_publisher(Clock, "/clock", 10)
