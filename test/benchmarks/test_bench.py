@@ -83,7 +83,7 @@ def test_dds_quickly(tmp_path: Path) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not here")
     (row,) = bench(tmp_path, "dds")["dds"]["cameras"]
     assert row["camera"] == "640x480 rgb8 at 30 Hz"
-    assert 100 < row["frames"] <= 150
+    assert 30 < row["frames"] <= 150, "those since the first answer"
     assert row["lost"] <= 0.1 * row["frames"]
     assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p95"] <= row["latency_ms"]["max"]
     assert row["core_ms"]["p50"] < row["latency_ms"]["max"]
