@@ -47,9 +47,7 @@ class ReplaySettings:
     rate_hz: float = 0.0  # predictions per second; 0 follows the camera
     flow_unit: str = "pixels_per_second"
     flow_follows_camera: bool = True
-    detections_size: tuple[int, int] | None = (
-        None  # (width, height) of the images that boxes are in; None: the camera's
-    )
+    detections_size: tuple[int, int] | None = None  # (width, height) of what boxes are in; None: the camera's images
     stamp_offsets_s: Mapping[str, float] = field(default_factory=dict)  # modality -> [s] added to its stamps
 
 
@@ -99,9 +97,7 @@ class Replay:
         self._origin_ns: int | None = None  # stamp at which the records' time starts
         self._now_ns = 0  # log time
         self._rgb: Image | None = None
-        self._sent_size: tuple[int, int] | None = (
-            None  # (width, height) of the camera's pictures, before they are turned
-        )
+        self._sent_size: tuple[int, int] | None = None  # (width, height) of the last frame, before it was turned
         detections = recognizer.bundle.modalities.get("detections")
         self._categories = {name: i for i, name in enumerate(detections.categories)} if detections else {}
         self.faults: dict[str, Counter[str]] = {modality: Counter() for modality, _ in sensors.items()}
@@ -184,8 +180,8 @@ class Replay:
                 self._producer.reset()
 
     def _frame(self, decoded: Any, stamp_ns: int, started: float, *, used: bool) -> Iterator[Answer]:
+        assert self._to_rgb is not None
         try:
-            assert self._to_rgb is not None
             rgb = self._to_rgb(decoded, rotate=self._settings.rotate)
         except SampleError as error:
             self._reject("video", error)

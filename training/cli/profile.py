@@ -20,6 +20,7 @@ from karmma_ros.files import write_json
 from karmma_training.config_file import apply_overrides
 from karmma_training.evaluation.patterns import initials
 from karmma_training.evaluation.plots import plot_profile
+from karmma_training.evaluation.predictor import device_of
 from karmma_training.evaluation.profile import PAPER_GFLOPS, PAPER_GIGABYTES, count, measure
 from karmma_training.evaluation.report import machine
 from karmma_training.presets import PRESETS, as_system, preset
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     heads = _heads(args.heads)
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = torch.device("cuda" if args.device == "auto" and torch.cuda.is_available() else "cpu")
+    device = device_of(args.device)
     student = apply_overrides(preset(args.preset, "baseline-dropout"), args.set)
     student.check()
     console = Console(stderr=True)

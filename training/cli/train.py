@@ -101,10 +101,10 @@ def train(
         recordings, validation = (
             open_recordings(source, split, root, workers=workers, console=console) for split in ("train", "val")
         )
-    if config.pretrain.extractors and not started:  # before a teacher is trained for hours
-        load_extractors(build_model(config, source.labels().sizes()), Path(config.pretrain.extractors))
     jobs = [(config, out)]
     if config.distillation.teacher == "own":
+        if config.pretrain.extractors and not started:  # that they fit is known before the teacher is trained for hours
+            load_extractors(build_model(config, source.labels().sizes()), Path(config.pretrain.extractors))
         larger = as_system(config, "teacher")
         larger.pretrain.extractors = ""  # those that are given are of the student's size
         jobs.insert(0, (larger, out / "teacher"))

@@ -18,7 +18,7 @@ from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Context
 from karmma_training.networks.model import MultimodalModel
 
-__all__ = ["ModelPredictor", "Predictor", "load_predictor"]
+__all__ = ["ModelPredictor", "Predictor", "device_of", "load_predictor"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -56,9 +56,14 @@ def load_predictor(run: Path, device: str = "cpu") -> tuple[ModelPredictor, Conf
     :raises UsageError: see `load_model`.
     """
     model, config, labels, about = load_model(run)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return ModelPredictor(model.to(device), labels, about["temperature"]), config
+    return ModelPredictor(model.to(device_of(device)), labels, about["temperature"]), config
+
+
+def device_of(name: str) -> torch.device:
+    """A device of torch by name; auto: a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 class ModelPredictor:
