@@ -7,6 +7,7 @@
 Every argument is described there; docs/launch.md has examples.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from karmma_ros import transport
 from launch import LaunchContext, LaunchDescription
 
 YES_NO = ["true", "false", "True", "False"]  # Nav2 writes them with capitals
+UNSET = ""  # left to the parameter file, and to the node's default
 ARGUMENTS = [
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of all nodes: one for each robot."),
     DeclareLaunchArgument(
         "use_sim_time",
-        default_value="false",
-        choices=YES_NO,
-        description="Take the time from /clock (a bag, a simulator).",
+        default_value=UNSET,
+        choices=[UNSET, *YES_NO],
+        description="Take the time from /clock (a bag, a simulator). Empty: the parameter file's, or false.",
     ),
     DeclareLaunchArgument(
         "params_file",
@@ -39,9 +41,10 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument(
         "autostart",
-        default_value="true",
-        choices=YES_NO,
-        description="Configure and activate the nodes at start; false leaves that to a life cycle manager.",
+        default_value=UNSET,
+        choices=[UNSET, *YES_NO],
+        description="Configure and activate the nodes at start; false leaves that to a life cycle manager. Empty: the "
+        "parameter file's, or true.",
     ),
     DeclareLaunchArgument(
         "log_level",
@@ -53,19 +56,26 @@ ARGUMENTS = [
         "use_respawn", default_value="false", choices=YES_NO, description="Start a node again that has ended."
     ),
     DeclareLaunchArgument("respawn_delay", default_value="2.0", description="[s] before it is started again."),
+    DeclareLaunchArgument(
+        "enclave",
+        default_value="",
+        description="SROS 2: where the nodes' enclaves are, such as /karmma; each takes the one of its own name below it. "
+        "Empty: the root's.",
+    ),
     DeclareLaunchArgument("image", default_value="image", description="Topic of the camera's images."),
     DeclareLaunchArgument(
         "image_transport",
-        default_value="raw",
-        choices=["raw", "compressed"],
-        description="raw: sensor_msgs/Image on that topic; compressed: CompressedImage on that topic + /compressed.",
+        default_value=UNSET,
+        choices=[UNSET, "raw", "compressed"],
+        description="raw: sensor_msgs/Image on that topic; compressed: CompressedImage on that topic + /compressed. "
+        "Empty: the parameter file's, or raw.",
     ),
     DeclareLaunchArgument(
         "flow_from",
-        default_value="inside",
-        choices=["inside", "node", "topic"],
+        default_value=UNSET,
+        choices=[UNSET, "inside", "node", "topic"],
         description="Optical flow. inside: action_node computes it from the images; node: flow_node does, and others "
-        "may hear it; topic: somebody else publishes it.",
+        "may hear it; topic: somebody else publishes it. Empty: inside, unless the parameter file sets flow.compute.",
     ),
     DeclareLaunchArgument("flow", default_value="flow", description="Topic of the optical flow (node, topic)."),
     DeclareLaunchArgument("audio", default_value="audio", description="Topic of the sound."),
@@ -106,34 +116,37 @@ def make_nodes(context: LaunchContext) -> list[Node]:
     """The nodes that the arguments ask for."""
     given = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
     file = [parameter_file(given["params_file"])] if given["params_file"] else []
-    sim_time = {"use_sim_time": yes(given["use_sim_time"])}
-    camera = {"image.transport": given["image_transport"]}
-    managed = {"autostart": yes(given["autostart"])}
-    # "3" stays a text
-    bundle = {"bundle": ParameterValue(given["bundle"], value_type=str)} if given["bundle"] else {}
-    device = given["microphone_device"]
-    microphone = {"device": ParameterValue(device, value_type=str)} if device else {}
+    sim_time = when_set("use_sim_time", given["use_sim_time"], yes)
+    camera = when_set("image.transport", given["image_transport"])
+    managed = when_set("autostart", given["autostart"], yes)
+    bundle = when_set("bundle", given["bundle"], as_text)
+    microphone = when_set("device", given["microphone_device"], as_text)
+    flow = when_set("flow.compute", given["flow_from"], lambda source: source == "inside")
     topics = [(name, given[name]) for name in ("image", "flow", "audio", "audio_info", "detections")]
     topics.append(("image/compressed", f"{given['image']}/compressed"))
     common: dict[str, Any] = {
         "namespace": given["namespace"],
         "output": "screen",
-        "arguments": ["--ros-args", "--log-level", given["log_level"]],
         "respawn": yes(given["use_respawn"]),
         "respawn_delay": float(given["respawn_delay"]),
     }
 
-    def ours(name: str, *parameters: dict[str, Any]) -> Node:
+    log = ["--ros-args", "--log-level", given["log_level"]]
+    enclave = given["enclave"].rstrip("/")
+
+    def ours(name: str, *parameters: dict[str, Any], options: tuple[str, ...] = ()) -> Node:
         return Node(
             package="karmma_ros",
             executable=name,
             name=name,
             parameters=[*file, sim_time, *parameters],
             remappings=topics,
+            arguments=[*log, *options, *(["--enclave", f"{enclave}/{name}"] if enclave else [])],
             **common,
         )
 
-    nodes = [ours("action_node", camera, managed, bundle, {"flow.compute": given["flow_from"] == "inside"})]
+    # Options come before parameter files, which therefore win over this one.
+    nodes = [ours("action_node", camera, managed, bundle, flow, options=("-p", "flow.compute:=true"))]
     if given["flow_from"] == "node":
         nodes.append(ours("flow_node", camera, managed, bundle))
     if yes(given["microphone"]):
@@ -149,11 +162,22 @@ def make_nodes(context: LaunchContext) -> list[Node]:
                 name="camera",
                 parameters=[*file, sim_time],
                 remappings=[(driver, given["image"]), (f"{driver}/compressed", f"{given['image']}/compressed")],
+                arguments=log,
                 additional_env=transport.additional(),
                 **common,
             )
         )
     return nodes
+
+
+def when_set(parameter: str, text: str, read: Callable[[str], Any] = str) -> dict[str, Any]:
+    """A parameter as an argument sets it, or nothing where the argument was left empty."""
+    return {} if text == UNSET else {parameter: read(text)}
+
+
+def as_text(text: str) -> ParameterValue:
+    """A parameter that stays a text: "3" is a name, too."""
+    return ParameterValue(text, value_type=str)
 
 
 def yes(text: str) -> bool:

@@ -25,7 +25,7 @@ def run_launch_test(name: str, env: dict[str, str], tmp_path: Path) -> None:
     assert "\nOK" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["karmma", "camera", "robots", "respawn"])
+@pytest.mark.parametrize("name", ["karmma", "camera", "robots", "respawn", "parameters"])
 def test_launch(name: str, launch_env: dict[str, str], tmp_path: Path) -> None:
     run_launch_test(name, launch_env, tmp_path)
 

@@ -26,8 +26,9 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
@@ -177,6 +178,7 @@ class Robot:
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostic, 10)
         self._change = self.node.create_client(ChangeState, f"{namespace}/{managed}/change_state")
         self._state = self.node.create_client(GetState, f"{namespace}/{managed}/get_state")
+        self._get = self.node.create_client(GetParameters, f"{namespace}/{managed}/get_parameters")
         self._set = self.node.create_client(SetParameters, f"{namespace}/{managed}/set_parameters")
         self._spinning = threading.Thread(target=self._spin, daemon=True)
         self._spinning.start()
@@ -262,6 +264,11 @@ class Robot:
         typed = ParameterValue(type=getattr(ParameterType, f"PARAMETER_{kind.upper()}"), **{f"{kind}_value": value})
         result = self._call(self._set, SetParameters.Request(parameters=[Parameter(name=name, value=typed)])).results[0]
         return result.successful, result.reason
+
+    def parameters(self, *names: str) -> tuple[Any, ...]:
+        """The values of parameters."""
+        values = self._call(self._get, GetParameters.Request(names=names)).values
+        return tuple(map(parameter_value_to_python, values))
 
     # --- waiting -----------------------------------------------------------------------------------------------------
 
