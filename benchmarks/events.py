@@ -11,6 +11,7 @@ Writes events.json and events.md.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ from karmma_ros.event_log import EventLog
 from karmma_ros.events import EventSettings
 from karmma_ros.files import whole_file, write_json
 from karmma_ros.flow import FlowProducer
-from karmma_ros.manifest import Manifest
+from karmma_ros.manifest import Manifest, action_name
 from karmma_ros.offline import OfflineSensors
 from karmma_ros.recognizer import Recognizer
 from karmma_ros.records import describe_machine
@@ -70,15 +71,11 @@ def watch(recognizer: Recognizer, scene: Scene, conditions: Sequence[str]) -> It
     producer = recognizer.bundle.modalities["flow"].producer
     assert producer is not None
     frames = [np.asarray(frame, np.uint8) for frame in scene.frames()]
-    stamps = [(i + 1) * 10**9 // FPS for i in range(len(frames))]
+    stamps = [_stamp(i) for i in range(len(frames))]
     flow = FlowProducer(producer.size, producer.preset)
     flows = [flow.push(stamp, frame) for stamp, frame in zip(stamps, frames, strict=True)]
     sound, chunk = scene.sound(), RATE // FPS + 1
-    truth = [
-        Segment(interval.verb if interval.noun == "none" else f"{interval.verb} {interval.noun}", *_times(interval))
-        for interval in scene.intervals
-        if interval.verb != "idle"
-    ]
+    truth = [Segment(action_name(i.verb, i.noun), i.start_s, i.stop_s) for i in scene.intervals if i.verb != "idle"]
     for condition in conditions:
         recognizer.reset()
         sensors = OfflineSensors(recognizer)
@@ -99,15 +96,16 @@ def watch(recognizer: Recognizer, scene: Scene, conditions: Sequence[str]) -> It
         yield Watched(truth, np.stack(rows))
 
 
-def _times(interval: Any) -> tuple[float, float]:
-    return interval.start_s, interval.stop_s
+def _stamp(index: int) -> int:
+    """[ns] When a frame was taken."""
+    return index * 10**9 // FPS
 
 
 def by_events(watched: Watched, bundle: Manifest, settings: EventSettings) -> SegmentScores:
     """The detector's segments against the truth."""
     log = EventLog(bundle, origin_ns=0, settings=settings)
     for i, row in enumerate(watched.scores):
-        log.take((i + 1) * 10**9 // FPS, None if np.isnan(row).any() else row)
+        log.take(_stamp(i), None if np.isnan(row).any() else row)
     log.close()
     said = [Segment(a.action, a.start_s, a.stop_s, a.decided_s) for a in log.actions]
     return score_segments(said, watched.truth, watched.duration_s)
@@ -117,7 +115,7 @@ def by_best_label(watched: Watched, bundle: Manifest) -> SegmentScores:
     """Runs of the best label against the truth."""
     names = bundle.action_names
     labels = [None if np.isnan(row).any() else names[int(row.argmax())] for row in watched.scores]
-    times = [(i + 1) / FPS for i in range(len(labels))]
+    times = [i / FPS for i in range(len(labels))]
     said = segments_of_labels(times, labels, ("idle",), end_s=times[-1] + 1 / FPS)
     return score_segments(said, watched.truth, watched.duration_s)
 
@@ -126,12 +124,13 @@ def total(scores: Sequence[SegmentScores]) -> SegmentScores:
     return sum(scores, SegmentScores())
 
 
-def report(scores: SegmentScores) -> dict[str, float]:
-    latencies = scores.latencies_s or (float("nan"),)
+def report(scores: SegmentScores) -> dict[str, Any]:
+    """The figures; latencies are None where nothing was found."""
+    p50, p90 = np.percentile(scores.latencies_s, (50, 90)).round(2).tolist() if scores.latencies_s else (None, None)
     return {
         "f1": round(100 * scores.f1, 1),
-        "start_latency_s": round(float(np.median(latencies)), 2),
-        "start_latency_p90_s": round(float(np.percentile(latencies, 90)), 2),
+        "start_latency_s": p50,
+        "start_latency_p90_s": p90,
         "false_starts_per_minute": round(scores.false_starts_per_minute, 2),
         "said": scores.said,
         "true": scores.true,
@@ -145,17 +144,18 @@ def choose(watched: Sequence[Watched], bundle: Manifest) -> list[dict[str, Any]]
     for smoothing_s, start, end, least_s in track(grid, "settings"):
         settings = EventSettings(smoothing_s, start, end, least_s)
         tried.append({"settings": asdict(settings)} | report(total([by_events(w, bundle, settings) for w in watched])))
-    return sorted(tried, key=lambda row: (-row["f1"], row["start_latency_s"]))
+    return sorted(tried, key=lambda row: (-row["f1"], row["start_latency_s"] or math.inf))
 
 
-def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
+def table(results: dict[str, dict[str, dict[str, Any]]]) -> str:
     lines = [
         "| sensors | stream | F1 at 50 % overlap | starts after, p50 / p90 [s] | false starts a minute | said / true |",
         "|---|---|---|---|---|---|",
     ]
     for condition, streams in results.items():
         for stream, row in streams.items():
-            latency = f"{row['start_latency_s']:.2f} / {row['start_latency_p90_s']:.2f}"
+            spans = (row["start_latency_s"], row["start_latency_p90_s"])
+            latency = " / ".join("-" if span is None else f"{span:.2f}" for span in spans)
             counts = f"{row['false_starts_per_minute']:.2f} | {row['said']} / {row['true']}"
             lines.append(f"| {condition} | {stream} | {row['f1']:.1f} | {latency} | {counts} |")
     return "\n".join(lines) + "\n"

@@ -26,6 +26,7 @@ from karmma_ros.content import Gate, GateLimits, flow_roughness, level, make_gat
 from karmma_ros.files import whole_file, write_json
 from karmma_ros.flow import FlowProducer
 from karmma_ros.health import SensorState
+from karmma_ros.manifest import action_name
 from karmma_ros.media import read_audio, read_video
 from karmma_ros.offline import OfflineSensors
 from karmma_ros.recognizer import Recognizer
@@ -252,11 +253,11 @@ def worth(bundle: str, sequences: int) -> dict[str, Any]:
                     still if kind == "frozen" else cover(kind, SIZE, rng) for _ in range(last - first)
                 ]
             fields = dict(enumerate(flows(frames), start=1))
-            truth = [sequence.action_at(i / FPS) for i in range(len(frames))]
+            truth = [action_name(*sequence.action_at(i / FPS)) for i in range(len(frames))]
             for way, limits in ways.items():
                 left_out = () if limits is not None else (("audio",) if modality == "audio" else ("video", "flow"))
                 heard = run(recognizer, frames, fields, sound, limits, left_out, range(first, last))
-                right[way] += [names == truth[i] for i, names in heard if i >= first + 2 * FPS]
+                right[way] += [name == truth[i] for i, name in heard if i >= first + 2 * FPS]
         result[title] = {way: float(np.mean(values)) for way, values in right.items()} | {
             "predictions": len(right["gate on"])
         }
@@ -271,8 +272,8 @@ def run(
     limits: GateLimits | None,
     left_out: Sequence[str],
     failing: range,
-) -> Iterator[tuple[int, tuple[str, str]]]:
-    """(frame, (verb, noun)) of every third frame of `failing`, as a robot would have heard and seen them."""
+) -> Iterator[tuple[int, str]]:
+    """(frame, best action) of every third frame of `failing`, as a robot would have heard and seen them."""
     recognizer.reset()
     sensors = OfflineSensors(recognizer, limits=limits)
     heard = iter(list(chunks(sound)))
@@ -288,7 +289,7 @@ def run(
                 sensors.push("flow", stamp(i), fields[i])
         if i in failing and i % 3 == 0:
             prediction = recognizer.predict(stamp(i))
-            yield i, (prediction.verbs[0].name, prediction.nouns[0].name) if prediction.verbs else ("", "")
+            yield i, prediction.actions[0].name if prediction.actions else ""
 
 
 # --- the document

@@ -28,6 +28,7 @@ __all__ = [
     "Manifest",
     "ModalitySpec",
     "ProducerSpec",
+    "action_name",
     "decode_manifest",
     "parse_manifest",
 ]
@@ -143,11 +144,11 @@ class Manifest:
 
     @property
     def action_names(self) -> tuple[str, ...]:
-        """One name per action id: "pour bottle"; the verb alone where the noun is "none"."""
+        """One name per action id."""
         if "action" in self.heads:
             return self.heads["action"]
         verbs, nouns = self.heads["verb"], self.heads["noun"]
-        return tuple(verbs[v] if nouns[n] == "none" else f"{verbs[v]} {nouns[n]}" for v, n in self.actions)
+        return tuple(action_name(verbs[v], nouns[n]) for v, n in self.actions)
 
     def slot_specs(self) -> dict[str, SlotSpec]:
         """{modality: SlotSpec}, in manifest order."""
@@ -156,6 +157,11 @@ class Manifest:
 
 class _FieldError(Exception):
     """What is wrong with a field, without the file's name."""
+
+
+def action_name(verb: str, noun: str) -> str:
+    """What an action of these two is called: "pour bottle"; the verb alone where the noun is "none"."""
+    return verb if noun == "none" else f"{verb} {noun}"
 
 
 def decode_manifest(text: bytes, where: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from karmma_ros.errors import KarmmaError
+from karmma_ros.manifest import action_name
 
 __all__ = [
     "SETTLE_S",
@@ -142,8 +143,7 @@ class Truth:
 
     def name_at(self, t_s: float) -> str:
         """The action at `t_s`, named as bundles name theirs."""
-        verb, noun = self.at(t_s)
-        return verb if noun == "none" else f"{verb} {noun}"
+        return action_name(*self.at(t_s))
 
 
 def summarise(

@@ -59,7 +59,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "enclave",
         default_value="",
-        description="SROS 2: where the nodes' enclaves are, such as /karmma; each takes the one of its own name below it. "
+        description="SROS 2: where the nodes' enclaves are, such as /karmma: each takes the one of its name there. "
         "Empty: the root's.",
     ),
     DeclareLaunchArgument("image", default_value="image", description="Topic of the camera's images."),

@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from karmma_ros.errors import UsageError
+from karmma_ros.manifest import action_name
 
 __all__ = ["BagIntervals", "Interval", "Intervals", "read_intervals"]
 
@@ -37,7 +38,7 @@ class Interval:
     @property
     def action(self) -> str:
         """The action's name, as bundles name theirs."""
-        return self.names[0] if len(self.names) == 1 or self.names[1] == "none" else " ".join(self.names)
+        return self.names[0] if len(self.names) == 1 else action_name(*self.names)
 
 
 @dataclass(frozen=True)

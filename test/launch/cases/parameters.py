@@ -60,7 +60,7 @@ class TestParameters(unittest.TestCase):
         }
         for namespace, values in expected.items():
             with self.subTest(namespace), robot_of(f"/{namespace}") as r:
-                self.assertEqual(r.parameters(*NAMES), values)
+                assert r.parameters(*NAMES) == values
 
 
 @launch_testing.post_shutdown_test()
@@ -71,4 +71,4 @@ class TestEnd(unittest.TestCase):
     def test_each_node_has_an_enclave_of_its_own(self, proc_info: Any) -> None:
         for process in proc_info.processes():
             command = process.process_details["cmd"]
-            self.assertIn("/karmma/action_node", command[command.index("--enclave") + 1])
+            assert "/karmma/action_node" in command[command.index("--enclave") + 1]
