@@ -46,6 +46,8 @@ _SHOWN = ("p50", "p95", "p99")
 
 def run(settings: Settings) -> Report:
     """Measures."""
+    if "video" not in settings.bundle.modalities:
+        return Report({}, [], {"choices": "needs a bundle that takes video"})
     variants = [VARIANTS[0], VARIANTS[2]] if settings.quick else VARIANTS
     rounds, seconds = (1, 5.0) if settings.quick else (3, 30.0)
     measured: dict[str, list[dict[str, Any]]] = {str(variant): [] for variant in variants}

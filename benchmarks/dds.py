@@ -41,6 +41,7 @@ __all__ = ["NODE", "USUAL", "core_s", "jpeg_of", "judge", "measure", "node_param
 
 NODE = "action_node"
 QUALITY = 85  # of a JPEG
+_PATIENCE_S = 60.0  # until a process has something to say
 _CAMERA = 0  # ActionPrediction.CAMERA
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -66,6 +67,8 @@ USUAL = CAMERAS[0]
 
 def run(settings: Settings) -> Report:
     """Measures; the usual camera for five minutes, the others for one."""
+    if "video" not in settings.bundle.modalities:
+        return Report({"cameras": []}, [], {"dds": "needs a bundle that takes video"})
     cameras = [USUAL] if settings.quick else CAMERAS
     rows = []
     with Progress(console=settings.console, transient=True) as progress:
@@ -98,7 +101,7 @@ def measure(
                 talks=True,
             )
         )
-        _wait_line(listener, "ready")
+        _wait_line("ready", listener)
         sensors = stack.enter_context(
             Child(
                 "the sensors",
@@ -107,20 +110,20 @@ def measure(
                 talks=True,
             )
         )
-        _wait_line(sensors, "waiting")  # the node's start is measured, not theirs
+        _wait_line("waiting", sensors)  # the node's start is measured, not theirs
         begun = time.monotonic()
         node = stack.enter_context(Child("the node", arguments, environment))
-        _wait_line(listener, "heard")
+        _wait_line("heard", listener, node, sensors)
         first_s = time.monotonic() - begun
         used, wall = _cpu_s(node.pid), time.monotonic()
-        sent = json.loads(_line(sensors))
+        sent = json.loads(_line(sensors, node, listener, patience_s=seconds + _PATIENCE_S))
         cpu_share = (_cpu_s(node.pid) - used) / (time.monotonic() - wall)
         resident_mb = usage_of(node.pid, 0.0).resident_mb
         segments |= shared_memory_of([node.pid, listener.pid, sensors.pid])
         time.sleep(0.5)  # the last prediction is on its way
-        _tell(listener)
+        listener.say(b"\n")
         heard = json.loads(_line(listener))
-        _tell(sensors)
+        sensors.say(b"\n")
     return judge(sent, heard, core) | {
         "node_cpu_share": round(cpu_share, 3),
         "node_resident_mb": round(resident_mb, 1),
@@ -156,8 +159,10 @@ def core_s(settings: Settings, camera: Camera, seconds: float) -> list[float]:
     coded = [jpeg_of(frame) for frame in feed.frames] if camera.encoding == "jpeg" else []
     spent = []
     for index, moment in enumerate(_paced(feed, camera.fps, seconds)):
-        sensors.push("audio", moment.begin_ns, moment.sound, feed.rate)
-        sensors.push("flow", moment.stamp_ns, moment.flow)
+        if "audio" in settings.bundle.modalities:
+            sensors.push("audio", moment.begin_ns, moment.sound, feed.rate)
+        if "flow" in settings.bundle.modalities:
+            sensors.push("flow", moment.stamp_ns, moment.flow)
         begun = time.perf_counter()
         rgb = moment.rgb
         if coded:
@@ -193,25 +198,24 @@ def node_parameters(settings: Settings, camera: Camera) -> dict[str, object]:
     }
 
 
-def _line(child: Child) -> str:
-    assert child.process.stdout is not None
-    line = child.process.stdout.readline().decode()
-    if not line:
-        child.process.wait()
-        child.check()
+def _line(child: Child, *others: Child, patience_s: float = _PATIENCE_S) -> str:
+    """The next line that a child says.
+
+    :param others: that have to live on meanwhile.
+    :raises KarmmaError: if it says nothing, or one of them ends.
+    """
+    until = time.monotonic() + patience_s
+    while (line := child.read_line(0.2)) is None:
+        for each in (child, *others):
+            each.check()
+        if time.monotonic() > until:
+            raise KarmmaError(f"{child.name} said nothing for {patience_s:.0f} s: is the machine overloaded?")
     return line
 
 
-def _wait_line(child: Child, expected: str) -> None:
-    while (line := _line(child).strip()) != expected:
-        if not line:
-            raise KarmmaError(f"{child.name} ended early")
-
-
-def _tell(child: Child) -> None:
-    assert child.process.stdin is not None
-    child.process.stdin.write(b"\n")
-    child.process.stdin.flush()
+def _wait_line(expected: str, child: Child, *others: Child) -> None:
+    while _line(child, *others).strip() != expected:
+        pass
 
 
 def _cpu_s(pid: int) -> float:

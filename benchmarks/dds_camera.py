@@ -3,9 +3,9 @@
 
     python -m karmma_benchmarks.dds_camera WIDTH HEIGHT FPS ENCODING SECONDS BUNDLE
 
-ENCODING: rgb8 or jpeg. It says `waiting`, publishes once somebody subscribes to all topics, and prints as JSON the
-stamps of its frames [ns], each taken when the image was handed to ROS, and by how much it was late at most [s], but for
-the first tenth. It ends after a line on its standard input.
+ENCODING: rgb8 or jpeg. It says `waiting`, publishes once somebody subscribes to all topics that the bundle needs, and
+prints as JSON the stamps of its frames [ns], each taken when the image was handed to ROS, and by how much it was late
+at most [s], but for the first tenth. It ends after a line on its standard input.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def main() -> int:
     width, height, fps = (int(text) for text in sys.argv[1:4])
     encoding, seconds, bundle = sys.argv[4], float(sys.argv[5]), sys.argv[6]
     transport.prepare()
-    feed = Feed(load_bundle(bundle), seconds=1.0, size=(width, height))
+    loaded = load_bundle(bundle)
+    feed = Feed(loaded, seconds=1.0, size=(width, height))
     rclpy.init()
     node = rclpy.create_node("bench_sensors")
     best_effort = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -52,7 +53,9 @@ def main() -> int:
         for i in range(fps)
     ]
     print("waiting", flush=True)
-    while not all(topic.get_subscription_count() for topic in (camera, flow, sound)):
+    topics = {"video": camera, "flow": flow, "audio": sound}
+    needed = [topic for modality, topic in topics.items() if modality in loaded.modalities]
+    while not all(topic.get_subscription_count() for topic in needed):
         time.sleep(0.01)
     stamps: list[int] = []
     late: list[float] = []

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -55,6 +57,7 @@ class Child:
         :param death: the signal by which it ends when we are killed.
         """
         self.name = name
+        self._said = b""
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self.process = subprocess.Popen(  # noqa: S603 - this interpreter, on modules of this package
             [sys.executable, *arguments],
@@ -74,6 +77,35 @@ class Child:
         """What it printed so far."""
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
+
+    def read_line(self, wait_s: float = 0.0) -> str | None:
+        """The next line of one that `talks`, without its end; None if there is none within `wait_s`."""
+        pipe = self.process.stdout
+        assert pipe is not None
+        until = time.monotonic() + wait_s
+        while b"\n" not in self._said:
+            if not select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
+                return None
+            data = os.read(pipe.fileno(), 65536)
+            if not data:  # it says no more: it is about to end
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(max(0.0, until - time.monotonic()))
+                return None
+            self._said += data
+        line, _, self._said = self._said.partition(b"\n")
+        return line.decode()
+
+    def say(self, data: bytes) -> None:
+        """Writes to one that `talks`. :raises ProcessDiedError: if it has ended."""
+        pipe = self.process.stdin
+        assert pipe is not None
+        try:
+            pipe.write(data)
+            pipe.flush()
+        except BrokenPipeError:
+            self.process.wait(5.0)
+            self.check()
+            raise
 
     def check(self) -> None:
         """:raises ProcessDiedError: if it has ended."""

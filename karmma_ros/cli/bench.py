@@ -70,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
             write_json(args.out / f"{name}.json", result)
             with whole_file(args.out / f"{name}.md") as path:
                 path.write_text("\n".join(_markdown(table) for table in report.tables), encoding="utf-8")
-            _draw(name, result, machine, args.out)
+            if report.tables:
+                _draw(name, result, machine, args.out)
             for table in report.tables:
                 console.print(_as_rich(table))
             for what, why in report.skipped.items():

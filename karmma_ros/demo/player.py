@@ -42,6 +42,7 @@ class Assignment:
     source: Source
     script: SensorScript
     flow: FlowSettings
+    heard: frozenset[str]  # modalities that the bundle knows
     ahead_s: float = 3.0  # seconds rendered ahead
 
 
@@ -76,7 +77,7 @@ def _play(assignment: Assignment, commands: BinaryIO, report: Any) -> None:
         frames.prefill(60.0)
         rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
         try:
-            sensors = Sensors(microphone=sound is not None)
+            sensors = Sensors(assignment.heard if sound is not None else assignment.heard - {"audio"})
             while not sensors.matched():
                 _stop_if_closed(commands)
                 time.sleep(0.02)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import select
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -138,6 +137,7 @@ def _perform(
                 settings.source,
                 script,
                 FlowSettings(producer.size, producer.preset) if producer else _DEFAULT_FLOW,
+                frozenset(settings.bundle.modalities),
             )
         )
         import rclpy
@@ -166,38 +166,18 @@ class _PlayerLink:
 
     def __init__(self, child: Child) -> None:
         self._child = child
-        self._buffer = b""
 
     def assign(self, assignment: Assignment) -> None:
-        self._write(pickle.dumps(assignment))
+        self._child.say(pickle.dumps(assignment))
 
     def start(self, start_ns: int) -> None:
-        self._write(json.dumps({"start_ns": start_ns}).encode() + b"\n")
-
-    def _write(self, data: bytes) -> None:
-        pipe = self._child.process.stdin
-        assert pipe is not None
-        try:
-            pipe.write(data)
-            pipe.flush()
-        except BrokenPipeError:
-            self._child.process.wait(5.0)
-            self._child.check()
-            raise
+        self._child.say(json.dumps({"start_ns": start_ns}).encode() + b"\n")
 
     def report(self) -> dict[str, Any] | None:
         """The next report, if there is one. :raises KarmmaError: if the player says that it failed."""
-        pipe = self._child.process.stdout
-        assert pipe is not None
-        while b"\n" not in self._buffer and select.select([pipe], [], [], 0)[0]:
-            data = os.read(pipe.fileno(), 65536)
-            if not data:
-                break
-            self._buffer += data
-        line, newline, rest = self._buffer.partition(b"\n")
-        if not newline:
+        line = self._child.read_line()
+        if line is None:
             return None
-        self._buffer = rest
         report: dict[str, Any] = json.loads(line)
         if report["event"] == "failed":
             raise KarmmaError(f"the player failed: {report['reason']}")

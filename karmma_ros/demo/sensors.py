@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+from collections.abc import Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -28,15 +29,21 @@ class Sensors:
     Messages are built before their moment, so that publishing takes no longer than it must.
     """
 
-    def __init__(self, *, microphone: bool) -> None:
+    def __init__(self, modalities: Collection[str]) -> None:
+        """:param modalities: those that are published and heard: of "video", "flow" and "audio"."""
         self._node = Node("demo_sensors")
-        self._image = self._node.create_publisher(Image, "image", _best_effort(2))
-        self._flow = self._node.create_publisher(Image, "flow", _best_effort(2))
-        self._audio = self._node.create_publisher(Audio, "audio", _best_effort(50)) if microphone else None
+
+        def publisher(modality: str, kind: type, topic: str, depth: int) -> Publisher | None:
+            wanted = modality in modalities
+            return self._node.create_publisher(kind, topic, _best_effort(depth)) if wanted else None
+
+        self._image = publisher("video", Image, "image", 2)
+        self._flow = publisher("flow", Image, "flow", 2)
+        self._audio = publisher("audio", Audio, "audio", 50)
 
     def matched(self) -> bool:
         """Whether every topic has a subscriber."""
-        publishers: list[Publisher | None] = [self._image, self._flow, self._audio]
+        publishers = [self._image, self._flow, self._audio]
         return all(publisher is None or publisher.get_subscription_count() > 0 for publisher in publishers)
 
     def image(self, stamp_ns: int, rgb: npt.NDArray[np.uint8]) -> Image:
@@ -48,10 +55,12 @@ class Sensors:
         return flow_to_msg(stamp_ns, "camera", flow)
 
     def publish_image(self, message: Image) -> None:
-        self._image.publish(message)
+        if self._image is not None:
+            self._image.publish(message)
 
     def publish_flow(self, message: Image) -> None:
-        self._flow.publish(message)
+        if self._flow is not None:
+            self._flow.publish(message)
 
     def publish_audio(self, stamp_ns: int, samples: array.array[float]) -> None:
         """Publishes mono float32 samples whose first was taken at `stamp_ns`."""

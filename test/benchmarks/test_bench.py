@@ -12,15 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
+from toy_bundle import make_toy_bundle
 
 from karmma_benchmarks.choices import bound
-from karmma_benchmarks.dds import judge
+from karmma_benchmarks.dds import NODE, USUAL, core_s, judge, measure, node_parameters
 from karmma_benchmarks.feed import Feed
+from karmma_benchmarks.settings import Settings
 from karmma_benchmarks.ways import Again, Streaming
 from karmma_ros.bundle import load_bundle
 from karmma_ros.cli.main import main
 from karmma_ros.errors import KarmmaError
 from karmma_ros.inference.session import open_session
+from karmma_ros.processes import ProcessDiedError, node_arguments
 from karmma_ros.recognizer import Recognizer
 from karmma_ros.runtime import FUSION, Engine
 
@@ -102,6 +106,36 @@ def test_choices_quickly(tmp_path: Path) -> None:
         assert 0 < row["node_cpu_share"] < 4
     assert len(choices["runs_ms"]) == 8, "four graphs, two ways"
     assert positive(choices["runs_ms"].values())
+
+
+@pytest.mark.clock
+def test_a_node_that_dies_ends_the_measurement() -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not here")
+    settings = Settings(load_bundle("tabletop"), threads=1, quick=True, console=Console())
+    with pytest.raises(ProcessDiedError, match=r"the node died \(exit status 1\): no bundle today"):
+        measure(settings, USUAL, 5.0, [0.001], ["-c", "raise SystemExit('no bundle today')"])
+
+
+@pytest.mark.clock
+def test_a_bundle_need_not_know_every_sensor(tmp_path: Path) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not here")
+    settings = Settings(load_bundle(make_toy_bundle(tmp_path / "eye", modalities=["video"])), 1, True, Console())
+    node = node_arguments(NODE, node_parameters(settings, USUAL))
+    row = measure(settings, USUAL, 3.0, core_s(settings, USUAL, 1.0), node)
+    assert 0 < row["frames"] <= 90
+
+
+@pytest.mark.parametrize(
+    ("name", "modalities", "reason"),
+    [("dds", ["audio"], "takes video"), ("choices", ["flow"], "takes video"), ("cost", ["detections"], "detections")],
+)
+def test_what_a_bundle_is_not_fit_for_is_said(
+    name: str, modalities: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = make_toy_bundle(tmp_path / "toy", modalities=modalities)
+    assert main(["bench", name, "--bundle", str(bundle), "--out", str(tmp_path / "out")]) == 0
+    assert f"not measured: {name}" in (said := capsys.readouterr().out)
+    assert reason in said
 
 
 @pytest.mark.parametrize("graph", ["video", "flow", "audio", FUSION])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cli_helpers import make_video, noise, wait_until
+from toy_bundle import make_toy_bundle
 
 from karmma_ros.demo.script import sensor_script
 from karmma_ros.media import read_audio, read_video
@@ -95,6 +96,17 @@ def test_a_video_file_is_played_with_its_sound_and_repeats(start: Any, tmp_path:
     records = list(read_records(demo.out / "predictions.jsonl"))
     assert records[-1].t_s > 5.4
     assert records[15].sensors["audio"].state == "OK"
+
+
+@pytest.mark.parametrize("modalities", [("video",), ("flow", "audio")])
+def test_a_bundle_need_not_know_every_sensor(start: Any, tmp_path: Path, modalities: tuple[str, ...]) -> None:
+    bundle = make_toy_bundle(tmp_path / "less", modalities=modalities)
+    demo = start("--bundle", bundle, "--seconds", "7", "--no-film")
+    assert demo.process.wait(120) == 0, demo.stderr
+    records = list(read_records(demo.out / "predictions.jsonl"))
+    assert set(records[15].sensors) == set(modalities)
+    assert {status.state for status in records[15].sensors.values()} == {"OK"}
+    assert records[15].status == "OK"
 
 
 def left_behind(memory: set[str]) -> list[str]:
