@@ -22,8 +22,9 @@ __all__ = ["Film"]
 _NS = 1_000_000_000
 # Rates that AAC knows; sound at any other is resampled.
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-_BREAK_NS = _NS  # a longer step between two frames is a clock that jumped, and nobody wants to wait for it
-_FAR_NS = 10 * _NS  # sound this far from the picture is on another clock
+# A longer step between two frames is a clock that jumped, and nobody wants to wait for it; sound this far from the
+# picture is on another clock.
+_FAR_NS = 10 * _NS
 
 
 class Film:
@@ -92,9 +93,11 @@ class Film:
         self._writer.write(draw(rgb, view), self._time_ns(record.stamp_ns))
 
     def _time_ns(self, stamp_ns: int) -> int:
-        """The film's time of a frame; a jump of the recording's clock becomes an ordinary step."""
-        if self._last_ns is not None and not 0 < stamp_ns - self._last_ns <= _BREAK_NS:
-            self._origin_ns += stamp_ns - self._last_ns - round(_NS / self._rate_hz)
+        """The film's time of a frame; after a jump of the recording's clock it goes on, with the sound it has."""
+        if self._last_ns is not None and not 0 < stamp_ns - self._last_ns <= _FAR_NS:
+            next_ns = self._last_ns - self._origin_ns + round(_NS / self._rate_hz)
+            heard_ns = self._heard * _NS // self._sound_rate if self._sound_rate else 0
+            self._origin_ns = stamp_ns - max(next_ns, heard_ns)
         self._last_ns = stamp_ns
         return stamp_ns - self._origin_ns
 

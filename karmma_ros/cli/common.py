@@ -72,7 +72,7 @@ def add_out(parser: argparse.ArgumentParser, default: str) -> None:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json FILE`."""
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result as JSON")
+    parser.add_argument("--json", type=json_file, metavar="FILE", help="also write the result as JSON")
 
 
 def add_seed(parser: argparse.ArgumentParser, default: int = 0) -> None:
@@ -99,6 +99,14 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=1, choices=range(1, 65), metavar="N", help="threads of inference"
     )
+
+
+def json_file(text: str) -> Path:
+    """An argparse type: a file to write."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder: name a file in it")
+    return path
 
 
 def count(text: str) -> int:

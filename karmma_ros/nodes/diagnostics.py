@@ -65,6 +65,8 @@ def node_status(
 
 
 def _running(now: Statistics, before: Statistics | None) -> tuple[bytes, str]:
+    if before is not None and now.counts.get("predictions", 0) < before.counts.get("predictions", 0):
+        before = None  # the clock jumped back: counted afresh since
     grown = {key: now.counts.get(key, 0) - (before.counts.get(key, 0) if before else 0) for key in _COUNTS}
     skipped = grown["skipped_predictions"]
     if before is not None and "video" in now.statuses and "video" in before.statuses:

@@ -31,6 +31,7 @@ CASES: dict[str, tuple[list[str], str]] = {
         ["inspect", "{bundle}", "--json", "{text}/facts.json"],
         "ot a directory|exists",
     ),
+    "inspect: json is a folder": (["inspect", "{bundle}", "--json", "{tmp}"], "is a folder"),
     "synth: nothing to do": (["synth", "{out}"], "nothing to render"),
     "synth: no folder": (["synth", "--clips", "1"], "OUT is missing"),
     "synth: negative": (["synth", "{out}", "--clips", "-3"], "negative"),

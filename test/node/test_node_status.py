@@ -63,3 +63,9 @@ def test_no_prediction_is_a_warning_once_it_is_longer_than_the_camera_takes(now:
     level, message = said(now, now)
     assert level == (b"\x00" if well else b"\x01")
     assert message == ("active" if well else "no predictions: the clock stands still or has not started")
+
+
+def test_counts_that_begin_afresh_are_no_standstill() -> None:
+    """The clock has jumped back: a hundred predictions before, nine since."""
+    before, now = (after(1 / 30, video_s=0.01, audio_s=0.01, rate_hz=30.0, predictions=n) for n in (100, 9))
+    assert said(now, before) == (b"\x00", "active")
