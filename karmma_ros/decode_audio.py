@@ -38,7 +38,7 @@ AUDIO_STAMPED = "audio_common_msgs/msg/AudioStamped"
 AUDIO_DATA_STAMPED = "audio_common_msgs/msg/AudioDataStamped"
 AUDIO_INFO = "audio_common_msgs/msg/AudioInfo"  # of the family of AUDIO_DATA_STAMPED
 
-_MAX_RATE = 768_000  # [Hz] nothing that records sound is faster
+_RATES = (1_000, 768_000)  # [Hz] nothing that records sound is slower or faster
 _MAX_CHANNELS = 64
 # PortAudio's PaSampleFormat -> (field of AudioData, type of its values)
 _PORTAUDIO = {
@@ -73,7 +73,7 @@ def audio_to_chunk(msg: Any, *, max_seconds: float = 10.0, pcm: PcmFormat | None
     :raises SampleError: the message cannot be used.
     """
     values, found = _content(msg, pcm)
-    if not 1 <= found.rate <= _MAX_RATE:
+    if not _RATES[0] <= found.rate <= _RATES[1]:
         raise SampleError("audio has no usable sample rate", f"{found.rate} Hz")
     if not 1 <= found.channels <= _MAX_CHANNELS:
         raise SampleError("audio has no usable number of channels", str(found.channels))

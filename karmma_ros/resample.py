@@ -26,7 +26,8 @@ _ZEROS = 48  # zero crossings of the sinc to each side
 _STOPBAND_DB = 80.0
 _BETA = 0.1102 * (_STOPBAND_DB - 8.7)  # Kaiser's formula for the window's shape
 _BLOCK = 2048  # output samples at a time: bounds memory, however long the chunk
-_MAX_TABLE = 4_000_000  # filter taps over all phases: rates that share no large divisor would need enormously many
+_MAX_TABLE = 2_000_000  # filter taps over all phases: rates that share no large divisor would need enormously many
+_ROWS = 1024  # phases designed at a time: bounds the memory of the way there
 
 
 class Resampler:
@@ -107,9 +108,13 @@ def _design(phases: int, lookahead: int, half: float, cutoff: float) -> Float64A
     """(phases, 2 * lookahead) filter for each position between two input samples, with unit gain at zero frequency."""
     if lookahead == 0:
         return np.ones((1, 1))
-    fraction = np.arange(phases)[:, np.newaxis] / phases
-    distance = np.arange(-lookahead + 1, lookahead + 1) - fraction  # [input samples] from the output's position
-    window = np.i0(_BETA * np.sqrt(np.clip(1 - (distance / half) ** 2, 0, None))) / np.i0(_BETA)
-    window[np.abs(distance) > half] = 0
-    taps = 2 * cutoff * np.sinc(2 * cutoff * distance) * window
-    return taps / taps.sum(axis=1, keepdims=True)
+    table = np.empty((phases, 2 * lookahead))
+    for first in range(0, phases, _ROWS):
+        rows = table[first : first + _ROWS]
+        fraction = np.arange(first, first + len(rows))[:, np.newaxis] / phases
+        distance = np.arange(-lookahead + 1, lookahead + 1) - fraction  # [input samples] from the output's position
+        window = np.i0(_BETA * np.sqrt(np.clip(1 - (distance / half) ** 2, 0, None))) / np.i0(_BETA)
+        window[np.abs(distance) > half] = 0
+        np.multiply(2 * cutoff * np.sinc(2 * cutoff * distance), window, out=rows)
+        rows /= rows.sum(axis=1, keepdims=True)
+    return table

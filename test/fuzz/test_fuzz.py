@@ -171,7 +171,7 @@ def test_a_live_node_takes_whatever_is_sent_and_goes_on(tmp_path: Path, ros_env:
 
     from karmma_msgs.msg import Audio
 
-    generator = random.Random(0)
+    generator = random.Random(1)
     with node_and_robot(tmp_path / "log", ros_env, bundle=make_toy_bundle(tmp_path / "toy")) as (process, r):
         r.wait_matched()
         before_mb = usage_of(process.popen.pid, 0.0).resident_mb

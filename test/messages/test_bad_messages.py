@@ -115,6 +115,7 @@ def test_other_images_are_not_flow() -> None:
     ("fields", "cause"),
     [
         ({"sample_rate": 0}, "audio has no usable sample rate"),
+        ({"sample_rate": 999}, "audio has no usable sample rate"),
         ({"sample_rate": 2**32 - 1}, "audio has no usable sample rate"),
         ({"channels": 0}, "audio has no usable number of channels"),
         ({"channels": 2**32 - 1}, "audio has no usable number of channels"),
