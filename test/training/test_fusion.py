@@ -45,7 +45,7 @@ def test_gradients_reach_the_learned_tokens_of_an_absent_modality() -> None:
     assert embed.project["audio"].weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("missing", ["learned", "masked"])
+@pytest.mark.parametrize("missing", ["learned", "masked", "zeroed"])
 def test_nan_behind_absent_tokens_changes_neither_logits_nor_gradients(missing: str) -> None:
     results = []
     for fill in (0.0, float("nan")):
@@ -102,6 +102,19 @@ def test_a_modality_without_tokens_casts_no_vote_unless_asked_to() -> None:
             fusion.mlp.mlps[1 + list(fusion.specs).index("audio")][-1].bias += 10
         after = fusion(tokens, present)["verb"]
         assert torch.equal(before, after) != votes
+
+
+def test_an_absent_modality_votes_on_what_fusion_made_of_its_tokens() -> None:
+    fusion = make_fusion(absent_votes=True)
+    tokens, present = window(fusion, share=1.0)
+    present["audio"][:] = False
+    at = 1 + list(fusion.specs).index("audio")
+    before = fusion.block(tokens, present)[:, at]
+    tokens["video"] = tokens["video"] + 1
+    assert not torch.allclose(fusion.block(tokens, present)[:, at], before), "another modality's input changes its vote"
+    now = fusion.block(tokens, present)[:, at]
+    tokens["audio"] = tokens["audio"] + 1
+    assert torch.equal(fusion.block(tokens, present)[:, at], now), "its own does not"
 
 
 def test_present_voters_are_averaged() -> None:

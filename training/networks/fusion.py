@@ -78,6 +78,7 @@ class FusionBlock(nn.Module):
             raise ValueError(f"fusion.missing must be learned, zeroed or masked, not {c.missing!r}")
         self.modalities = list(specs)
         self.masked = c.missing == "masked"
+        self.absent_votes = c.absent_votes
         self.embed = EmbeddingLayer(specs, c.width, zeroed=c.missing == "zeroed")
         self.cls = nn.Parameter(torch.randn(c.width) * 0.02)
         self.layers = nn.ModuleList(
@@ -101,7 +102,10 @@ class FusionBlock(nn.Module):
         readouts = [x[:, 0]]
         at = 1
         for m, part in zip(self.modalities, parts, strict=True):
-            readouts.append(mean_present(x[:, at : at + part.shape[1]], present[m]))
+            read = present[m]
+            if self.absent_votes:  # of a modality without any: what fusion made of its absent tokens
+                read = read | ~read.any(1, keepdim=True)
+            readouts.append(mean_present(x[:, at : at + part.shape[1]], read))
             at += part.shape[1]
         return torch.stack(readouts, 1)
 
