@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -21,6 +23,9 @@ from karmma_training.config import Config
 from karmma_training.data.store import StoredRecording, StoreFormat
 from karmma_training.datasets.manifest import ManifestSource
 from karmma_training.datasets.source import open_recordings, open_source
+from karmma_training.evaluation.evaluate import Logits, encode_recording
+from karmma_training.evaluation.predictor import ModelPredictor
+from karmma_training.networks.model import Student
 from karmma_training.presets import preset
 
 HEADER = "clip_id,split,video,flow,audio,start_s,stop_s,verb,noun\n"
@@ -203,3 +208,98 @@ def test_what_synth_writes_can_be_trained_on(tmp_path: Path) -> None:
         assert len(recording.arrays["flow"]) == len(recording.arrays["video"]) - 1
         assert abs(len(recording.arrays["audio"]) / 16000 - len(recording.arrays["video"]) / 30) < 0.05
         assert recording.labelled_s > 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-2000]), "not a flow file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:3000] + b"x" + path.read_bytes()[3001:]), "not a flow file"),
+        (lambda path: np.savez(path, stamps_ns=np.array([2, 1]), flow=np.zeros((2, 3, 4, 2))), "not ascending"),
+    ],
+    ids=["cut short", "a byte changed", "stamps"],
+)
+def test_a_damaged_flow_file_is_named(folder: Path, spoil: Callable[[Path], object], fault: str) -> None:
+    spoil(folder / "a.npz")
+    config = config_for(folder, "c1,train,,a.npz,,0,1,pour,mug")
+    with pytest.raises(UsageError, match=f"row 2, flow: .*{fault}"):
+        recordings(config, folder)
+
+
+def test_rows_beyond_the_end_of_their_files_are_told(folder: Path) -> None:
+    late = config_for(
+        folder, "c1,train,a.avi,,,0,1,pour,mug", "c2,train,a.avi,,,100,101,stir,mug", "c3,train,,,a.wav,2,3,stir,mug"
+    )
+    with pytest.raises(UsageError) as error:
+        recordings(late, folder)
+    for part in (
+        "row 3, start_s: 100 s, but its files end at 1.45 s",
+        "row 4, start_s: 2 s, but its files end at 1.50",
+    ):
+        assert part in str(error.value)
+    assert "row 2" not in str(error.value)
+    config = config_for(folder, "c1,train,a.avi,,,0,1.5,pour,mug", "c2,train,,,a.wav,0.5,60,pour,mug")
+    source = open_source(config)
+    seen, heard = open_recordings(source, "train", folder / "store", workers=1, console=Console(quiet=True))
+    assert (seen.stops[0], heard.stops[0]) == (1.45, 1.5)
+    assert source.notes == ["train: row 3 end where their files do, not at stop_s"]
+
+
+def test_a_manifest_may_have_one_head(folder: Path) -> None:
+    (folder / "manifest.csv").write_text(HEADER.replace("verb,noun", "action") + "c1,train,a.avi,,,0,1,wave\n")
+    config = preset("tiny")
+    config.data.source = str(folder)
+    source = open_source(config)
+    assert source.labels().heads == {"action": ("wave",)}
+    (one,) = open_recordings(source, "train", folder / "store", workers=1, console=Console(quiet=True))
+    assert one.targets.tolist() == [[0]]
+
+
+def test_sound_of_any_rate_keeps_its_times(folder: Path) -> None:
+    """48 kHz, stereo, in a file whose sound begins later than its picture."""
+    loud = np.zeros((48_000, 2), np.float32)
+    loud[24_000:24_480] = 0.8 * np.sin(np.arange(480) * 0.3)[:, np.newaxis]
+    with VideoWriter(folder / "b.mp4", (64, 48), FPS, sound=(48_000, 2)) as writer:
+        for i in range(FRAMES):
+            writer.write(np.zeros((48, 64, 3), np.uint8), round(i * 1e9 / FPS))
+        writer.write_sound(loud)
+    with av.open(str(folder / "b.mp4")) as source, av.open(str(folder / "late.mkv"), "w") as target:
+        streams = {stream: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                delay = round(0.4 / packet.time_base) if packet.stream.type == "audio" else 0
+                packet.pts, packet.dts, packet.stream = packet.pts + delay, packet.dts + delay, streams[packet.stream]
+                target.mux(packet)
+    config = config_for(folder, "c1,train,late.mkv,,late.mkv,0,1,pour,mug")
+    (one,) = recordings(config, folder)
+    heard = one.pcm(0, round((one.sound_stop_ns - one.sound_start_ns) * one.rate / 1e9))
+    middle = np.flatnonzero(np.abs(heard) > 0.3).mean() / one.rate + one.sound_start_ns / 1e9
+    assert one.rate == 16_000
+    assert middle == pytest.approx(0.4 + 0.505, abs=0.03)
+
+
+def test_the_faults_of_both_splits_are_told_before_training(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "broken.mp4").write_bytes(b"no video")
+    config_for(folder, "c1,train,broken.mp4,,,0,1,pour,mug", "c2,val,a.avi,,,7,8,pour,mug")
+    command = ["train", "--preset", "tiny", "--data", str(folder), "--out", str(tmp_path / "run")]
+    assert main([*command, "--store", str(folder / "store"), "--workers", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "row 2, video: " in said
+    assert "row 3, start_s: 7 s" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_clips_shorter_than_the_steps_of_validation_are_asked_about_once(folder: Path) -> None:
+    config = config_for(folder, "c1,train,a.avi,,,0,0.3,pour,mug", "c2,train,a.avi,,a.wav,0.9,1.0,pour,mug")
+    source = open_source(config)
+    found = open_recordings(source, "train", folder / "store", workers=1, console=Console(quiet=True))
+    student = Student(config, source.labels().sizes())
+    predictor = ModelPredictor(student.eval(), source.labels())
+    for recording in found:
+        times = encode_recording(predictor, recording, every=40).times_ns / 1e9
+        assert len(times) == 1
+        assert recording.starts[0] <= times[0] < recording.stops[0]
+    with pytest.raises(UsageError, match="not a single frame of these recordings has a label"):
+        Logits().arrays()

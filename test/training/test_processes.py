@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -121,6 +122,26 @@ def test_two_processes_train_like_one(tiny_run: TinyRun, tmp_path: Path) -> None
         torch.testing.assert_close(value, other, atol=5e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
     log = (tmp_path / "two" / "log.txt").read_text()
     assert log.count("epoch   1 ") == 1, "one process writes"
+
+
+def test_a_student_and_its_teacher_train_in_two_processes(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """Stage 0 included, after which every process has batch-norm statistics of its own."""
+    options = write_config(tiny_run, tmp_path / "run.yaml", "student")
+    options += ["--set", "train.checkpoint_s=100", "--set", "train.epochs=1"]
+    command = ["-m", "karmma_ros.cli.main", "train", "--config", str(tmp_path / "run.yaml"), *options]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, *command, "--out", str(tmp_path / "two")],
+        timeout=TIMEOUT_S,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    best = json.loads((tmp_path / "two" / "best.json").read_text())
+    assert best["step"] == load_tensors(tmp_path / "two" / "last.pt")["step"]
+    assert (tmp_path / "two" / "teacher" / "best.pt").is_file()
 
 
 def test_processes_share_out_the_rows_of_a_batch() -> None:

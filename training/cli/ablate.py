@@ -8,7 +8,10 @@ karmma ablate --preset demo --seeds 3 --out runs/ablation --only teacher,student
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -22,13 +25,16 @@ from karmma_training.comparison.results import write_results
 from karmma_training.config import Config
 from karmma_training.config_file import apply_overrides
 from karmma_training.data.store import default_store
-from karmma_training.datasets.source import open_recordings, open_source
+from karmma_training.datasets.source import StoredSource, open_recordings, open_source
 from karmma_training.evaluation.plots import plot_evaluation
 from karmma_training.evaluation.predictor import load_predictor
 from karmma_training.evaluation.report import evaluate, machine
 from karmma_training.presets import PRESETS
 
 __all__ = ["HELP", "add_arguments", "run"]
+
+TEST_MINUTES = 20.0
+SPENT = "spent.json"  # minutes of a run's sessions so far
 
 HELP = "Compare teacher, student, baselines and controls over several seeds, as the paper does."
 
@@ -42,7 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="LIST", help=f"some of {', '.join(r.name for r in RUNS)}, and what they need")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the comparison there; default: into --out")
     parser.add_argument(
-        "--test-minutes", type=float, default=20.0, metavar="M", help="rendered to test on (default 20)"
+        "--test-minutes",
+        type=float,
+        default=TEST_MINUTES,
+        metavar="M",
+        help=f"rendered to test on (default {TEST_MINUTES:g})",
     )
     parser.add_argument("--store", type=Path, metavar="DIR", help="sample store; default in the user's cache folder")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that prepare data; default one per core")
@@ -62,7 +72,11 @@ def run(args: argparse.Namespace) -> int:
     store = args.store or default_store()
     report = args.report or args.out / "results.md"
     command = f"karmma ablate --preset {args.preset} --data {args.data} --seeds {args.seeds}"
+    command += f" --test-minutes {args.test_minutes:g}" if args.test_minutes != TEST_MINUTES else ""
     command += "".join(f" --set {item}" for item in args.set) + " --out DIR"
+    source = open_source(student)
+    if isinstance(source, StoredSource) and not source.jobs("test", args.test_minutes):
+        raise UsageError(f"{args.data} has nothing in split test, which the comparison is read on")
     measured = Measured(report.with_suffix(".json"), comparison_settings(student, args.test_minutes))
     check_folders(args.out, student, args.seeds)
     measured.collect(args.out, args.seeds)
@@ -71,17 +85,32 @@ def run(args: argparse.Namespace) -> int:
         for one in _due(chosen, measured, seed, args.out):
             console.rule(f"{one.title}, seed {seed}")
             folder = run_folder(args.out, one, seed)
-            started = time.monotonic()
             config = run_config(student, one, seed, args.out)
-            train(config, folder, resume=True, store=store, workers=args.workers, console=console)
-            minutes = (time.monotonic() - started) / 60
+            with _timed(folder):
+                train(config, folder, resume=True, store=store, workers=args.workers, console=console)
             if config.system != "extractors":
                 _test(folder, config, args.test_minutes, store, console)
-            write_json(folder / "done.json", {"minutes": round(minutes, 1), "machine": machine()})
+            write_json(folder / "done.json", {"minutes": round(_spent(folder), 1), "machine": machine()})
             measured.add(args.out, one, seed)
             write_results(report, measured, student, command)
     console.print(f"written: {report}", highlight=False)
     return 0
+
+
+@contextmanager
+def _timed(folder: Path) -> Iterator[None]:
+    """Counts the minutes of this session, however it ends short of a kill, with those of the sessions before."""
+    before, started = _spent(folder), time.monotonic()
+    try:
+        yield
+    finally:
+        if folder.is_dir():
+            write_json(folder / SPENT, {"minutes": before + (time.monotonic() - started) / 60})
+
+
+def _spent(folder: Path) -> float:
+    path = folder / SPENT
+    return float(json.loads(path.read_text())["minutes"]) if path.exists() else 0.0
 
 
 def _test(folder: Path, config: Config, minutes: float, store: Path, console: Console) -> None:

@@ -18,8 +18,9 @@ from karmma_ros.errors import UsageError
 from karmma_training.checkpoint import load_extractors
 from karmma_training.config import MODALITIES, Config
 from karmma_training.config_file import apply_overrides, load_config, save_config
+from karmma_training.data.recording import Recording
 from karmma_training.data.store import default_store
-from karmma_training.datasets.source import open_recordings, open_source
+from karmma_training.datasets.source import Source, open_recordings, open_source
 from karmma_training.learning.processes import open_accelerator
 from karmma_training.learning.train import Trainer
 from karmma_training.networks.model import build_model
@@ -98,9 +99,7 @@ def train(
     if not accelerator.is_main_process:
         console = Console(quiet=True)
     with accelerator.main_process_first():
-        recordings, validation = (
-            open_recordings(source, split, root, workers=workers, console=console) for split in ("train", "val")
-        )
+        recordings, validation = _open(source, root, workers, console)
     jobs = [(config, out)]
     if config.distillation.teacher == "own":
         if config.pretrain.extractors and not started:  # that they fit is known before the teacher is trained for hours
@@ -120,6 +119,25 @@ def train(
     return trainer
 
 
+def _open(
+    source: Source, store: Path, workers: int | None, console: Console
+) -> tuple[list[Recording], list[Recording]]:
+    """Recordings to train on and to validate with.
+
+    :raises UsageError: the faults of both.
+    """
+    opened: list[list[Recording]] = []
+    faults: list[str] = []
+    for split in ("train", "val"):
+        try:
+            opened.append(open_recordings(source, split, store, workers=workers, console=console))
+        except UsageError as error:
+            faults.append(str(error))
+    if faults:
+        raise UsageError("; ".join(faults))
+    return opened[0], opened[1]
+
+
 def _config(args: argparse.Namespace) -> Config:
     if args.resume:
         given = [
@@ -127,7 +145,7 @@ def _config(args: argparse.Namespace) -> Config:
             for k in ("preset", "config", "system", "teacher", "extractors", "data", "modalities", "batch")
             if getattr(args, k)
         ]
-        if given or args.set or args.epochs or args.minutes_of_data or args.seed is not None:
+        if given or args.set or args.epochs or args.minutes_of_data or args.seed is not None or _switches(args):
             raise UsageError("--resume continues a run as it was started: leave out the other settings")
         if not (args.out / "config.yaml").exists():
             raise UsageError(f"{args.out} holds no run to resume")
@@ -157,6 +175,11 @@ def _config(args: argparse.Namespace) -> Config:
     config = apply_overrides(config, args.set)
     config.check()
     return config
+
+
+def _switches(args: argparse.Namespace) -> list[str]:
+    """The enhancements that are switched off."""
+    return [name for name, given in vars(args).items() if name.startswith("no_") and given]
 
 
 def _switch(config: Config, args: argparse.Namespace) -> None:

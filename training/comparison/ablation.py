@@ -133,6 +133,7 @@ CONTRASTS = (
     ("a teacher that saw more data", "student", "student-same"),
     ("distillation from a teacher that saw the same data", "student-same", "baseline-dropout"),
     ("the larger set, without a teacher", "baseline-dropout-larger", "baseline-dropout"),
+    ("modality dropout alone", "baseline-masked", "baseline"),
     ("learned tokens instead of masking", "baseline-dropout", "baseline-masked"),
     ("absent modalities vote", "baseline-votes", "baseline-dropout"),
     ("zeroing and voting instead of masking, in the Baseline", "baseline-zeroed", "baseline"),
@@ -153,7 +154,7 @@ def comparison(name: str) -> Config:
     config.data.minutes /= STUDENT_SHARE
     config.train.epochs += config.train.epochs // 2
     for m in MODALITIES:
-        setattr(config.pretrain, m, 4 * getattr(config.pretrain, m))
+        setattr(config.pretrain, m, LARGER_FACTOR * getattr(config.pretrain, m))
     return config
 
 
@@ -168,7 +169,8 @@ def run_config(student: Config, run: Run, seed: int, root: Path) -> Config:
         d = config.data
         if run.larger:
             d.first_scene, d.minutes = LARGER_SCENE, LARGER_FACTOR * d.minutes
-            config.pretrain = preset(student.preset).pretrain
+            for m in MODALITIES:  # as many samples as the student's
+                setattr(config.pretrain, m, getattr(config.pretrain, m) / LARGER_FACTOR)
         else:
             d.first_scene = seed * math.ceil(d.minutes * 60 / d.recording_s / d.takes)
     if run.extractors:

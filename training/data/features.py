@@ -30,7 +30,7 @@ __all__ = ["Encode", "FeatureCache", "encode_samples", "make_features"]
 Ints = npt.NDArray[np.int64]
 Encode = Callable[[str, npt.NDArray[Any]], npt.NDArray[np.float32]]  # (modality, graph input) -> tokens (n, N, D)
 
-BATCH = 128  # samples an extractor run sees
+BATCH = 128  # pictures, fields or chunks of sound that an extractor run sees
 
 
 class FeatureCache:
@@ -98,9 +98,10 @@ def encode_samples(
     :param which: see `Recording.samples`; spec: of the tokens; context: what a run sees.
     :return: (n, N, D)
     """
+    size = BATCH if modality == "audio" else max(1, BATCH // context.count)
     parts = [
-        encode(modality, recording.samples(modality, which[low : low + BATCH], context))
-        for low in range(0, len(which), BATCH)
+        encode(modality, recording.samples(modality, which[low : low + size], context))
+        for low in range(0, len(which), size)
     ]
     return np.concatenate([np.zeros((0, spec.tokens, spec.dim), np.float32), *parts])
 

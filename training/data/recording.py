@@ -90,6 +90,11 @@ class Recording(ABC):
         """Mono PCM samples number `first` to `last` - 1, all of them recorded.  -> (last - first,)"""
 
     @property
+    def end_s(self) -> float:
+        """When the last sample of any modality was taken."""
+        return max([self.sound_stop_ns, *(int(s[-1]) for s in self.stamps.values() if len(s))]) / 1e9
+
+    @property
     def labelled_s(self) -> float:
         """Seconds of labelled time."""
         return float((self.stops - self.starts).sum())

@@ -5,7 +5,7 @@ Columns: `clip_id, split, video, flow, audio, start_s, stop_s` and one per label
 are relative to the CSV; an empty one means that the modality does not exist for the clip, except `flow` beside a video,
 which is computed. Rows that share their files are one recording with several labelled intervals: start_s and
 stop_s bound the times that are asked about, earlier content of the file is context. A flow file is an .npz with
-`stamps_ns` int64 (n,) and `flow` (n, h, w, 2) in image widths per second.
+`stamps_ns` int64 (n,), ascending, and `flow` (n, h, w, 2) in image widths per second.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import csv
 import hashlib
 import math
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,10 +29,11 @@ import numpy.typing as npt
 from karmma_ros.errors import MediaError, UsageError
 from karmma_ros.media import read_video
 from karmma_training.data.labels import Labels
-from karmma_training.data.recording import Interval, disjoint
+from karmma_training.data.recording import Interval, Recording, disjoint
 from karmma_training.data.sound import read_sound
 from karmma_training.data.store import StoreFormat, write_recording
-from karmma_training.datasets.source import RecordingJob, StoredSource
+from karmma_training.datasets.faults import joined
+from karmma_training.datasets.source import Preparation, RecordingJob, StoredSource
 
 __all__ = ["ManifestSource"]
 
@@ -39,6 +42,7 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 FIRST = ("idle", "none")  # these names lead their head's classes
 _SHOWN = 20  # errors listed before "and n more"
 _SHOWN_OF_NAME = 200  # letters shown of a file's name
+_SLACK_S = 0.5  # that stop_s may be beyond the end without a word
 
 
 @dataclass(frozen=True)
@@ -71,19 +75,41 @@ class ManifestSource(StoredSource):
 
     def jobs(self, split: str, minutes: float | None) -> list[RecordingJob]:
         """The recordings of a split, all of them: `minutes` is for rendered data."""
+        return [self._job(split, rows) for rows in self._layers(split)]
+
+    def recordings(self, split: str, work: Preparation, minutes: float | None = None) -> list[Recording]:
+        """See Source. Rows that begin after their files have ended are faults, those that only end then are cut."""
+        recordings = super().recordings(split, work, minutes)
+        faults: list[str] = []
+        cut: list[int] = []
+        for recording, rows in zip(recordings, self._layers(split), strict=True):
+            end_s = recording.end_s
+            faults += [
+                f"row {row.line}, start_s: {row.start_s:g} s, but its files end at {end_s:.2f} s"
+                for row in rows
+                if row.start_s >= end_s
+            ]
+            cut += [row.line for row in rows if row.stop_s > end_s + _SLACK_S]
+            recording.stops = np.minimum(recording.stops, end_s)
+        if faults:
+            raise UsageError(f"{self.name} {split}: {joined(faults)}")
+        if cut:
+            self.notes.append(
+                f"{split}: {joined([f'row {line}' for line in cut])} end where their files do, not at stop_s"
+            )
+        return recordings
+
+    def _layers(self, split: str) -> list[list[_Row]]:
+        """The rows of each recording of a split: same files, times that do not overlap."""
         known = [set(classes) for classes in self._labels.heads.values()]
         groups: dict[tuple[str, str, str], list[_Row]] = {}
         for row in sorted(self._rows, key=lambda r: r.start_s):
             if row.split == split and all(n in k for n, k in zip(row.names, known, strict=True)):
                 groups.setdefault(row.files, []).append(row)
-        return [
-            self._job(split, files, layer)
-            for files, rows in groups.items()
-            for layer in disjoint(rows, lambda row: (row.start_s, row.stop_s))
-        ]
+        return [layer for rows in groups.values() for layer in disjoint(rows, lambda row: (row.start_s, row.stop_s))]
 
-    def _job(self, split: str, files: tuple[str, str, str], rows: list[_Row]) -> RecordingJob:
-        paths = [self._folder / file if file else None for file in files]
+    def _job(self, split: str, rows: list[_Row]) -> RecordingJob:
+        paths = [self._folder / file if file else None for file in rows[0].files]
         facts = [[str(p), p.stat().st_size, p.stat().st_mtime_ns] if p else None for p in paths]
         intervals: tuple[Interval, ...] = tuple((r.start_s, r.stop_s, *r.names) for r in rows)
         key = self._form.key(source="manifest", files=facts)
@@ -236,8 +262,10 @@ def _flow_file(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             stamps, fields = file["stamps_ns"], file["flow"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise MediaError(f"{path}: not a flow file with stamps_ns and flow ({error})") from error
     if fields.ndim != 4 or fields.shape[3] != 2 or stamps.shape != fields.shape[:1]:
         raise MediaError(f"{path}: flow is {fields.shape} and stamps_ns {stamps.shape}, expected (n, h, w, 2) and (n,)")
+    if stamps.dtype.kind not in "iu" or (np.diff(stamps) <= 0).any():
+        raise MediaError(f"{path}: stamps_ns are not ascending integers")
     return stamps, fields

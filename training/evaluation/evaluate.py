@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from karmma_ros.errors import UsageError
 from karmma_ros.window import assign_slots
 from karmma_training.data.features import encode_samples
 from karmma_training.data.grid import audio_stamps
@@ -71,7 +72,14 @@ class Logits:
         self.recorded.append(np.tile(here, (len(recording.targets), 1)))
 
     def arrays(self) -> tuple[dict[str, Floats], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """{head: (n, C)}, (n, heads), (n,)"""
+        """{head: (n, C)}, (n, heads), (n,)
+
+        :raises UsageError: there are none.
+        """
+        if not self.logits:
+            raise UsageError(
+                "not a single frame of these recordings has a label: check start_s and stop_s of this split"
+            )
         return (
             {h: np.concatenate(v) for h, v in self.logits.items()},
             np.concatenate(self.targets),
@@ -87,7 +95,7 @@ def encode_recording(predictor: Predictor, recording: Recording, *, every: int =
     """Encode all samples of a recording and choose the times to predict for.
 
     :param every: every so many frames (of 1/30 s where there is no video); a number that shares no factor with the slot
-        spacing varies the phase of the audio grid.
+        spacing varies the phase of the audio grid. Of a recording that is too short for that, a frame in the middle.
     """
     stamps, tokens = {}, {}
     for m, spec in predictor.specs.items():
@@ -98,10 +106,15 @@ def encode_recording(predictor: Predictor, recording: Recording, *, every: int =
             which = np.arange(len(stamps[m]))
         tokens[m] = encode_samples(predictor.encode, recording, m, which, spec, predictor.contexts[m])
     if "video" in recording.stamps:
-        times = recording.stamps["video"][every - 1 :: every]
+        frames = recording.stamps["video"]
     else:
-        times = np.round(np.arange(every / 30, recording.stops[-1], every / 30) * 1e9).astype(np.int64)
+        frames = np.round(np.arange(1, recording.stops[-1] * 30) / 30 * 1e9).astype(np.int64)
+    times = frames[every - 1 :: every]
     labelled = recording.interval_at(times / 1e9)
+    if not (labelled >= 0).any():
+        times = frames[recording.interval_at(frames / 1e9) >= 0]
+        times = times[len(times) // 2 :][:1]
+        labelled = recording.interval_at(times / 1e9)
     times, labelled = times[labelled >= 0], labelled[labelled >= 0]
     return EncodedRecording(stamps, tokens, times, recording.targets[labelled], recording.settled(times / 1e9))
 

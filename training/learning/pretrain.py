@@ -27,7 +27,7 @@ from karmma_training.data.prefetch import loader_threads, prefetch
 from karmma_training.data.recording import LabelledTime, Recording
 from karmma_training.learning.interrupt import interrupts_wait
 from karmma_training.learning.losses import classification_loss, finite_loss
-from karmma_training.learning.processes import own_rows
+from karmma_training.learning.processes import own_rows, share_statistics
 from karmma_training.learning.run_log import RunLog
 from karmma_training.learning.schedule import learning_rate, seed_step
 from karmma_training.networks.heads import split_heads
@@ -75,7 +75,7 @@ class SampleSampler:
             t_s = recording.time_at(rng.random(), interval)
             sample = self._sample(recording, t_s, rng)
             if sample is not None:
-                return sample, recording.targets[recording.interval_at(np.array([t_s]))[0]]
+                return sample, recording.targets[_interval(recording, t_s)]
         raise UsageError(
             f"hardly any labelled moment has {self._modality} long enough for {self._modality}.context: shorten it"
         )
@@ -88,11 +88,17 @@ class SampleSampler:
             first_ns = recording.sound_start_ns + to_ns(self._context.count / recording.rate)
             there = first_ns <= which <= recording.sound_stop_ns
         else:
-            which = int(np.searchsorted(recording.stamps[self._modality], to_ns(t_s), side="right")) - 1
-            there = which >= 0
+            stamps = recording.stamps[self._modality]
+            which = int(np.searchsorted(stamps, to_ns(t_s), side="right")) - 1
+            # A picture taken before the action began, or long ago by a camera that has stopped, does not show it.
+            there = which >= 0 and _interval(recording, stamps[which] / 1e9) == _interval(recording, t_s)
         if not there:
             return None
         return look.samples(recording, self._modality, np.array([which]), self._context, rng)[0]
+
+
+def _interval(recording: Recording, t_s: float) -> int:
+    return int(recording.interval_at(np.array([t_s]))[0])
 
 
 class Pretraining:
@@ -189,6 +195,7 @@ class Pretraining:
                         raise KeyboardInterrupt
             finally:
                 batches.close()
+        share_statistics(self.accelerator, extractor)
         extractor.eval().requires_grad_(not frozen)
         accuracy = unimodal_accuracy(unimodal, self.validation, modality, self.config, self.model.heads)
         heads = "  ".join(f"{head} {100 * value:.1f}" for head, value in accuracy.items())
@@ -241,7 +248,7 @@ def unimodal_accuracy(
 ) -> dict[str, float]:
     """Share of single samples whose class is named right, per head; empty without samples.
 
-    About ten samples a second are tried.
+    About ten samples a second are tried, a training batch at a time.
     """
     context = contexts(config)[modality]
     right: dict[str, list[np.ndarray]] = {head: [] for head in heads}
@@ -259,8 +266,10 @@ def unimodal_accuracy(
         which, interval = which[interval >= 0], interval[interval >= 0]
         if not len(which):
             continue
-        samples = torch.from_numpy(recording.samples(modality, which, context)).to(device)
-        logits = split_heads(unimodal(samples), heads)
-        for i, (head, values) in enumerate(logits.items()):
-            right[head].append(values.argmax(1).cpu().numpy() == recording.targets[interval, i])
+        for low in range(0, len(which), config.pretrain.batch):
+            few = slice(low, low + config.pretrain.batch)
+            samples = torch.from_numpy(recording.samples(modality, which[few], context)).to(device)
+            logits = split_heads(unimodal(samples), heads)
+            for i, (head, values) in enumerate(logits.items()):
+                right[head].append(values.argmax(1).cpu().numpy() == recording.targets[interval[few], i])
     return {head: float(np.concatenate(hits).mean()) for head, hits in right.items() if hits}

@@ -50,7 +50,7 @@ from karmma_training.learning.losses import finite_loss
 from karmma_training.learning.objective import Objective
 from karmma_training.learning.precision import reduced_dtype
 from karmma_training.learning.pretrain import Pretraining
-from karmma_training.learning.processes import open_accelerator, own_rows
+from karmma_training.learning.processes import open_accelerator, own_rows, share_statistics
 from karmma_training.learning.run_log import RunLog
 from karmma_training.learning.schedule import learning_rate, seed_step
 from karmma_training.learning.threads import ThreadTuner
@@ -248,6 +248,7 @@ class Trainer:
 
     def validate(self) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         """The averaged weights on the validation recordings: accuracies of every modality subset, temperatures."""
+        share_statistics(self.accelerator, self.ema.module)
         by_action = self.config.data.draw == "actions"
         results = self._validate_actions() if by_action else self._validate_stream()
         temperature = pooled_temperatures(results)
