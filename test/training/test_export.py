@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from rich.console import Console  # noqa: E402
 
 from karmma_ros.bundle import load_bundle  # noqa: E402
+from karmma_ros.cli.main import main  # noqa: E402
 from karmma_ros.errors import KarmmaError, UsageError  # noqa: E402
 from karmma_ros.runtime import Engine  # noqa: E402
 from karmma_training.bundle.export import MAX_ERROR, compare  # noqa: E402
@@ -96,6 +97,35 @@ def test_bundle_and_run_are_evaluated_alike(tiny_run: TinyRun) -> None:
     assert report["patterns"]["no_camera"] == report["subsets"]["flow+audio"]
     assert report["patterns"]["all"] == report["subsets"]["video+flow+audio"]
     assert sum(report["classes"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_command_evaluates_a_bundle_as_it_does_its_run(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """The settings of the data come from the manifest alone; the temperatures are those fitted on validation."""
+    fitted = json.loads((tiny_run.run / "best.json").read_text())["temperature"]
+    assert load_bundle(tiny_run.bundle).temperature == fitted
+    assert set(fitted.values()) != {1.0}, "something was fitted"
+    reports = []
+    for target in (tiny_run.run, tiny_run.bundle):
+        out = tmp_path / target.name
+        command = [
+            "evaluate",
+            str(target),
+            "--split",
+            "val",
+            "--minutes",
+            "0.2",
+            "--recording-s",
+            "6",
+            "--out",
+            str(out),
+        ]
+        assert main([*command, "--data", "tabletop", "--store", str(tiny_run.store)]) == 0
+        assert {p.suffix for p in out.iterdir()} == {".json", ".png"}
+        reports.append(json.loads((out / "evaluation.json").read_text()))
+    run, bundle = reports
+    assert run["windows"] == bundle["windows"] > 10
+    for name, scores in run["subsets"].items():
+        assert scores == pytest.approx(bundle["subsets"][name], abs=2e-2), name
 
 
 def test_the_model_card_says_what_the_bundle_is(tiny_run: TinyRun, tmp_path: Path) -> None:

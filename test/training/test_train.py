@@ -19,9 +19,11 @@ from rich.console import Console  # noqa: E402
 
 from karmma_ros.errors import KarmmaError, UsageError  # noqa: E402
 from karmma_training.checkpoint import load_model, load_tensors  # noqa: E402
-from karmma_training.config_file import apply_overrides  # noqa: E402
+from karmma_training.config_file import apply_overrides, load_config  # noqa: E402
 from karmma_training.data.windows import WindowSampler  # noqa: E402
+from karmma_training.learning.ema import Ema  # noqa: E402
 from karmma_training.learning.losses import classification_loss  # noqa: E402
+from karmma_training.learning.precision import reduced_dtype  # noqa: E402
 from karmma_training.learning.schedule import learning_rate  # noqa: E402
 from karmma_training.learning.train import Trainer  # noqa: E402
 from karmma_training.networks.model import Student, TensorBatch  # noqa: E402
@@ -172,3 +174,66 @@ def test_learning_rate_warms_up_and_ends_low() -> None:
     assert rates[9] == rates[10] == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[100] == pytest.approx(0.01)
+
+
+def test_gradients_are_clipped(tiny_run: TinyRun, tmp_path: Path) -> None:
+    norms: list[float] = []
+    for clip in (1e9, 1e-3):
+        trainer = make_trainer(tiny_run, tmp_path / f"{clip:g}", f"train.clip={clip}")
+        sampler, objective = trainer._sampler()
+        trainer._step(trainer.model, objective, TensorBatch.of(sampler.batch(0)))
+        norms.append(float(torch.stack([p.grad.norm() for p in trainer.trained if p.grad is not None]).norm()))
+    assert norms[0] > 0.1
+    assert norms[1] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_reduced_precision_trains_like_full_precision(tiny_run: TinyRun) -> None:
+    """bf16 on the CPU: products in bfloat16; weights, logits and gradients in float32."""
+    config = copy.deepcopy(tiny_run.config)
+    config.fusion.dropout = 0.0
+    batch = TensorBatch.of(WindowSampler(tiny_run.train[:2], config, batch=16, seed=0).batch(0))
+    said = []
+    for precision in ("fp32", "bf16"):
+        torch.manual_seed(0)
+        student = Student(config, tiny_run.labels.sizes())
+        student.reduced = reduced_dtype(precision, torch.device("cpu"))
+        (logits,) = student(batch)
+        classification_loss(logits, batch.targets).backward()
+        assert all(v.dtype == torch.float32 for v in logits.values())
+        gradients = [p.grad for p in student.parameters() if p.grad is not None]
+        assert all(g.dtype == torch.float32 and torch.isfinite(g).all() for g in gradients)
+        said.append((logits["verb"].detach(), torch.cat([g.flatten() for g in gradients])))
+    (exact, slope), (rounded, other) = said
+    assert 0 < (exact - rounded).abs().max() < 0.05 * exact.abs().max()
+    assert torch.nn.functional.cosine_similarity(slope, other, dim=0) > 0.95
+    assert reduced_dtype("fp32", torch.device("cpu")) is None
+    with pytest.raises(UsageError, match=r"train\.precision must be auto, fp32 or bf16"):
+        reduced_dtype("fp16", torch.device("cpu"))
+
+
+def test_the_average_follows_the_weights_and_copies_the_counts() -> None:
+    norm = torch.nn.BatchNorm1d(1)
+    with torch.no_grad():
+        norm.weight.fill_(0.0)
+    average = Ema(norm, 0.5)
+    for step, value in ((1, 1.0), (2, 3.0)):
+        with torch.no_grad():
+            norm.weight.fill_(value)
+            norm.running_mean.fill_(value)
+            norm.num_batches_tracked.fill_(step)
+        average.update(norm)
+    first, second = 2 / 11, 3 / 12  # (1 + n) / (10 + n), while that is less than the decay
+    expected = second * (first * 0.0 + (1 - first) * 1.0) + (1 - second) * 3.0
+    assert average.module.weight.item() == pytest.approx(expected)
+    assert average.module.running_mean.item() == pytest.approx(expected)
+    assert average.module.num_batches_tracked.item() == 2
+    average.steps = 1000
+    average.update(norm)
+    assert average.module.weight.item() == pytest.approx(0.5 * expected + 0.5 * 3.0), "the decay that was asked for"
+
+
+def test_a_run_folder_explains_itself(tiny_run: TinyRun) -> None:
+    text = (tiny_run.run / "README.md").read_text()
+    for path in tiny_run.run.iterdir():
+        assert path.name == "README.md" or f"`{path.name}" in text, f"{path.name} is not explained"
+    assert load_config(tiny_run.run / "config.yaml") == tiny_run.config
