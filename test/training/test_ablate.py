@@ -5,19 +5,79 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 pytest.importorskip("torch", reason="training needs torch")
 
 from karmma_ros.cli.main import main
+from karmma_training.cli.ablate import _spent, _timed
+from karmma_training.comparison.ablation import comparison
+from karmma_training.comparison.measured import Measured, comparison_settings
+from karmma_training.comparison.results import write_results
 
 if TYPE_CHECKING:
     from fixtures.training import TinyRun
 
 SETTINGS = ["data.minutes=0.1", "data.validation_minutes=0.1", "train.epochs=1", "train.validate_every=1"]
 SETTINGS += ["pretrain.video=0.1", "pretrain.flow=0.1", "pretrain.audio=0.1", "pretrain.batch=16"]
+
+
+def outcome(area: float, full: float) -> dict[str, Any]:
+    """A run's record with invented figures: the curve's area, the accuracy with all sensors."""
+    subsets = {name: {"action": full, "action_independent": full} for name in ("video+flow+audio", "video")}
+    curve = {"p": [0.0, 0.5], "mean": [full, 2 * area - full], "low": [0, 0], "high": [1, 1], "area": area}
+    known = {"minutes": 1.0, "windows": 9, "majority_share": 0.1, "heads": {"verb": ["a"], "noun": ["b"]}}
+    return {"minutes": 2.0, "machine": "a machine", "evaluation": {**known, "subsets": subsets, "dropout_curve": curve}}
+
+
+def test_differences_are_taken_seed_by_seed(tmp_path: Path) -> None:
+    student = comparison("tiny")
+    areas = {
+        "student": [0.60, 0.70, 0.50],
+        "baseline-dropout": [0.55, 0.66, 0.44],  # 5, 4 and 6 points below: little, but always
+        "baseline": [0.52, 0.68, 0.44],  # 3, -2 and 0 points below: 0.3 +- 2.5
+        "baseline-masked": [0.53, 0.69, 0.45],  # a point above it
+    }
+    runs = {name: {str(i): outcome(a, a + 0.1) for i, a in enumerate(row)} for name, row in areas.items()}
+    record = tmp_path / "results.json"
+    record.write_text(json.dumps({"settings": comparison_settings(student, 20.0), "runs": runs}))
+    measured = Measured(record, comparison_settings(student, 20.0))
+    assert measured.gaps("student", "baseline-dropout") == pytest.approx([5, 4, 6])
+    write_results(tmp_path / "results.md", measured, student, "karmma ablate")
+    text = (tmp_path / "results.md").read_text()
+    rows = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("|")}
+    worth = rows["distillation"]
+    assert "| +5.0 +- 1.0 | +5.0, +4.0, +6.0 |" in worth
+    assert worth.endswith("| yes |")
+    tokens = rows["modality dropout and missing tokens"]
+    assert "| +0.3 +- 2.5 | +3.0, -2.0, +0.0 |" in tokens
+    assert tokens.endswith("| no |")
+    assert "| +1.0 +- 0.0 |" in rows["modality dropout alone"]
+    assert "Area under the curve, KARMMA_S over Baseline: +5.3 +- 3.1 points." in text
+    assert "Modality dropout alone, with absent tokens masked as in the Baseline, brings +1.0 +- 0.0 over it." in text
+    assert "| KARMMA_S | 3 | 60.0 +- 10.0 | 70.0 |" in text
+
+
+def test_the_minutes_of_all_sessions_count(tmp_path: Path) -> None:
+    (tmp_path / "spent.json").write_text('{"minutes": 7.0}')
+    with pytest.raises(KeyboardInterrupt), _timed(tmp_path):
+        raise KeyboardInterrupt
+    assert 7.0 < _spent(tmp_path) < 7.1
+    assert _spent(tmp_path / "new") == 0.0
+
+
+def test_data_without_a_test_split_are_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "manifest.csv").write_text(
+        "clip_id,split,video,flow,audio,start_s,stop_s,action\na,train,,,a.wav,0,1,wave\nb,val,,,a.wav,0,1,wave\n"
+    )
+    assert main(["ablate", "--data", str(tmp_path / "manifest.csv"), "--out", str(tmp_path / "runs")]) == 2
+    assert "has nothing in split test" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_comparison_is_written_and_goes_on_where_it_stopped(
