@@ -70,6 +70,15 @@ class _Bench:
         self.torch = not missing
         if missing:
             self.skipped |= dict.fromkeys((TORCH, CLIP, OTHER_WINDOWS), f"needs {missing[0]} (training extra)")
+        elif not self._is_of_its_preset():
+            self.torch = False
+            why = f"this bundle's networks are not those of a preset (it says {self.bundle.preset})"
+            self.skipped |= dict.fromkeys((TORCH, CLIP, OTHER_WINDOWS), why)
+
+    def _is_of_its_preset(self) -> bool:
+        from karmma_benchmarks.torch_ways import is_of_its_preset
+
+        return is_of_its_preset(self.bundle)
 
     def streaming(self, bundle: Bundle, modalities: tuple[str, ...] | None = None) -> Streaming:
         recognizer = Recognizer(bundle, providers="cpu", threads=self.threads)

@@ -23,11 +23,12 @@ from karmma_ros.runtime import Engine
 from karmma_ros.samples import prepare_flow, prepare_image
 from karmma_training.bundle.export import export_bundle
 from karmma_training.config import Config
+from karmma_training.data.grid import slot_specs
 from karmma_training.data.labels import Labels
 from karmma_training.networks.model import MultimodalModel, build_model
-from karmma_training.presets import preset
+from karmma_training.presets import PRESETS, preset
 
-__all__ = ["AgainInTorch", "ClipStudent", "set_threads", "untrained_bundle"]
+__all__ = ["AgainInTorch", "ClipStudent", "is_of_its_preset", "set_threads", "untrained_bundle"]
 
 
 def set_threads(count: int) -> None:
@@ -36,8 +37,23 @@ def set_threads(count: int) -> None:
 
 
 def _config(bundle: Manifest) -> Config:
-    """The configuration of the shipped bundle's family."""
-    return preset(bundle.preset if bundle.preset in ("tiny", "demo") else "demo", "baseline-dropout")
+    """The configuration that a bundle was made with, but for settings that changed its preset."""
+    config = preset(bundle.preset if bundle.preset in PRESETS else "demo", "baseline-dropout")
+    config.modalities = list(bundle.modalities)
+    return config
+
+
+def is_of_its_preset(bundle: Manifest) -> bool:
+    """Whether its networks are those of its preset, which alone can be built again."""
+    config = _config(bundle)
+    wanted = {m: (s.input.size if m != "audio" else (s.rate, s.context)) for m, s in bundle.modalities.items()}
+    sizes = {
+        m: (config.audio.rate, config.audio.context)
+        if m == "audio"
+        else (config.slots(m).height, config.slots(m).width)
+        for m in config.modalities
+    }
+    return slot_specs(config) == bundle.slot_specs() and sizes == wanted
 
 
 def _heads(bundle: Manifest) -> dict[str, int]:
@@ -53,7 +69,8 @@ def untrained_bundle(bundle: Manifest, window_s: float, folder: Path) -> Bundle:
     for name in config.modalities:
         section = config.slots(name)
         section.slots = max(1, round(window_s / section.spacing_s))
-    labels = Labels(dict(bundle.heads), np.asarray(bundle.actions, np.int64))
+    alone = np.arange(len(next(iter(bundle.heads.values()))))[:, None]  # of a single head: every class is an action
+    labels = Labels(dict(bundle.heads), np.asarray(bundle.actions, np.int64) if bundle.actions else alone)
     target = Path(tempfile.mkdtemp(dir=folder))
     torch.manual_seed(0)
     model = build_model(config, _heads(bundle))

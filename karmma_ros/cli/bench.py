@@ -28,6 +28,12 @@ BENCHMARKS = {
     "decode": "clips a second and core out of a data set's files, against a plain OpenCV loop",
     "replay": "how many times faster than real time a bag is watched",
 }
+_NEEDS = {
+    "choices": {"rclpy": "source a ROS 2 installation"},
+    "dds": {"rclpy": "source a ROS 2 installation"},
+    "decode": {"torch": "install the training extra"},
+    "replay": {"rosbags": "install the bags extra"},
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,10 +59,16 @@ def run(args: argparse.Namespace) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=120)
     from karmma_benchmarks.settings import Settings
 
+    lacking = {name: lack for name in args.names or BENCHMARKS if (lack := _lack(name))}
+    if args.names and lacking:
+        raise UsageError("; ".join(f"{name} {lack}" for name, lack in lacking.items()))
     settings = Settings(load_bundle(args.bundle), args.threads, args.quick, Console(stderr=True))
     machine = describe_machine()
     with terminable():
         for name in args.names or BENCHMARKS:
+            if name in lacking:
+                console.print(f"not measured: {name} {lacking[name]}", style="yellow", highlight=False)
+                continue
             report = importlib.import_module(f"karmma_benchmarks.{name}").run(settings)
             result = {
                 "benchmark": name,
@@ -80,8 +92,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _lack(name: str) -> str:
+    """What a benchmark needs and is not here; ""."""
+    missing = [f"needs {module}: {remedy}" for module, remedy in _NEEDS.get(name, {}).items() if not find_spec(module)]
+    return ", ".join(missing)
+
+
 def _draw(name: str, result: dict[str, Any], machine: dict[str, Any], out: Path) -> None:
     if find_spec("matplotlib") is None:
+        Console(stderr=True).print(f"no {name}.png: matplotlib is not installed", style="yellow", highlight=False)
         return
     from karmma_benchmarks.pictures import draw
 

@@ -75,7 +75,7 @@ def open_session(
     if engines is None:
         engines = engine_cache.engine_folder(spec, engine_cache.find_target())
         if not engines.is_dir():
-            raise EngineError(f"{path}: TensorRT has no engine of it: karmma build-engine {bundle.folder}")
+            raise EngineError(f"{path}: TensorRT has no engine of it: karmma build-engine --bundle {bundle.folder}")
     return _load(path, data, options, chain, engine_cache.provider_options(spec, engines))
 
 

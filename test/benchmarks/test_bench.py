@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from toy_bundle import make_toy_bundle
 from karmma_benchmarks.choices import bound
 from karmma_benchmarks.dds import NODE, USUAL, core_s, judge, measure, node_parameters
 from karmma_benchmarks.feed import Feed
-from karmma_benchmarks.settings import Settings
+from karmma_benchmarks.settings import Report, Settings
 from karmma_benchmarks.ways import Again, Streaming
 from karmma_ros.bundle import load_bundle
+from karmma_ros.cli.bench import BENCHMARKS
 from karmma_ros.cli.main import main
 from karmma_ros.errors import KarmmaError
 from karmma_ros.inference.session import open_session
@@ -39,15 +41,22 @@ SUBSETS = {
 }
 
 
-def bench(out: Path, *names: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "karmma_ros.cli.main", "bench", *names, "--quick", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The results of `karmma bench --quick`, by benchmark, and what it said."""
+    pytest.importorskip("rclpy", reason="ROS 2 is not here")
+    pytest.importorskip("torch", reason="the ways in PyTorch are part of it")
+    out = tmp_path_factory.mktemp("bench")
+    command = [sys.executable, "-m", "karmma_ros.cli.main", "bench", "--quick", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    for name in names:
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        f"{name}.{kind}" for name in BENCHMARKS for kind in ("json", "md", "png")
+    )
+    results = {name: json.loads((out / f"{name}.json").read_text()) for name in BENCHMARKS}
+    for name, result in results.items():
         assert (out / f"{name}.png").stat().st_size > 10_000
         assert (out / f"{name}.md").read_text().count("\n|") > 2
-    results = {name: json.loads((out / f"{name}.json").read_text()) for name in names}
-    for result in results.values():
         assert result["machine"]["cores"] >= 1
         assert result["quick"] is True
     return results
@@ -57,10 +66,9 @@ def positive(values: Iterable[float]) -> bool:
     return all(value > 0 for value in values)
 
 
-def test_cost_and_replay_quickly(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="the ways in PyTorch are part of it")
-    results = bench(tmp_path, "cost", "replay")
-    cost = results["cost"]
+@pytest.mark.clock
+def test_cost_and_replay_quickly(quick: dict[str, Any]) -> None:
+    cost = quick["cost"]
     assert len(cost["ways_ms"]) == 3
     assert set(cost["sensors_ms"]) == SUBSETS
     assert positive(cost["ways_ms"].values())
@@ -69,13 +77,14 @@ def test_cost_and_replay_quickly(tmp_path: Path) -> None:
     assert positive(cost["parts_ms"].values())
     assert {"video: extractor", "flow: extractor", "audio: extractor", "fusion"} < set(cost["parts_ms"])
     assert len(cost["skipped"]) == 1, "the clip student takes too long for a quick run"
-    bags = results["replay"]["bags"]
+    bags = quick["replay"]["bags"]
     assert len(bags) == 4
     assert {row["predictions"] for row in bags.values()} == {90}, "3 s at 30 Hz"
 
 
-def test_decode_quickly(tmp_path: Path) -> None:
-    decode = bench(tmp_path, "decode")["decode"]
+@pytest.mark.clock
+def test_decode_quickly(quick: dict[str, Any]) -> None:
+    decode = quick["decode"]
     assert len(decode["clips_per_s"]) == 4
     for files, row in decode["clips_per_s"].items():
         assert positive(row.values()), files
@@ -83,9 +92,8 @@ def test_decode_quickly(tmp_path: Path) -> None:
 
 
 @pytest.mark.clock
-def test_dds_quickly(tmp_path: Path) -> None:
-    pytest.importorskip("rclpy", reason="ROS 2 is not here")
-    (row,) = bench(tmp_path, "dds")["dds"]["cameras"]
+def test_dds_quickly(quick: dict[str, Any]) -> None:
+    (row,) = quick["dds"]["cameras"]
     assert row["camera"] == "640x480 rgb8 at 30 Hz"
     assert 30 < row["frames"] <= 150, "those since the first answer"
     assert row["lost"] <= 0.1 * row["frames"]
@@ -97,9 +105,8 @@ def test_dds_quickly(tmp_path: Path) -> None:
 
 
 @pytest.mark.clock
-def test_choices_quickly(tmp_path: Path) -> None:
-    pytest.importorskip("rclpy", reason="ROS 2 is not here")
-    choices = bench(tmp_path, "choices")["choices"]
+def test_choices_quickly(quick: dict[str, Any]) -> None:
+    choices = quick["choices"]
     assert set(choices["nodes"]) == {"single executor, 1 thread", "events executor, 1 thread"}
     for row in choices["nodes"].values():
         assert 0 < row["p50"] <= row["p95"] <= row["p99"]
@@ -136,6 +143,43 @@ def test_what_a_bundle_is_not_fit_for_is_said(
     assert main(["bench", name, "--bundle", str(bundle), "--out", str(tmp_path / "out")]) == 0
     assert f"not measured: {name}" in (said := capsys.readouterr().out)
     assert reason in said
+
+
+def test_what_cannot_be_measured_here_is_said_and_the_rest_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("karmma_ros.cli.bench.find_spec", lambda name: None)
+    monkeypatch.setattr("karmma_ros.cli.bench.BENCHMARKS", {"decode": "", "dds": "", "nothing": ""})
+    ran: list[str] = []
+    modules = SimpleNamespace(run=lambda settings: ran.append("nothing") or Report({}, []))
+    monkeypatch.setattr("karmma_ros.cli.bench.importlib", SimpleNamespace(import_module=lambda name: modules))
+    assert main(["bench", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "not measured: decode needs torch: install the training extra" in said
+    assert "not measured: dds needs rclpy: source a ROS 2 installation" in said
+    assert ran == ["nothing"]
+    assert main(["bench", "decode", "--out", str(tmp_path)]) == 2
+    assert "decode needs torch" in capsys.readouterr().err
+
+
+def test_only_a_preset_can_be_built_again_in_pytorch(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the ways in PyTorch are")
+    from karmma_benchmarks.torch_ways import is_of_its_preset
+
+    assert is_of_its_preset(load_bundle("tabletop"))
+    assert not is_of_its_preset(load_bundle(make_toy_bundle(tmp_path / "toy")))
+    assert not is_of_its_preset(load_bundle(make_toy_bundle(tmp_path / "eye", modalities=["video"])))
+
+
+@pytest.mark.full
+def test_the_clip_student_predicts() -> None:
+    pytest.importorskip("torchvision", reason="its backbone is torchvision's")
+    from karmma_benchmarks.torch_ways import ClipStudent
+
+    bundle = load_bundle("tabletop")
+    student = ClipStudent(Feed(bundle, seconds=0.2), bundle)
+    student.take(0)
+    student.predict(0)
 
 
 @pytest.mark.parametrize("graph", ["video", "flow", "audio", FUSION])

@@ -167,7 +167,7 @@ def test_without_an_engine_tensorrt_is_refused_rather_than_compiled(
 ) -> None:
     claim(monkeypatch, TENSORRT, CPU)
     monkeypatch.setattr("karmma_ros.inference.engine_cache.find_target", lambda: ORIN)
-    with pytest.raises(EngineError, match="karmma build-engine"):
+    with pytest.raises(EngineError, match="karmma build-engine --bundle /"):
         Engine(bundle, "tensorrt")
     assert Engine(bundle, "auto").passed_over == ()
 
