@@ -63,7 +63,7 @@ def all_built(graphs: Iterable[GraphSpec], target: Target) -> bool:
 def provider_options(graph: GraphSpec, folder: Path) -> dict[str, str]:
     """Options of ONNX Runtime's TensorRT provider that read the engine in `folder`, or write it there.
 
-    FP16 is used where the graph itself is FP16, and nowhere else: TensorRT would round LayerNorm as well.
+    FP16 is used where the graph itself is FP16, and nowhere else; its norms are computed in FP32 even there.
     """
     return {
         "trt_engine_cache_enable": "1",
@@ -71,4 +71,5 @@ def provider_options(graph: GraphSpec, folder: Path) -> dict[str, str]:
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": str(folder),
         "trt_fp16_enable": "1" if graph.precision == "fp16" else "0",
+        "trt_layer_norm_fp32_fallback": "1",
     }

@@ -84,6 +84,8 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _QUIET
+    # An arena would hold the samples of the last run, or what was made of them, long after their sensor was switched off.
+    options.enable_cpu_mem_arena = False
     # Idle threads would spin between two frames, on a robot that has other work for its cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

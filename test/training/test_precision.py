@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,18 +14,31 @@ import pytest
 pytest.importorskip("torch", reason="training needs torch")
 
 import onnx
+from toy_bundle import make_toy_bundle
 
 from karmma_ros.bundle import load_bundle
 from karmma_ros.errors import UsageError
 from karmma_ros.recognizer import Recognizer, Status
 from karmma_ros.runtime import Engine, check_inputs
-from karmma_training.bundle.precision import parse_precision
+from karmma_ros.window import SlotSpec
+from karmma_training.bundle.precision import SAMPLES, calibration_samples, parse_precision, reduce_bundle
 from karmma_training.cli.export import export
+from karmma_training.data.recording import Context
 
 if TYPE_CHECKING:
     from fixtures.training import TinyRun
 
 GRAPHS = ("video", "flow", "audio", "fusion")
+
+
+class Counted(SimpleNamespace):
+    """A recording whose samples are its own number and theirs."""
+
+    def __init__(self, number: int, frames: int) -> None:
+        super().__init__(number=number, modalities={"video"}, stamps={"video": np.arange(frames)})
+
+    def samples(self, modality: str, which: np.ndarray[Any, Any], context: Context) -> np.ndarray[Any, Any]:
+        return np.array([[self.number, which[0]]])
 
 
 def precisions(folder: Path) -> dict[str, str]:
@@ -77,6 +91,51 @@ def test_fewer_bits_say_nearly_the_same(tiny_run: TinyRun, tmp_path: Path, preci
     inputs = check_inputs(exact.bundle.modalities, 3)
     assert set(inputs) == set(exact.bundle.modalities)
     assert Recognizer(small).predict(0).status is Status.NO_INPUT
+
+
+def test_norms_stay_in_fp32_and_graphs_plain(tiny_run: TinyRun, tmp_path: Path) -> None:
+    for precision in ("fp16", "int8"):
+        export(tiny_run.run, tmp_path / precision, precision=precision, store=tiny_run.store)
+    for path in sorted(tmp_path.glob("*/*.onnx")):
+        model = onnx.load(str(path))
+        (opset,) = model.opset_import
+        assert opset.domain == "", "old runtimes read it"
+        assert 18 <= opset.version <= 20
+        assert model.ir_version == 10
+    types = onnx.shape_inference.infer_shapes(onnx.load(str(tmp_path / "fp16" / "fusion.onnx")))
+    known = {value.name: value.type.tensor_type.elem_type for value in types.graph.value_info}
+    norms = [node for node in types.graph.node if node.op_type == "LayerNormalization"]
+    products = [node for node in types.graph.node if node.op_type in ("MatMul", "Gemm")]
+    assert norms
+    assert {known[node.output[0]] for node in norms} == {onnx.TensorProto.FLOAT}
+    assert onnx.TensorProto.FLOAT16 in {known.get(node.output[0]) for node in products}
+
+
+def test_calibration_draws_evenly_from_many_recordings() -> None:
+    specs, seen = {"video": SlotSpec(10, 0.2, 0.0, 1, 4)}, {"video": Context()}
+    few = calibration_samples([Counted(i, 1000) for i in range(3)], specs, seen)["video"]
+    many = calibration_samples([Counted(i, 10) for i in range(5000)], specs, seen)["video"]
+    for samples, recordings, frames in ((few, 3, 1000), (many, 5000, 10)):
+        assert len(samples) == SAMPLES
+        drawn = np.concatenate([sample.reshape(1, 2) for sample in samples])
+        assert len(np.unique(drawn[:, 0])) == min(recordings, SAMPLES)
+        assert drawn[:, 1].max() > 0.9 * (frames - 1), "not always the first"
+        assert abs(drawn[:, 1].mean() - frames / 2) < 0.1 * frames
+    with pytest.raises(UsageError, match="no validation recording has video"):
+        calibration_samples([Counted(0, 0)], specs, seen)
+
+
+def test_a_graph_without_anything_to_quantise_says_fp32(tmp_path: Path) -> None:
+    bundle = make_toy_bundle(tmp_path / "toy", modalities=("detections", "audio"))
+    before = (bundle / "detections.onnx").read_bytes()
+    sample = check_inputs(load_bundle(bundle).modalities, 0)["detections"]
+    reached = reduce_bundle(bundle, {"detections": "int8", "fusion": "int8"}, {"detections": [sample]})
+    assert reached == {"fusion": "int8"}
+    assert (bundle / "detections.onnx").read_bytes() == before
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    assert manifest["modalities"]["detections"]["precision"] == "fp32"
+    assert manifest["fusion"]["precision"] == "int8"
+    Engine(load_bundle(bundle), "cpu")  # passes its check
 
 
 def test_what_sees_raw_sensors_stays_in_fp32(tiny_run: TinyRun, tmp_path: Path) -> None:

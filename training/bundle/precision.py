@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Graphs of a bundle in fewer bits: FP16, or INT8 where it is worth it.
 
-FP16: all of the graph, with FP32 inputs and outputs; for GPUs, since a CPU computes it in FP32 all the same.
+FP16: all of the graph but its norms, with FP32 inputs and outputs; for GPUs, since a CPU computes it in FP32 all the
+same.
 INT8, extractors: convolutions, statically quantised with samples of the validation split. What comes before the first
 convolution that learns (the spectrogram, the scaling of flow) and that one stay in FP32: they see the raw range of a
 sensor. Weights have 7 bits, so that processors without VNNI do not saturate and all give the same.
@@ -34,6 +35,9 @@ __all__ = ["PRECISIONS", "calibration_samples", "parse_precision", "reduce_bundl
 PRECISIONS = ("fp32", "fp16", "int8")
 TOLERANCE = 0.1  # of the check's logits: a rounding that falls the other way on another machine moves them so far
 SAMPLES = 200  # that INT8 is calibrated with, per modality
+# What TensorRT would otherwise round: the sum of squares in a norm overflows half precision.
+FP32_OPERATORS = ("LayerNormalization",)
+QUANTISED = {"DequantizeLinear", "DynamicQuantizeLinear"}  # operators of a graph in INT8
 
 Samples = Mapping[str, Sequence[npt.NDArray[Any]]]  # modality -> graph inputs (1, ...)
 
@@ -65,48 +69,72 @@ def calibration_samples(
     samples: dict[str, list[npt.NDArray[Any]]] = {}
     for modality, spec in specs.items():
         having = [r for r in recordings if modality in r.modalities]
-        found = samples[modality] = []
-        for recording in having:
-            if modality == "audio":
-                which = audio_stamps(recording, spec, seen[modality])
-            else:
-                which = np.arange(len(recording.stamps[modality]), dtype=np.int64)
-            step = max(1, len(which) * len(having) // SAMPLES)
-            found += [recording.samples(modality, which[i : i + 1], seen[modality]) for i in range(0, len(which), step)]
-        if not found:
+        which = [
+            audio_stamps(r, spec, seen[modality]) if modality == "audio" else np.arange(len(r.stamps[modality]))
+            for r in having
+        ]
+        ends = np.cumsum([0, *map(len, which)])
+        if not ends[-1]:
             raise UsageError(f"no validation recording has {modality}: INT8 cannot be calibrated for it")
+        chosen = np.unique(np.linspace(0, ends[-1] - 1, SAMPLES).round().astype(np.int64))
+        numbers = np.searchsorted(ends, chosen, side="right") - 1
+        samples[modality] = [
+            having[number].samples(modality, which[number][at : at + 1], seen[modality])
+            for number, at in zip(numbers, chosen - ends[numbers], strict=True)
+        ]
     return samples
 
 
-def reduce_bundle(folder: Path, precisions: Mapping[str, str], samples: Samples) -> None:
+def reduce_bundle(folder: Path, precisions: Mapping[str, str], samples: Samples) -> dict[str, str]:
     """Converts graphs of a bundle in place; the manifest's check is then what they give on this CPU.
 
     :param precisions: see `parse_precision`; samples: of the modalities in INT8.
+    :return: the precisions reached: a graph in which there is nothing to quantise stays in FP32.
     """
     if not precisions:
-        return
+        return {}
+    reached: dict[str, str] = {}
     manifest = decode_manifest((folder / MANIFEST).read_bytes(), MANIFEST)
     entries: dict[str, Any] = {**manifest["modalities"], FUSION: manifest["fusion"]}
     for graph, precision in precisions.items():
         path = folder / entries[graph]["graph"]
+        exact = path.read_bytes()
         if precision == "fp16":
             _to_fp16(path)
         elif graph == FUSION:
             _quantise_products(path)
         else:
             _quantise_convolutions(path, samples[graph])
+        _forget_unused_domains(path)
+        if precision == "int8" and not QUANTISED & {node.op_type for node in onnx.load(str(path)).graph.node}:
+            path.write_bytes(exact)
+            continue
+        reached[graph] = precision
         entries[graph] |= {"precision": precision, "sha256": sha256(path.read_bytes())}
     write_manifest(folder, manifest)
     logits = Engine(load_bundle(folder), "cpu", check=False).check_logits()
     manifest["check"]["expected"] = {head: values.astype(float).tolist() for head, values in logits.items()}
-    manifest["check"]["tolerance"] = TOLERANCE
+    if reached:
+        manifest["check"]["tolerance"] = TOLERANCE
     write_manifest(folder, manifest)
+    return reached
+
+
+def _forget_unused_domains(path: Path) -> None:
+    """Quantisation names operator sets that no node is of, and that old runtimes may not know."""
+    model = onnx.load(str(path))
+    used = {node.domain for node in model.graph.node}
+    kept = [opset for opset in model.opset_import if opset.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    onnx.save(model, str(path))
 
 
 def _to_fp16(path: Path) -> None:
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    onnx.save(convert_float_to_float16(onnx.load(str(path)), keep_io_types=True), str(path))
+    left_out = [*DEFAULT_OP_BLOCK_LIST, *FP32_OPERATORS]
+    onnx.save(convert_float_to_float16(onnx.load(str(path)), keep_io_types=True, op_block_list=left_out), str(path))
 
 
 def _quantise_products(path: Path) -> None:

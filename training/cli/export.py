@@ -103,17 +103,22 @@ def export(
                 open_source(config), "val", store or default_store(), console=console or Console(quiet=True)
             )
             samples = calibration_samples(validation, calibrated, model.contexts)
-        reduce_bundle(folder, precisions, samples)
+        reached = reduce_bundle(folder, precisions, samples)
+        for graph in sorted(set(precisions) - set(reached)):
+            (console or Console(quiet=True)).print(
+                f"{graph} has nothing to quantise: it stays in FP32", highlight=False
+            )
         size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
         runs = lineage(run_folder, config)
         curves = {run.title: run.folder / METRICS for run in runs if (run.folder / METRICS).is_file()}
         if curves:
             plot_training(curves, folder / PICTURE)
         picture = PICTURE if curves else ""
-        card = model_card(name, config, labels, about, temperature, size_mb, runs, picture, precisions)
+        card = model_card(name, config, labels, about, temperature, size_mb, runs, picture, reached)
         (folder / "README.md").write_text(card)
     if taken:
         old = out.with_name(f".{out.name}.old")
+        shutil.rmtree(old, ignore_errors=True)  # of an export that was interrupted here
         os.replace(out, old)
         os.replace(fresh, out)
         shutil.rmtree(old)
