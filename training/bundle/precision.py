@@ -134,7 +134,9 @@ def _to_fp16(path: Path) -> None:
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
     left_out = [*DEFAULT_OP_BLOCK_LIST, *FP32_OPERATORS]
-    onnx.save(convert_float_to_float16(onnx.load(str(path)), keep_io_types=True, op_block_list=left_out), str(path))
+    model = convert_float_to_float16(onnx.load(str(path)), keep_io_types=True, op_block_list=left_out)
+    del model.graph.value_info[:]  # of the types before
+    onnx.save(model, str(path))
 
 
 def _quantise_products(path: Path) -> None:

@@ -134,7 +134,7 @@ def _open(
         except UsageError as error:
             faults.append(str(error))
     if faults:
-        raise UsageError("; ".join(faults))
+        raise UsageError("; ".join(dict.fromkeys(faults)))
     return opened[0], opened[1]
 
 
