@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -72,11 +73,11 @@ def jpeg(image: npt.NDArray[np.uint8]) -> bytes:
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
-def write_folder(folder: Path, pictures: Sequence[bytes]) -> None:
+def write_folder(folder: Path, pictures: Sequence[bytes], name: str = "frame_{:010d}.jpg") -> None:
     """Pictures as files, from number 1."""
     folder.mkdir(parents=True)
     for number, data in enumerate(pictures, 1):
-        (folder / f"frame_{number:010d}.jpg").write_bytes(data)
+        (folder / name.format(number)).write_bytes(data)
 
 
 def write_tar(path: Path, parts: dict[str, Sequence[bytes]], prefix: str = "./") -> None:
@@ -113,6 +114,17 @@ def write_movie(
         if sound is not None:
             writer.write_sound(sound)
     temporary.rename(path)
+
+
+def cut(path: Path, share: float) -> None:
+    """Leave the first part of a file, as a download does that breaks off."""
+    os.truncate(path, int(path.stat().st_size * share))
+
+
+def noise(count: int) -> list[npt.NDArray[np.uint8]]:
+    """Images that take as much of a movie each."""
+    rng = np.random.default_rng(3)
+    return [rng.integers(0, 255, (64, 96, 3), dtype=np.uint8) for _ in range(count)]
 
 
 def tone_of(hertz: float, seconds: float, rate: int = SOUND_RATE) -> npt.NDArray[np.float32]:

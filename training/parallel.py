@@ -11,13 +11,23 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from karmma_ros.errors import UsageError
 from karmma_ros.orphans import die_with
 from karmma_training.progress import progress_bar
 
-__all__ = ["map_processes"]
+__all__ = ["check_workers", "map_processes"]
 
 A = TypeVar("A")
 R = TypeVar("R")
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse a number of processes that cannot work.
+
+    :raises UsageError: it is below 1.
+    """
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers must be at least 1, not {workers}; leave it out for one per core")
 
 
 def map_processes(
@@ -26,7 +36,9 @@ def map_processes(
     """What a function of a module makes of every item, in their order, by worker processes.
 
     :param workers: None: one per core.
+    :raises UsageError: fewer than one.
     """
+    check_workers(workers)
     out: dict[int, R] = {}
     context = multiprocessing.get_context("spawn")  # a fork of a process with torch's threads may hang
     count = workers or min(len(items) or 1, os.cpu_count() or 1)

@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from mini_epic import (
     HEIGHT,
+    SOUND_RATE,
     WIDTH,
     Action,
+    cut,
     grey_flow,
     jpeg,
+    noise,
     tone_of,
     write_annotations,
     write_folder,
@@ -122,6 +127,65 @@ def test_a_movie_that_is_too_short_is_told(tmp_path: Path) -> None:
     found = check(tmp_path)
     assert found.has == ("video", "flow", "audio")
     assert found.findings[1] == f"{VIDEO}.MP4 ends at 1.6 s: 1 of 2 actions come later"
+
+
+def test_a_movie_that_was_cut_off_is_told_with_its_sound(tmp_path: Path) -> None:
+    """Its header lies at the front, and says how long the movie was."""
+    path = tmp_path / PERSON / "videos" / f"{VIDEO}.MP4"
+    write_movie(path, noise(150), 25, tone_of(500.0, 6.0))
+    assert not [f for f in check(tmp_path).findings if "ends" in f]
+    cut(path, 0.3)
+    found = check(tmp_path)
+    assert found.has == ("video", "flow", "audio")
+    for finding, what in zip(found.findings[1::2], ("", "sound of "), strict=True):
+        end = re.fullmatch(
+            rf"{what}{VIDEO}\.MP4 ends early, at (\d\.\d) s of 6\.0 s: 1 of 2 actions come later", finding
+        )
+        assert end, found.findings
+        assert 1.6 <= float(end[1]) <= 2.0
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_f32le", "pcm_s24le"])
+def test_a_wav_that_was_cut_off_is_told(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "audio" / f"{VIDEO}.wav"
+    path.parent.mkdir()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=SOUND_RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone_of(500.0, 6.0).reshape(1, -1), format="flt", layout="mono")
+        frame.sample_rate, frame.pts = SOUND_RATE, 0
+        resampler = av.AudioResampler(format=stream.codec_context.format, layout="mono", rate=SOUND_RATE)
+        for converted in resampler.resample(frame):
+            container.mux(stream.encode(converted))
+        container.mux(stream.encode(None))
+    assert not [f for f in check(tmp_path).findings if "ends" in f]
+    cut(path, 0.25)
+    assert check(tmp_path).findings[-1] == (
+        f"sound of {VIDEO}.wav ends early, at 1.5 s of 6.0 s: 1 of 2 actions come later"
+    )
+
+
+def test_a_wav_out_of_a_pipe_is_whole_whatever_it_claims(tmp_path: Path) -> None:
+    path = tmp_path / "audio" / f"{VIDEO}.wav"
+    write_sound(path, tone_of(500.0, 3.0))
+    data = bytearray(path.read_bytes())
+    data[4:8] = data[40:44] = b"\xff" * 4
+    path.write_bytes(data)
+    assert not [f for f in check(tmp_path).findings if "ends" in f]
+
+
+@pytest.mark.parametrize("workers", ["-1", "0"])
+@pytest.mark.parametrize("command", ["data check", "train"])
+def test_no_processes_at_all_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, workers: str
+) -> None:
+    write_annotations(tmp_path / "annotations", train=[Action(VIDEO, 0.5, 1.0, 0, 0)])
+    data = f"epic-kitchens-100:{tmp_path}"
+    options = {
+        "data check": ["data", "check", data],
+        "train": ["train", "--preset", "tiny", "--data", data, "--out", str(tmp_path / "run")],
+    }
+    assert main([*options[command], "--workers", workers]) == 2
+    assert f"--workers must be at least 1, not {workers}" in capsys.readouterr().err
 
 
 def test_nothing_on_disk_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 from collections.abc import Sequence
@@ -17,8 +18,10 @@ from mini_epic import (
     VERBS,
     WIDTH,
     Action,
+    cut,
     grey_flow,
     jpeg,
+    noise,
     tone_of,
     write_annotations,
     write_folder,
@@ -77,6 +80,51 @@ def test_the_official_validation_annotations_load_completely() -> None:
     assert any(len(s.nouns) > 1 for s in segments)
 
 
+def first_official_action(video: str) -> dict[str, str]:
+    """Its row of the validation annotations."""
+    with (OFFICIAL / "EPIC_100_validation.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["video_id"] == video]
+    return min(rows, key=lambda row: int(row["start_frame"]))
+
+
+@pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official annotations are not here")
+def test_the_official_validation_split_is_read_where_it_is_on_disk(tmp_path: Path) -> None:
+    """Three videos with the frames of their first action, counted by their grey level. All of the split are of 2018."""
+    root = tmp_path / "EPIC-KITCHENS"
+    annotations = root / "epic-kitchens-100-annotations"
+    annotations.mkdir(parents=True)
+    for path in OFFICIAL.glob("*.csv"):
+        shutil.copy(path, annotations)
+    first = {video: first_official_action(video) for video in ("P01_13", "P02_13", "P08_17")}
+    for video, row in first.items():
+        folder = root / video[:3] / "rgb_frames" / video
+        folder.mkdir(parents=True)
+        low, high = int(row["start_frame"]), int(row["stop_frame"])
+        assert high - low < 250, "a grey level each"
+        for number in range(low, high + 1):
+            picture = jpeg(np.full((32, 56, 3), number - low + 1, np.uint8))
+            (folder / f"frame_{number:010d}.jpg").write_bytes(picture)
+    source = EpicKitchensSource(root, form_of(preset("tiny")))
+    recordings = open_recordings(source, "val", tmp_path / "store", workers=1, console=Console(quiet=True))
+    assert {head: len(names) for head, names in source.labels().heads.items()} == {"verb": 97, "noun": 300}
+    segments = source.segments("val")
+    assert len(segments) == 9668
+    assert {r.name for r in recordings} == {f"{source.name}/{video}" for video in first}
+    for row in first.values():
+        (recording,) = (r for r in recordings if row["narration_id"] in r.ids)
+        assert recording.ids == [row["narration_id"]], "others overlap it, or begin later"
+        assert recording.targets.tolist() == [[int(row["verb_class"]), int(row["noun_class"])]]
+        low, high = int(row["start_frame"]), int(row["stop_frame"])
+        for share in (0.05, 0.5, 0.95):
+            drawn = np.searchsorted(recording.stamps["video"], recording.time_at(share, 0) * 1e9, side="right") - 1
+            (level,) = levels(recording, [drawn])
+            assert abs(level - 1 - share * (high - low)) <= 2
+    assert source.notes[-1].startswith("val: 138 videos with annotated actions, ")
+    assert ", 135 not on disk, " in source.notes[-1]
+    beyond = sum(s.video in first for s in segments) - sum(len(r.ids) for r in recordings)
+    assert source.notes[-1].endswith(f"; {beyond} actions beyond what was recorded are left out")
+
+
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "tar"])
 @pytest.mark.parametrize(("video", "rate"), [(OLD, 60), (NEW, 50)])
 def test_frames_have_the_time_of_their_number(tmp_path: Path, video: str, rate: int, packed: bool) -> None:
@@ -94,6 +142,43 @@ def test_frames_have_the_time_of_their_number(tmp_path: Path, video: str, rate: 
     assert recording.modalities == {"video", "flow"}, "flow is computed where it was not downloaded"
     assert recording.read("flow", np.array([5])).shape == (1, 30, 40, 2)
     assert recording.ids == [f"{video}_0"]
+
+
+@pytest.mark.parametrize("name", ["frame_{:07d}.jpg", "frame_{}.jpg", "frame_{:010d}.jpeg", "frame_{:06d}.JPG"])
+def test_pictures_are_read_whatever_the_width_of_their_number(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "EPIC-KITCHENS"
+    annotate(root, OLD)
+    folder = root / "P01" / "rgb_frames" / OLD
+    write_folder(folder, greys(120), name)
+    (folder / "frame_0000000033.png.jpg").write_bytes(b"")
+    (folder / "frame_00000000000099.jpg").write_bytes(b"")  # a stray of another name
+    write_folder(root / "P01" / "flow_frames" / OLD / "u", [grey_flow(10.0, 25.0)] * 60, name)
+    write_folder(root / "P01" / "flow_frames" / OLD / "v", [grey_flow(-5.0, 25.0)] * 50)
+    (recording,) = open_split(root)
+    assert len(recording.stamps["video"]) == 120
+    np.testing.assert_allclose(levels(recording, [3, 98, 119]), [4, 99, 120], atol=1)
+    assert len(recording.stamps["flow"]) == 50
+    flow = recording.read("flow", np.array([3, 49]))
+    np.testing.assert_allclose(flow[..., 0], 10.0 / WIDTH / 0.1, atol=0.005)
+    np.testing.assert_allclose(flow[..., 1], -5.0 / WIDTH / 0.1, atol=0.005)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "flow"])
+def test_pictures_that_are_unpacked_later_are_found(tmp_path: Path, kind: str) -> None:
+    root = tmp_path / "EPIC-KITCHENS"
+    annotate(root, OLD)
+    folders = [root / "P01" / f"{kind}_frames" / OLD / part for part in ({"rgb": [""], "flow": ["u", "v"]}[kind])]
+    for folder in folders:
+        write_folder(folder, [grey_flow(0.0, 25.0)] * 40)
+    modality = {"rgb": "video", "flow": "flow"}[kind]
+    (before,) = open_split(root)
+    assert len(before.stamps[modality]) == 40
+    for folder in folders:
+        for number in range(41, 61):
+            (folder / f"frame_{number:010d}.jpg").write_bytes(grey_flow(0.0, 25.0))
+    (after,) = open_split(root)
+    assert len(after.stamps[modality]) == 60
+    assert after.key != before.key, "and what was made of the samples is made anew"
 
 
 @pytest.mark.parametrize(
@@ -269,6 +354,25 @@ def test_actions_beyond_the_end_of_a_truncated_video_are_left_out(tmp_path: Path
     assert 40 < count < 70
     assert recording.stops[0] == recording.stamps["video"][-1] / 1e9
     np.testing.assert_allclose(levels(recording, [0, count - 1]), [1, count], atol=1)
+
+
+@pytest.mark.parametrize("kind", ["movie", "wav"])
+def test_what_a_file_that_was_cut_off_no_longer_has_is_told(tmp_path: Path, kind: str) -> None:
+    root = tmp_path / "EPIC-KITCHENS"
+    write_annotations(root, train=[Action(OLD, 0.2, 1.0, 0, 0), Action(OLD, 4.0, 5.0, 1, 1)])
+    if kind == "movie":
+        path = root / "P01" / "videos" / f"{OLD}.MP4"
+        write_movie(path, noise(150), 25, None)
+    else:
+        path = root / "audio" / f"{OLD}.wav"
+        write_sound(path, tone_of(500.0, 6.0))
+    cut(path, 0.5)
+    source = EpicKitchensSource(root, form_of(preset("tiny")))
+    (recording,) = open_recordings(source, "train", tmp_path / "store", workers=1, console=Console(quiet=True))
+    assert recording.ids == [f"{OLD}_0"]
+    note = source.notes[-1]
+    assert "1 with files that are damaged or end early" in note
+    assert note.endswith("; 1 actions beyond what was recorded are left out")
 
 
 def test_a_damaged_picture_is_replaced_by_its_neighbour(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

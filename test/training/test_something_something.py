@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -55,6 +59,14 @@ def write_webm(path: Path, action: int) -> None:
             frame.pts, frame.time_base = index, Fraction(1, FPS)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+def write_flow(folder: Path, prefix: str, pixels: list[float], first: int) -> None:
+    """One component of flow as denseflow writes it with `-b=20`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, value in enumerate(pixels, first):
+        picture = np.full((120, 212), round((value + 20) * 255 / 40), np.uint8)
+        assert cv2.imwrite(str(folder / f"{prefix}{number:05d}.jpg"), picture)
 
 
 def write_labels(root: Path, **splits: list[tuple[str, int]]) -> None:
@@ -137,6 +149,36 @@ def test_samples_are_those_of_the_videos(root: Path) -> None:
     assert len(open_split(root, "train")) == 12, "and the second time from the store"
 
 
+@pytest.mark.parametrize("first", [0, 1], ids=["numbered from 0", "numbered from 1"])
+def test_given_flow_is_that_to_the_next_frame(root: Path, tmp_path: Path, first: int) -> None:
+    other = tmp_path / "ssv2"
+    write_labels(other, train=[("100", 0), ("101", 1)])
+    for video in ("100", "101"):
+        write_webm(other / "20bn-something-something-v2" / f"{video}.webm", int(video) - 100)
+    (before, _) = open_split(other, "train")
+    speeds = np.linspace(-18, 18, FRAMES - 1).tolist()
+    folder = other / "rawframes" / "100"
+    write_flow(folder, "flow_x_", [*speeds, 0.0, 0.0], first)  # more than there are frames
+    write_flow(folder, "flow_y_", [s / 2 for s in speeds], first)
+    source = SomethingSomethingSource(other, StoreFormat.of(preset("tiny")))
+    given, computed = open_recordings(source, "train", tmp_path / "store", workers=1, console=Console(quiet=True))
+    assert "flow of 1 given" in source.notes[-1]
+    assert given.stamps["flow"].tolist() == given.stamps["video"][1:].tolist() == before.stamps["flow"].tolist()
+    assert given.key != before.key, "what was made of computed flow is not that of given flow"
+    gap_s = np.median(np.diff(given.stamps["video"])) / 1e9
+    which = np.array([0, 22, 7])
+    flow = given.read("flow", which)
+    step = 40 / 255 / 212 / gap_s  # of one grey level
+    for field, speed in zip(flow, np.array(speeds)[which], strict=True):
+        np.testing.assert_allclose(field[..., 0], speed / 212 / gap_s, atol=1.1 * step)
+        np.testing.assert_allclose(field[..., 1], speed / 2 / 212 / gap_s, atol=1.1 * step)
+    assert np.abs(computed.read("flow", which)).max() > 0
+    for number in (3, 9):
+        (folder / f"flow_x_{number:05d}.jpg").unlink()
+    (found, _) = source.check("train", 0, 1, Console(quiet=True))
+    assert found.findings == (f"flow: {FRAMES - 3} of {FRAMES - 1} pictures are there",)
+
+
 def test_detections_are_shares_of_the_image_at_their_frames(root: Path) -> None:
     recording = open_split(root, "train")[1]
     assert recording.stamps["detections"].tolist() == recording.stamps["video"].tolist()
@@ -200,10 +242,65 @@ def test_the_user_is_told_what_is_missing_or_broken(root: Path, tmp_path: Path) 
     assert "101.webm: not a readable video" in source.notes[0]
 
 
+def test_a_video_that_was_cut_off_is_told(tmp_path: Path) -> None:
+    other = tmp_path / "ssv2"
+    write_labels(other, train=[("100", 0), ("101", 1)])
+    folder = other / "20bn-something-something-v2"
+    for video in ("100", "101"):
+        write_webm(folder / f"{video}.webm", int(video) - 100)
+    os.truncate(folder / "101.webm", (folder / "101.webm").stat().st_size // 2)
+    source = SomethingSomethingSource(other, StoreFormat.of(preset("tiny")))
+    whole, part = source.check("train", 0, 1, Console(quiet=True))
+    assert (whole.findings, part.has) == ((), ("video", "flow"))
+    ends = re.fullmatch(r"101\.webm ends early, at (\d\.\d) s of 2\.0 s", part.findings[0])
+    assert ends
+    assert 0.2 < float(ends[1]) < 1.6
+    found = open_recordings(source, "train", tmp_path / "store", workers=1, console=Console(quiet=True))
+    assert source.notes[-1] == f"train: 2 of 2 videos, 1 without the rest of their action ({part.findings[0]})"
+    assert len(found[1].stamps["video"]) < FRAMES
+
+
+def test_a_video_that_was_replaced_is_another_recording(tmp_path: Path) -> None:
+    """Its tokens are kept under the key: neither those of the old file nor of another root are its own."""
+    first, other = (tmp_path / name / "ssv2" for name in ("a", "b"))
+    write_labels(first, train=[("100", 0), ("101", 1)])
+    for video in ("100", "101"):
+        write_webm(first / "20bn-something-something-v2" / f"{video}.webm", int(video) - 100)
+    shutil.copytree(first, other)  # with the times of its files
+    keys = [[r.key for r in open_split(root, "train")] for root in (first, other)]
+    path = other / "20bn-something-something-v2" / "100.webm"
+    before = path.stat()
+    write_webm(path, 2)
+    os.truncate(path, before.st_size)  # as large, by chance
+    changed = open_split(other, "train")
+    assert [r.key == key for r, key in zip(changed, keys[1], strict=True)] == [False, True]
+    assert not set(keys[0]) & set(keys[1])
+    assert [r.key for r in open_split(other, "train")] == [r.key for r in changed]
+
+
+def test_the_check_counts_detections_where_there_are_files_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "ssv2"
+    write_labels(other, train=[("100", 0), ("101", 1)])
+    for video in ("100", "101"):
+        write_webm(other / "20bn-something-something-v2" / f"{video}.webm", int(video) - 100)
+    report = tmp_path / "check.json"
+    command = ["data", "check", f"something-something-v2:{other}", "--workers", "1", "--json", str(report)]
+    assert main(command) == 0
+    assert "detections" not in capsys.readouterr().out
+    something_else(other, [("101", 1), ("200", 0)])
+    assert main(command) == 0
+    assert "(video 2, flow 2, audio 0, detections 1)" in capsys.readouterr().out
+    without, detected = json.loads(report.read_text())["train"]
+    assert (without["video"], without["has"], without["findings"]) == ("100", ["video", "flow"], ["no detections"])
+    assert (detected["has"], detected["findings"]) == (["video", "flow", "detections"], [])
+
+
 def test_the_check_lists_them(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", f"something-something-v2:{root}", "--workers", "1"]) == 0
     out = capsys.readouterr().out
-    assert "train: 12 of 13 videos on disk (video 12, flow 12, audio 0), with 12 of 13 actions" in out
+    assert "train: 12 of 13 videos on disk (video 12, flow 12, audio 0, detections 12), with 12 of 13 actions" in out
     assert "not on disk" in out
 
 
@@ -255,6 +352,29 @@ def learn(root: Path, out: Path, modalities: str, epochs: int) -> dict[str, Any]
 
 def test_it_learns_to_tell_the_actions_apart(root: Path, tmp_path: Path) -> None:
     assert learn(root, tmp_path, "video,flow", 40)["video+flow"]["action"] == 1.0
+
+
+def test_the_test_split_has_no_archive(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = ["--store", str(root.parent / "store")]
+    command = ["train", "--preset", "tiny", "--system", "baseline-dropout", "--modalities", "detections"]
+    command += ["--data", f"something-something-v2:{root}", "--out", str(tmp_path / "run"), *store]
+    assert main([*command, "--set", "train.epochs=1", "--set", "pretrain.detections=0"]) == 0
+    capsys.readouterr()
+    command = ["evaluate", str(tmp_path / "run"), "--segments", "--split", "test", "--out", str(tmp_path), *store]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "nothing to write, its actions have no labels here and there is no official archive" in error
+    assert main([*command, "--submission", str(tmp_path / "x.zip"), "--sls", "0", "0", "0"]) == 2
+    assert "no other has an official archive" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.json"))
+    answers = root / "labels" / "test-answers.csv"
+    answers.write_text("201;Moving something, slowly\n200;Lifting something up\n")
+    try:
+        assert main(command) == 0
+    finally:
+        answers.unlink()
+    assert "evaluation-segments.json (accuracies; there is no official archive)" in capsys.readouterr().err
+    assert json.loads((tmp_path / "evaluation-segments.json").read_text())["actions"] == 2
 
 
 def test_boxes_alone_name_actions_and_run_on_the_robot(root: Path, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ karmma data check epic-kitchens-100:/data/EPIC-KITCHENS --split val --decode 50 
 from __future__ import annotations
 
 import argparse
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     splits = [args.split] if args.split else [s for s in SPLITS if source.has_split(s)]
     found: dict[str, list[VideoCheck]] = {}
     for split in splits:
-        found[split] = source.check(split, args.decode, args.workers or os.cpu_count() or 1, Console(stderr=True))
+        found[split] = source.check(split, args.decode, args.workers, Console(stderr=True))
         _print(console, split, found[split], everything=args.all)
     for note in source.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)

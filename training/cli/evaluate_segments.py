@@ -19,6 +19,7 @@ from karmma_ros.files import write_json
 from karmma_training.data.recording import Recording
 from karmma_training.datasets.epic_kitchens.challenge import challenge_scores, read_lists, write_submission
 from karmma_training.datasets.epic_kitchens.source import EpicKitchensSource
+from karmma_training.datasets.something_something.source import SomethingSomethingSource
 from karmma_training.datasets.source import Source
 from karmma_training.evaluation.predictor import Predictor
 from karmma_training.evaluation.segment_report import evaluate_segments, print_segments
@@ -70,13 +71,19 @@ def run_segments(
     challenge = source if isinstance(source, EpicKitchensSource) else None
     if args.submission:
         if challenge is None:
-            raise UsageError("--submission is for --data epic-kitchens-100:FOLDER")
+            raise UsageError("--submission is for --data epic-kitchens-100:FOLDER: no other has an official archive")
         ((_, made),) = predict_segments(
             predictor, recordings, clips=args.clips, crops=args.crops, console=console
         ).items()
         write_submission(args.submission, challenge.segments(args.split), made.ids, made.logits, tuple(args.sls))
         console.print(f"written: {args.submission}", highlight=False)
         return 0
+    unofficial = isinstance(source, SomethingSomethingSource) and args.split == "test"
+    if unofficial and any((recording.targets < 0).any() for recording in recordings):  # before hours of predictions
+        raise UsageError(
+            f"{source.name} test: nothing to write, its actions have no labels here and there is no official archive: "
+            "put test-answers.csv beside its test.json, or choose --split val"
+        )
     report, predictions = evaluate_segments(predictor, recordings, clips=args.clips, crops=args.crops, console=console)
     if challenge is not None:
         full = next(iter(predictions.values()))
@@ -88,7 +95,8 @@ def run_segments(
     path = args.json or (args.out or folder) / "evaluation-segments.json"
     write_json(path, _without_nan(head | report))
     print_segments(report, predictor.labels)
-    console.print(f"written: {path}", highlight=False)
+    what = " (accuracies; there is no official archive)" if unofficial else ""
+    console.print(f"written: {path}{what}", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from karmma_ros.compressed import picture_info
 from karmma_ros.errors import MediaError, SampleError
 
-__all__ = ["FolderPictures", "Pictures", "TarPictures", "decode_picture", "index_tar"]
+__all__ = ["FolderPictures", "Naming", "Pictures", "TarPictures", "decode_picture", "index_tar"]
 
 Ints = npt.NDArray[np.int64]
 
-_NAME = re.compile(r"frame_(\d+)\.jpe?g", re.IGNORECASE)
+_NAME = re.compile(r"frame_(\d{1,18})\.jpe?g", re.IGNORECASE)
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _REDUCED_GREY = {
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -59,40 +59,56 @@ class Pictures(ABC):
         return f"{self.where}, picture {self.numbers[position]}"
 
 
-class FolderPictures(Pictures):
-    """`frame_0000000001.jpg` and so on in a folder.
+@dataclass(frozen=True)
+class Naming:
+    """How the pictures of a folder are called; as they are here, `frame_0000000001.jpg` and so on."""
 
-    :param numbers: where they are known already: listing a folder of a hundred thousand files takes its time.
+    prefix: str = "frame_"
+    digits: int = 10  # of the number, with zeros before it
+    suffix: str = ".jpg"
+
+    def name(self, number: int) -> str:
+        """The picture of that number."""
+        return f"{self.prefix}{number:0{self.digits}d}{self.suffix}"
+
+
+class FolderPictures(Pictures):
+    """`frame_0000000001.jpg` and so on in a folder; the number may have any width, the suffix be `.jpeg` or `.JPG`.
+
+    :param naming: its prefix says which pictures to list.
+    :param numbers: where they are known already, `naming` too: listing a hundred thousand files takes its time.
     """
 
-    def __init__(self, folder: Path, numbers: Ints | None = None) -> None:
+    def __init__(self, folder: Path, naming: Naming = Naming(), numbers: Ints | None = None) -> None:
         self.where = str(folder)
         self._folder = folder
-        self.numbers, self._names = _listed(folder) if numbers is None else (numbers, None)
+        self.naming, self.numbers = _listed(folder, naming.prefix) if numbers is None else (naming, numbers)
 
     def load(self, position: int) -> bytes:
         """See Pictures."""
-        number = int(self.numbers[position])
-        name = self._names[position] if self._names else f"frame_{number:010d}.jpg"
+        path = self._folder / self.naming.name(int(self.numbers[position]))
         try:
-            return (self._folder / name).read_bytes()
+            return path.read_bytes()
         except OSError as error:
-            raise MediaError(f"cannot read {self._folder / name}: {error.strerror}") from error
+            raise MediaError(f"cannot read {path}: {error.strerror}") from error
 
     def only(self, numbers: Ints) -> FolderPictures:
         """See Pictures."""
-        return FolderPictures(self._folder, numbers)
+        return FolderPictures(self._folder, self.naming, numbers)
 
 
-def _listed(folder: Path) -> tuple[Ints, list[str] | None]:
-    """Numbers of a folder's pictures, and their names where they are not the usual ones."""
+def _listed(folder: Path, prefix: str) -> tuple[Naming, Ints]:
+    """What most pictures of a folder are named after, and their numbers: a copy under another name does not count."""
+    pattern = re.compile(rf"({re.escape(prefix)})(\d{{1,18}})(\.jpe?g)", re.IGNORECASE)
     try:
         with os.scandir(folder) as entries:
-            found = sorted((int(m[1]), e.name) for e in entries if (m := _NAME.fullmatch(e.name)))
+            found = [m for e in entries if (m := pattern.fullmatch(e.name))]
     except OSError as error:
         raise MediaError(f"cannot read {folder}: {error.strerror}") from error
-    usual = all(name == f"frame_{number:010d}.jpg" for number, name in found)
-    return np.asarray([number for number, _ in found], np.int64), None if usual else [name for _, name in found]
+    kinds = {Naming(m[1], len(m[2]), m[3]) for m in found} or {Naming(prefix)}
+    numbers = {kind: sorted(int(m[2]) for m in found if kind.name(int(m[2])) == m[0]) for kind in kinds}
+    best = max(kinds, key=lambda kind: (len(numbers[kind]), kind.digits, kind.suffix))
+    return best, np.asarray(numbers[best], np.int64)
 
 
 @dataclass(frozen=True)

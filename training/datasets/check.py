@@ -35,8 +35,8 @@ class CheckedSource(Protocol):
     def has_split(self, split: str) -> bool:
         """Whether there are annotations of a split."""
 
-    def check(self, split: str, tries: int, workers: int, console: Console) -> list[VideoCheck]:
+    def check(self, split: str, tries: int, workers: int | None, console: Console) -> list[VideoCheck]:
         """What of every video of a split is on disk.
 
-        :param tries: pictures of each to decode.
+        :param tries: pictures of each to decode; workers: None: one per core.
         """

@@ -19,7 +19,7 @@ from karmma_training.data.open_files import allow_many_files
 from karmma_training.data.recording import Interval, Recording
 from karmma_training.data.store import StoredRecording, StoreFormat
 from karmma_training.datasets.faults import joined
-from karmma_training.parallel import map_processes
+from karmma_training.parallel import check_workers, map_processes
 
 __all__ = ["Preparation", "RecordingJob", "Source", "StoredSource", "open_recordings", "open_source", "prepare"]
 
@@ -60,11 +60,16 @@ class Preparation:
     """How recordings are made ready.
 
     store: folder of the sample store; workers: processes, None: one per core.
+
+    :raises UsageError: fewer than one: told before anything is done, also where the store is complete.
     """
 
     store: Path
     workers: int | None
     console: Console
+
+    def __post_init__(self) -> None:
+        check_workers(self.workers)
 
 
 class StoredSource(ABC):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_ros.errors import KarmmaError, MediaError
-from karmma_ros.media import open_container, read_audio
 from karmma_training.data.pictures import FolderPictures, Pictures, TarPictures, decode_picture, index_tar
 from karmma_training.datasets.check import VideoCheck
 from karmma_training.datasets.epic_kitchens.annotations import Segment
 from karmma_training.datasets.epic_kitchens.index import FLOW_PARTS
 from karmma_training.datasets.epic_kitchens.layout import HDF5_RATE, VideoFiles, flow_timing, frame_rate
+from karmma_training.datasets.lengths import Length, media_length
 
 __all__ = ["check_video"]
 
@@ -115,22 +114,22 @@ def _damaged(pictures: Pictures, tries: int, *, grey: bool) -> list[str]:
 
 def _movie_opens(path: Path, segments: Sequence[Segment], findings: list[str]) -> bool:
     try:
-        with open_container(path) as container:
-            if not container.streams.video:
-                raise MediaError(f"{path}: no video in this file")
-            length_s = (container.duration or 0) / 1e6
+        length = media_length(path, "video")
+        if length is None or length.there_s <= 0:
+            raise MediaError(f"{path}: no video in this file")
     except MediaError as error:
         findings.append(str(error))
         return False
-    _ends(f"{path.name}", length_s, segments, findings)
+    _ends(path.name, length, segments, findings)
     return True
 
 
-def _ends(what: str, length_s: float, segments: Sequence[Segment], findings: list[str]) -> None:
+def _ends(what: str, length: Length, segments: Sequence[Segment], findings: list[str]) -> None:
     last = max(s.stop_s for s in segments)
-    if length_s + TOLERANCE_S < last:
-        lost = sum(s.start_s >= length_s for s in segments)
-        findings.append(f"{what} ends at {length_s:.1f} s: {lost} of {len(segments)} actions come later")
+    if length.early or length.there_s + TOLERANCE_S < last:
+        lost = sum(s.start_s >= length.there_s for s in segments)
+        ends = length.early or f"ends at {length.there_s:.1f} s"
+        findings.append(f"{what} {ends}: {lost} of {len(segments)} actions come later")
 
 
 def _sound(video: str, files: VideoFiles, segments: Sequence[Segment], findings: list[str]) -> bool:
@@ -138,44 +137,29 @@ def _sound(video: str, files: VideoFiles, segments: Sequence[Segment], findings:
         if path is None:
             continue
         try:
-            length_s = _sound_s(path, video)
+            length = _hdf5_length(path, video) if path.suffix == ".hdf5" else media_length(path, "audio")
         except KarmmaError as error:
             findings.append(str(error))
             continue
-        if length_s is not None:
-            _ends(f"sound of {path.name}", length_s, segments, findings)
+        if length is not None:
+            _ends(f"sound of {path.name}", length, segments, findings)
             return True
     findings.append("no sound")
     return False
 
 
-def _sound_s(path: Path, video: str) -> float | None:
-    """How long a file's sound is; None without any.
+def _hdf5_length(path: Path, video: str) -> Length | None:
+    """How long a video's sound is; None without any.
 
     :raises KarmmaError: unreadable.
     """
-    if path.suffix == ".hdf5":
-        return _hdf5_s(path, video)
-    if path.suffix == ".wav":
-        try:
-            with wave.open(str(path)) as file:
-                return file.getnframes() / file.getframerate()
-        except (OSError, EOFError, wave.Error):
-            pass  # another kind of WAV: the decoder knows more of them
-    reader = read_audio(path)
-    if reader is None:
-        return None
-    with reader:
-        return reader.duration_s
-
-
-def _hdf5_s(path: Path, video: str) -> float | None:
     try:
         import h5py
     except ImportError as error:
         raise KarmmaError(f"{path.name} needs h5py: pip install h5py") from error
     try:
         with h5py.File(path, "r") as file:
-            return len(file[video]) / HDF5_RATE if video in file else None
+            length_s = len(file[video]) / HDF5_RATE if video in file else None
     except (OSError, KeyError, TypeError) as error:
         raise MediaError(f"cannot read {video} of {path}: {error}") from error
+    return None if length_s is None else Length(length_s, length_s)

@@ -99,7 +99,7 @@ class EpicKitchensSource:
         """See CheckedSource."""
         return (self.annotations / SPLIT_FILES[split]).is_file()
 
-    def check(self, split: str, tries: int, workers: int, console: Console) -> list[VideoCheck]:
+    def check(self, split: str, tries: int, workers: int | None, console: Console) -> list[VideoCheck]:
         """See CheckedSource."""
         actions = sorted(self._by_video(split).items())
         jobs = [(v, find_files(self.root, v), segments, tries) for v, segments in actions]
@@ -129,7 +129,7 @@ class EpicKitchensSource:
         entries = self.entries(split, work)
         actions = self._by_video(split)
         out: list[Recording] = []
-        lacking = Counter[str]()
+        lacking, beyond = Counter[str](), 0
         for video, segments in actions.items():
             entry = entries.get(video)
             if entry is None:
@@ -139,9 +139,13 @@ class EpicKitchensSource:
             lacking.update(f"without {m}" for m in ("video", "flow") if m not in tracks)
             lacking["flow computed while training"] += isinstance(tracks.get("flow"), ComputedFlow)
             lacking["without audio"] += entry.sound is None
-            out += self._recordings(video, entry, tracks, segments)
+            lacking["with files that are damaged or end early"] += bool(entry.faults)
+            made = self._recordings(video, entry, tracks, segments)
+            beyond += len(segments) - sum(len(recording.ids) for recording in made)
+            out += made
         facts = ", ".join(f"{count} {what}" for what, count in sorted(lacking.items()) if count)
-        self.notes.append(f"{split}: {len(actions)} videos with annotated actions{f', {facts}' if facts else ''}")
+        lost = f"; {beyond} actions beyond what was recorded are left out" if beyond else ""
+        self.notes.append(f"{split}: {len(actions)} videos with annotated actions{f', {facts}' if facts else ''}{lost}")
         return out
 
     def _tracks(self, video: str, entry: VideoEntry) -> dict[str, Track]:

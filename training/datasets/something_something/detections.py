@@ -22,7 +22,7 @@ import numpy.typing as npt
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_file
 
-__all__ = ["CATEGORIES", "Frames", "find_detections", "read_detections"]
+__all__ = ["CATEGORIES", "Frames", "detected_videos", "find_detections", "read_detections"]
 
 Boxes = npt.NDArray[np.float32]
 Frames = tuple[list[Boxes], tuple[int, int] | None]  # boxes (n, 6) of every frame, in pixels; (w, h), or None
@@ -54,6 +54,14 @@ def read_detections(paths: Sequence[Path], videos: Sequence[str], store: Path) -
             found |= {video: frames for video, frames in _read(path) if video in wanted}
         _save(kept, found)
     return _load(kept)
+
+
+def detected_videos(paths: Sequence[Path]) -> set[str]:
+    """The videos that files of detections are about.
+
+    :raises UsageError: a file that is none of these.
+    """
+    return {video for path in paths for video, _ in _read(path)}
 
 
 def _read(path: Path) -> Iterator[tuple[str, Frames]]:

@@ -4,7 +4,7 @@
 The labels are in `labels/{labels,train,validation,test}.json` (or in the root, or with the names of 2018,
 `something-something-v2-labels.json` and so on), the videos in `20bn-something-something-v2/ID.webm`. An action is a
 template without its brackets, its id that of the official list. Flow is computed from the video while training, as on
-the robot. Detections are taken where they are found; see detections.py.
+the robot, unless it is given; see index.py. Detections are taken where they are found; see detections.py.
 """
 
 from __future__ import annotations
@@ -12,39 +12,49 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 
-from karmma_ros.errors import MediaError, UsageError
-from karmma_ros.files import whole_file
+from karmma_ros.errors import UsageError
 from karmma_training.config import DetectionsConfig
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Recording
 from karmma_training.data.store import StoreFormat
-from karmma_training.data.tracks import ComputedFlow, DetectionTrack, FileRecording, Track, VideoTrack
-from karmma_training.data.video_frames import VideoIndex, index_video
+from karmma_training.data.tracks import ComputedFlow, DetectionTrack, FileRecording, FlowPictures, Track, VideoTrack
+from karmma_training.data.video_frames import VideoIndex
 from karmma_training.datasets.check import VideoCheck
 from karmma_training.datasets.faults import joined
-from karmma_training.datasets.something_something.detections import CATEGORIES, Frames, find_detections, read_detections
+from karmma_training.datasets.something_something.detections import (
+    CATEGORIES,
+    Frames,
+    detected_videos,
+    find_detections,
+    read_detections,
+)
+from karmma_training.datasets.something_something.index import (
+    VERSION,
+    ClipIndex,
+    clip_facts,
+    given_flow,
+    index_clips,
+    load,
+    save,
+    video_path,
+)
 from karmma_training.datasets.source import Preparation
 from karmma_training.parallel import map_processes
 
 __all__ = ["SomethingSomethingSource"]
 
-Ints = npt.NDArray[np.int64]
-
 SPLIT_FILES = {"train": "train", "val": "validation", "test": "test"}
 FOLDERS = ("labels", "")
-VIDEOS = "20bn-something-something-v2"
 HEAD = "action"
-COLUMNS = ("pts", "stamps_ns", "keys", "size")  # of a VideoIndex
 BATCH = 64  # videos that a worker looks at in one go
 
 
@@ -146,51 +156,62 @@ class SomethingSomethingSource:
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UsageError(f"cannot read {path}: {error}") from error
 
-    def _path(self, video: str) -> Path:
-        return self.root / VIDEOS / f"{video}.webm"
-
     def recordings(self, split: str, work: Preparation, minutes: float | None = None) -> list[Recording]:
         """See Source: one per video."""
         clips = self.clips(split)
-        indexes, faults = self._indexes(split, [c.video for c in clips], work)
-        form = self._form
-        size, working = (form.flow_height, form.flow_width), (form.producer_width, form.producer_height)
+        facts = {c.video: found for c in clips if (found := clip_facts(self.root, c.video))}
+        entries, faults = self._entries(split, facts, work)
         files = find_detections(self.root)
-        facts = [[str(p.relative_to(self.root)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
-        prepared = form.key(source=self.name, detections=facts)
-        detected = read_detections(files, list(indexes), work.store / self.name) if files else {}
+        boxes = [[str(p.relative_to(self.root)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+        prepared = self._form.key(source=self.name, root=str(self.root.resolve()), detections=boxes)
+        detected = read_detections(files, list(entries), work.store / self.name) if files else {}
         out: list[Recording] = []
+        given = 0
         for clip in clips:
-            index = indexes.get(clip.video)
-            if index is None:
+            entry = entries.get(clip.video)
+            if entry is None:
                 continue
-            camera = VideoTrack(self._path(clip.video), index, (form.video_height, form.video_width))
-            flow = ComputedFlow(camera, size, working, form.producer_preset)
-            tracks: dict[str, Track] = {"video": camera}
-            if len(flow.stamps):
-                tracks["flow"] = flow
-            if clip.video in detected:
-                tracks["detections"] = self._boxes(detected[clip.video], index)
-            stop_s = int(index.stamps_ns[-1]) / 1e9
+            tracks = self._tracks(clip.video, entry, detected.get(clip.video))
+            given += isinstance(tracks.get("flow"), FlowPictures)
+            stop_s = int(entry.video.stamps_ns[-1]) / 1e9
             names = (clip.label,) if clip.label else ()
             out.append(
                 FileRecording(
                     f"{self.name}/{clip.video}",
-                    f"{prepared}/{clip.video}",
+                    f"{prepared}/{clip.video}-{_digest(facts[clip.video])[:8]}",
                     self._labels,
                     [(0.0, max(stop_s, 1e-3), *names)],
                     tracks,
                     sound=None,
                     sound_start_ns=0,
-                    rate=form.rate,
+                    rate=self._form.rate,
                     ids=[clip.video],
                 )
             )
-        missing = f", {len(clips) - len(out) - len(faults)} not on disk" if len(out) + len(faults) < len(clips) else ""
-        broken = f", {len(faults)} broken ({faults[0]})" if faults else ""
-        boxes = f", {len(detected)} with detections" if files else ""
-        self.notes.append(f"{split}: {len(out)} of {len(clips)} videos{boxes}{missing}{broken}")
+        early = [f"{video}.webm {entry.length.early}" for video, entry in entries.items() if entry.length.early]
+        parts = [f"{split}: {len(out)} of {len(clips)} videos"]
+        parts += [f"{len(detected)} with detections"] if files else []
+        parts += [f"flow of {given} given"] if given else []
+        parts += [f"{missing} not on disk"] if (missing := len(clips) - len(out) - len(faults)) else []
+        parts += [f"{len(faults)} broken ({faults[0]})"] if faults else []
+        parts += [f"{len(early)} without the rest of their action ({early[0]})"] if early else []
+        self.notes.append(", ".join(parts))
         return out
+
+    def _tracks(self, video: str, entry: ClipIndex, boxes: Frames | None) -> dict[str, Track]:
+        """The tracks of a video's files."""
+        form = self._form
+        camera = VideoTrack(video_path(self.root, video), entry.video, (form.video_height, form.video_width))
+        tracks: dict[str, Track] = {"video": camera}
+        size = (form.flow_height, form.flow_width)
+        flow = given_flow(self.root, video, entry, size) or ComputedFlow(
+            camera, size, (form.producer_width, form.producer_height), form.producer_preset
+        )
+        if len(flow.stamps):
+            tracks["flow"] = flow
+        if boxes is not None:
+            tracks["detections"] = self._boxes(boxes, entry.video)
+        return tracks
 
     def _boxes(self, frames: Frames, index: VideoIndex) -> DetectionTrack:
         """Detections of a video: entry i is about frame i, in pixels of the video."""
@@ -207,36 +228,45 @@ class SomethingSomethingSource:
             made.append(row[row[:, 5] >= 0])  # a category that is not asked for is not there
         return DetectionTrack(made, index.stamps_ns[:count], d.boxes, len(d.categories))
 
-    def _indexes(self, split: str, videos: Sequence[str], work: Preparation) -> tuple[dict[str, VideoIndex], list[str]]:
+    def _entries(
+        self, split: str, facts: Mapping[str, list[int]], work: Preparation
+    ) -> tuple[Mapping[str, ClipIndex], list[str]]:
         """Where the frames of all videos on disk lie; found once, and kept in one file for all of them."""
-        present = [v for v in videos if self._path(v).is_file()]
-        sizes = [self._path(v).stat().st_size for v in present]
-        key = hashlib.sha256(json.dumps([str(self.root.resolve()), split, present, sizes]).encode()).hexdigest()[:16]
+        key = _digest([VERSION, str(self.root.resolve()), split, facts])[:16]
         path = work.store / self.name / f"{split}-{key}.npz"
         if not path.is_file():
-            parts = [present[i : i + BATCH] for i in range(0, len(present), BATCH)]
-            found = map_processes(
-                partial(_index_many, self.root / VIDEOS),
-                parts,
-                work.workers,
-                f"indexing {self.name} {split}",
-                work.console,
-            )
-            _save(path, [row for part in found for row in part])
-        return _load(path)
+            save(path, self._index(list(facts), work.workers, f"indexing {self.name} {split}", work.console))
+        return load(path)
 
-    def check(self, split: str, tries: int, workers: int, console: Console) -> list[VideoCheck]:
-        """See CheckedSource; a damaged video is found by its packets."""
-        videos = [c.video for c in self.clips(split)]
+    def _index(
+        self, videos: Sequence[str], workers: int | None, title: str, console: Console
+    ) -> list[tuple[str, ClipIndex] | str]:
         parts = [videos[i : i + BATCH] for i in range(0, len(videos), BATCH)]
-        found = map_processes(partial(_index_many, self.root / VIDEOS), parts, workers, f"checking {split}", console)
-        out = []
-        for video, row in zip(videos, (row for part in found for row in part), strict=True):
-            fault = row if isinstance(row, str) else ""
-            missing = not self._path(video).is_file()
-            findings = ("not on disk",) if missing else (fault,) if fault else ()
-            out.append(VideoCheck(video, 1, () if findings else ("video", "flow"), findings))
-        return out
+        found = map_processes(partial(index_clips, self.root), parts, workers, title, console)
+        return [row for part in found for row in part]
+
+    def check(self, split: str, tries: int, workers: int | None, console: Console) -> list[VideoCheck]:
+        """See CheckedSource; what is damaged or cut off is found by the packets."""
+        videos = [c.video for c in self.clips(split)]
+        rows = self._index(videos, workers, f"checking {split}", console)
+        files = find_detections(self.root)
+        detected = detected_videos(files) if files else None
+        return [self._check(video, row, detected) for video, row in zip(videos, rows, strict=True)]
+
+    def _check(self, video: str, row: tuple[str, ClipIndex] | str, detected: Set[str] | None) -> VideoCheck:
+        if isinstance(row, str):
+            here = video_path(self.root, video).is_file()
+            return VideoCheck(video, 1, (), (row if here else "not on disk",))
+        entry = row[1]
+        has = ["video", "flow"]
+        findings = [f"{video}.webm {entry.length.early}"] if entry.length.early else []
+        if 0 < len(entry.flow) < (wanted := len(entry.video.pts) - 1):
+            findings.append(f"flow: {len(entry.flow)} of {wanted} pictures are there")
+        if detected is not None and video in detected:
+            has.append("detections")
+        elif detected is not None:
+            findings.append("no detections")
+        return VideoCheck(video, 1, tuple(has), tuple(findings))
 
 
 def _name(template: str) -> str:
@@ -251,34 +281,5 @@ def _json(path: Path) -> Any:
         raise UsageError(f"cannot read {path}: {error}") from error
 
 
-def _index_many(folder: Path, videos: Sequence[str]) -> list[tuple[str, VideoIndex] | str]:
-    """Index some videos; what is wrong in place of one that cannot be. Runs in a worker process."""
-    out: list[tuple[str, VideoIndex] | str] = []
-    for video in videos:
-        try:
-            out.append((video, index_video(folder / f"{video}.webm")))
-        except MediaError as error:
-            out.append(str(error))
-    return out
-
-
-def _save(path: Path, rows: Sequence[tuple[str, VideoIndex] | str]) -> None:
-    good = [row for row in rows if not isinstance(row, str)]
-    columns = {name: [getattr(index, name) for _, index in good] for name in COLUMNS}
-    arrays: dict[str, Any] = {"videos": np.asarray([int(video) for video, _ in good], np.int64)}
-    for name, values in columns.items():
-        arrays[name] = np.concatenate([np.zeros(0, np.int64), *values])
-        arrays[f"{name}_ends"] = np.cumsum([len(v) for v in values], dtype=np.int64)
-    faults = np.asarray([row for row in rows if isinstance(row, str)], dtype=np.str_)
-    with whole_file(path) as temporary:
-        np.savez(temporary, faults=faults, **arrays)
-
-
-def _load(path: Path) -> tuple[dict[str, VideoIndex], list[str]]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            columns = [np.split(file[name], file[f"{name}_ends"][:-1]) for name in COLUMNS]
-            videos, faults = file["videos"].tolist(), file["faults"].tolist()
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"sample store damaged at {path}: delete that file ({error})") from error
-    return {str(v): VideoIndex(*parts) for v, *parts in zip(videos, *columns, strict=True)} if videos else {}, faults
+def _digest(facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
