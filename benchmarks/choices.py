@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node could have been built with instead: other executors, more threads, graphs run on bound buffers.
+"""What the node could have been built with instead: other executors, more threads, graphs run on bound buffers,
+extractors that run at the same time, graphs optimised ahead of time.
 
 The first two over DDS, by what the listener hears and what the node's process uses; the variants take turns.
 """
@@ -7,8 +8,11 @@ The first two over DDS, by what the listener hears and what the node's process u
 from __future__ import annotations
 
 import statistics
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +22,9 @@ from rich.progress import Progress
 
 from karmma_benchmarks.dds import NODE, USUAL, core_s, measure, node_parameters
 from karmma_benchmarks.settings import Report, Settings, Table, take_turns
-from karmma_ros.inference.session import FUSION, open_session
+from karmma_ros.inference.session import FUSION, open_session, session_options
 from karmma_ros.processes import node_arguments
-from karmma_ros.runtime import check_inputs
+from karmma_ros.runtime import Engine, check_inputs
 
 __all__ = ["EXECUTORS", "bound", "run"]
 
@@ -56,9 +60,15 @@ def run(settings: Settings) -> Report:
         for variant in progress.track(variants * rounds, description="executors and threads"):
             row = measure(settings, USUAL, seconds, core, _arguments(settings, variant))
             measured[str(variant)].append(row)
-        runs_ms = take_turns(_runs(settings), 5 if settings.quick else 100, 10, progress, "ways to run a graph")
+        rounds = 5 if settings.quick else 100
+        runs_ms = take_turns(_runs(settings), rounds, 10, progress, "ways to run a graph")
+        with ThreadPoolExecutor(len(settings.bundle.modalities)) as pool:
+            together_ms = take_turns(_extractors(settings, pool), rounds, 10, progress, "ways to run all extractors")
+        with tempfile.TemporaryDirectory() as folder:
+            openings_ms = take_turns(_openings(settings, Path(folder)), max(5, rounds // 5), 1, progress, "starts")
     nodes = {name: _median(rows) for name, rows in measured.items()}
-    return Report({"camera": str(USUAL), "nodes": nodes, "runs_ms": runs_ms}, _tables(nodes, runs_ms))
+    data = {"nodes": nodes, "runs_ms": runs_ms, "extractors_ms": together_ms, "openings_ms": openings_ms}
+    return Report({"camera": str(USUAL), **data}, _tables(**data))
 
 
 def _arguments(settings: Settings, variant: Variant) -> list[str]:
@@ -92,6 +102,40 @@ def _runs(settings: Settings) -> dict[str, Callable[[int], Any]]:
     return steps
 
 
+def _extractors(settings: Settings, pool: Executor) -> dict[str, Callable[[int], Any]]:
+    """One new sample of every modality, encoded in turn and at the same time."""
+    engine = Engine(settings.bundle, "cpu", settings.threads)
+    samples = list(check_inputs(settings.bundle.modalities, 0).items())
+
+    def encode(sample: tuple[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        return engine.encode(*sample)
+
+    return {
+        "in turn": lambda _: [encode(sample) for sample in samples],
+        "at the same time": lambda _: list(pool.map(encode, samples)),
+    }
+
+
+def _openings(settings: Settings, folder: Path) -> dict[str, Callable[[int], Any]]:
+    """All graphs made ready to run: as they are, and as ONNX Runtime had optimised and saved them before."""
+    bundle = settings.bundle
+    graphs = (*bundle.modalities, FUSION)
+    saved = {graph: folder / f"{graph}.onnx" for graph in graphs}
+    for graph, path in saved.items():
+        options = session_options(settings.threads)
+        options.optimized_model_filepath = str(path)
+        spec = bundle.fusion if graph == FUSION else bundle.modalities[graph]
+        onnxruntime.InferenceSession(bundle.read_graph(spec), options, providers=["CPUExecutionProvider"])
+    done = session_options(settings.threads)
+    done.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return {
+        "as they are": lambda _: [open_session(bundle, graph, ("cpu",), settings.threads) for graph in graphs],
+        "optimised ahead of time": lambda _: [
+            onnxruntime.InferenceSession(str(path), done, providers=["CPUExecutionProvider"]) for path in saved.values()
+        ],
+    }
+
+
 def _fed(run_graph: Callable[[_Feed], Any], feed: _Feed) -> Callable[[int], Any]:
     return lambda _: run_graph(feed)
 
@@ -120,7 +164,12 @@ def bound(
     return run_graph
 
 
-def _tables(nodes: Mapping[str, Mapping[str, float]], runs_ms: Mapping[str, float]) -> list[Table]:
+def _tables(
+    nodes: Mapping[str, Mapping[str, float]],
+    runs_ms: Mapping[str, float],
+    extractors_ms: Mapping[str, float],
+    openings_ms: Mapping[str, float],
+) -> list[Table]:
     rows = [
         [name, *(f"{row[key]:.1f}" for key in _SHOWN), f"{row['lost']}", f"{100 * row['node_cpu_share']:.0f} %"]
         for name, row in nodes.items()
@@ -130,4 +179,10 @@ def _tables(nodes: Mapping[str, Mapping[str, float]], runs_ms: Mapping[str, floa
     return [
         Table("image stamped to prediction heard [ms]", ["node", *_SHOWN, "lost", "of one core"], rows),
         Table("one run of a graph [ms]", ["graph", "as it is", "buffers bound"], bound),
+        Table("one sample of every modality encoded", ["how", "ms"], _plain(extractors_ms)),
+        Table("all graphs made ready to run", ["how", "ms"], _plain(openings_ms)),
     ]
+
+
+def _plain(values: Mapping[str, float]) -> list[list[str]]:
+    return [[name, f"{ms:.3f}"] for name, ms in values.items()]

@@ -22,7 +22,8 @@ from karmma_ros.records import describe_machine
 HELP = "Measures cost, latency and speed on this machine; nothing is judged by time, so compare within one run."
 
 BENCHMARKS = {
-    "choices": "other executors, more threads, graphs on bound buffers: what the node was not built with (needs ROS 2)",
+    "choices": "what the node was not built with: other executors, more threads, bound buffers, extractors at the same "
+    "time, graphs optimised ahead (needs ROS 2)",
     "cost": "cost of a prediction: streaming, the window encoded again, a clip model; by window and by sensors",
     "dds": "latency from camera to listener over DDS, losses, processor and memory of the node (needs ROS 2)",
     "decode": "clips a second and core out of a data set's files, against a plain OpenCV loop",

@@ -112,7 +112,10 @@ def test_choices_quickly(quick: dict[str, Any]) -> None:
         assert 0 < row["p50"] <= row["p95"] <= row["p99"]
         assert 0 < row["node_cpu_share"] < 4
     assert len(choices["runs_ms"]) == 8, "four graphs, two ways"
-    assert positive(choices["runs_ms"].values())
+    assert set(choices["extractors_ms"]) == {"in turn", "at the same time"}
+    assert set(choices["openings_ms"]) == {"as they are", "optimised ahead of time"}
+    for measured in ("runs_ms", "extractors_ms", "openings_ms"):
+        assert positive(choices[measured].values())
 
 
 @pytest.mark.clock
