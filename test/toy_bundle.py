@@ -47,6 +47,7 @@ def make_toy_bundle(
     dim: int = 6,
     seed: int = 0,
     clip: int = 1,
+    slots: int = 0,
     single_head: bool = False,
     temperature: float = 1.0,
     changes: Mapping[str, Any] | None = None,
@@ -60,6 +61,7 @@ def make_toy_bundle(
     :param tokens, dim: tokens per sample and their length.
     :param seed: of the weights: other seeds are other networks.
     :param clip: frames, and flow fields, that an extractor sees at once, 1/15 s apart.
+    :param slots: into which every modality's window is divided, instead of those; 0: those.
     :param single_head: one head, `action`, in place of verb and noun.
     :param changes: manifest fields to replace at the top level, before it is written (it must stay valid).
     :return: the folder.
@@ -71,6 +73,7 @@ def make_toy_bundle(
     graphs: dict[str, onnx.ModelProto] = {}
     for modality in modalities:
         specs[modality] = _modality(modality, window_s, rate, size, clip) | {
+            **({"slots": slots, "spacing_s": window_s / slots} if slots else {}),
             "graph": f"{modality}.onnx",
             "precision": "fp32",
             "tokens": tokens,

@@ -45,6 +45,9 @@ class VideoConfig(SlotsConfig):
     height: int = 72  # network input, pixels
     width: int = 96
     channels: list[int] = field(default_factory=lambda: [16, 32, 64, 96])  # one stage each, stride 2
+    # of the data set's red, green and blue, in [0, 1]; empty: what the backbone's weights were trained with
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -292,6 +295,9 @@ class Config:
                 raise UsageError(f"{m}.context {c.context} needs a {m}.backbone for clips, e.g. torchvision:swin3d_t")
             if c.grid and math.prod(c.grid) != c.tokens:
                 raise UsageError(f"{m}.grid {c.grid} makes {math.prod(c.grid)} tokens, but {m}.tokens is {c.tokens}")
+        mean, std = self.video.mean, self.video.std
+        if {len(mean), len(std)} not in ({0}, {3}) or not all(0 < value < 1 for value in mean + std):
+            raise UsageError("video.mean and video.std must be of red, green and blue, between 0 and 1, or both empty")
         if self.detections.backbone or self.detections.grid or not self.detections.categories:
             raise UsageError("detections have categories, and neither a backbone nor a grid")
         if self.detections.width % self.detections.heads:

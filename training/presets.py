@@ -154,6 +154,7 @@ def _enlarge(config: Config) -> None:
     if config.preset == "stream":  # the paper's teacher, whatever its student looks like
         teacher = _paper()
         _enlarge(teacher)
+        teacher.video.mean, teacher.video.std = config.video.mean, config.video.std  # of the data, whoever sees them
         for name in ("video", "flow", "audio", "detections", "fusion", "dropout", "sensors", "pretrain"):
             setattr(config, name, getattr(teacher, name))
         return

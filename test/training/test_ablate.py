@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("torch", reason="training needs torch")
 
 from karmma_ros.cli.main import main
+from karmma_ros.errors import UsageError
 from karmma_training.cli.ablate import _spent, _timed
 from karmma_training.comparison.ablation import comparison
 from karmma_training.comparison.measured import Measured, comparison_settings
@@ -58,6 +59,17 @@ def test_differences_are_taken_seed_by_seed(tmp_path: Path) -> None:
     assert "Area under the curve, KARMMA_S over Baseline: +5.3 +- 3.1 points." in text
     assert "Modality dropout alone, with absent tokens masked as in the Baseline, brings +1.0 +- 0.0 over it." in text
     assert "| KARMMA_S | 3 | 60.0 +- 10.0 | 70.0 |" in text
+
+
+def test_a_record_of_an_older_version_lacks_settings_of_today(tmp_path: Path) -> None:
+    settings = comparison_settings(comparison("tiny"), 20.0)
+    older = {**settings, "video": {key: value for key, value in settings["video"].items() if key != "mean"}}
+    del older["detections"]
+    record = tmp_path / "results.json"
+    record.write_text(json.dumps({"settings": older, "runs": {}}))
+    Measured(record, settings)
+    with pytest.raises(UsageError, match=r"another video\.mean"):
+        Measured(record, {**settings, "video": {**settings["video"], "mean": [0.4, 0.4, 0.4]}})
 
 
 def test_the_minutes_of_all_sessions_count(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 pytest.importorskip("torch", reason="training needs torch")
 
 from karmma_training.config import AugmentConfig
-from karmma_training.data.augment import draw_look
+from karmma_training.data.augment import Look, draw_look
+
+GREYS = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)  # (1, 256, 3): every value of every channel
 
 
 def still(**changes: float) -> AugmentConfig:
@@ -28,6 +30,60 @@ def test_without_any_change_samples_stay_as_they_are() -> None:
     np.testing.assert_array_equal(look.video(image), image)
     np.testing.assert_array_equal(look.flow(field), field.astype(np.float32))
     np.testing.assert_array_equal(look.sound(sound, rng), sound)
+
+
+def looks(**changes: float) -> list[Look]:
+    rng = np.random.default_rng(0)
+    return [draw_look(still(**changes), rng) for _ in range(300)]
+
+
+def seen(look: Look) -> np.ndarray:
+    """What becomes of every value of red, green and blue.  -> (256, 3)"""
+    return look.video(GREYS)[0].astype(float)
+
+
+def test_brightness_adds_the_same_to_everything_within_its_bound() -> None:
+    added = []
+    for look in looks(brightness=0.2):
+        change = (seen(look) - GREYS[0])[60:196]  # what no bound of the range clips: 0.2 of it are 51
+        assert (change == change[0, 0]).all()
+        added.append(change[0, 0])
+    assert -51 <= min(added) < -45
+    assert 45 < max(added) <= 51
+
+
+def test_contrast_stretches_about_the_middle_within_its_bound() -> None:
+    factors = []
+    for look in looks(contrast=0.3):
+        values = seen(look)
+        assert (values == values[:, :1]).all(), "all colours alike"
+        np.testing.assert_allclose(values[127:129].mean(), 127.5, atol=0.5)
+        factors.append((values[168, 0] - values[88, 0]) / 80)
+    assert 0.69 < min(factors) < 0.75
+    assert 1.25 < max(factors) < 1.31
+
+
+def test_colour_stretches_each_channel_for_itself_within_its_bound() -> None:
+    values = np.stack([seen(look) for look in looks(colour=0.3)])
+    np.testing.assert_allclose(values[:, 127:129].mean(1), 127.5, atol=0.5)
+    factors = (values[:, 168] - values[:, 88]) / 80  # (looks, 3)
+    low, high = factors.min(0), factors.max(0)
+    assert ((low > 0.69) & (low < 0.75)).all()
+    assert ((high > 1.25) & (high < 1.31)).all()
+    assert np.abs(np.corrcoef(factors.T) - np.eye(3)).max() < 0.2, "no channel knows of another"
+
+
+def test_colours_change_nothing_but_pictures() -> None:
+    rng = np.random.default_rng(0)
+    field = rng.standard_normal((30, 40, 2)).astype(np.float16)
+    sound = rng.uniform(-1, 1, 100).astype(np.float32)
+    boxes = np.array([[0.1, 0.2, 0.5, 0.6, 0.9, 1]], np.float32)
+    image = rng.integers(0, 256, (36, 48, 3), dtype=np.uint8)
+    for look in looks(brightness=0.2, contrast=0.3, colour=0.3)[:5]:
+        assert (look.video(image) != image).any()
+        np.testing.assert_array_equal(look.flow(field), field.astype(np.float32))
+        np.testing.assert_array_equal(look.sound(sound, rng), sound)
+        np.testing.assert_array_equal(look.detections(boxes), boxes)
 
 
 def test_a_mirror_exchanges_the_sides_and_turns_the_motion_round() -> None:

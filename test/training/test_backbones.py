@@ -73,12 +73,15 @@ def test_a_checkpoint_is_loaded_and_what_does_not_fit_is_told(tmp_path: Path) ->
     assert torch.equal(next(v for k, v in own.items() if k.endswith(right)), source[right])
 
 
-@pytest.mark.parametrize("name", ["resnet18", "swin_t", "mobilenet_v2"])
-def test_a_file_of_torchvisions_own_weights_is_loaded_whole(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("resnet18", (64, 64)), ("swin_t", (64, 64)), ("mobilenet_v2", (64, 64)), ("swin3d_t", (4, 32, 32))],
+)
+def test_a_file_of_torchvisions_own_weights_is_loaded_whole(tmp_path: Path, name: str, size: tuple[int, ...]) -> None:
     """What one is told to do where the hub is out of reach."""
     source = import_torchvision().models.get_model(name)
     torch.save(source.state_dict(), tmp_path / "weights.pth")
-    backbone = NamedBackbone(f"torchvision:{name}", 3, (64, 64), str(tmp_path / "weights.pth"))
+    backbone = NamedBackbone(f"torchvision:{name}", 3, size, str(tmp_path / "weights.pth"))
     assert ", 0 missing, 2 left over" in backbone.report, "all but the classifier's matrix and bias"
     own = {key.removeprefix("network."): value for key, value in backbone.state_dict().items()}
     theirs = {key: value for key, value in source.state_dict().items() if key in own}
@@ -144,9 +147,55 @@ def test_a_checkpoint_needs_no_weights_by_name() -> None:
         build_model(config, {"action": 2}, pretrained=True)
 
 
-def test_a_student_with_named_backbones_exports(tmp_path: Path) -> None:
+def test_a_named_backbone_for_sound_exports(tmp_path: Path) -> None:
+    """For video and flow: test_clips.py, into the robot's recogniser."""
     config = with_backbones()
+    config.modalities = ["audio"]
     labels = Labels.from_names({"action": ["a", "b"]}, [("a",), ("b",)])
     torch.manual_seed(0)
     model = build_model(config, labels.sizes())
     assert export_bundle(tmp_path, "named", model, config, labels, {"action": 1.0}) <= MAX_ERROR
+
+
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+OURS = ([0.4, 0.3, 0.2], [0.3, 0.25, 0.1])
+ORANGE = torch.tensor([255, 102, 0], dtype=torch.uint8)
+
+
+def normalised(statistics: tuple[list[float], list[float]]) -> torch.Tensor:
+    """ORANGE, red first."""
+    mean, std = map(torch.tensor, statistics)
+    return (torch.tensor([1.0, 0.4, 0.0]) - mean) / std
+
+
+@pytest.mark.parametrize(
+    ("name", "context", "given", "used"),
+    [
+        ("torchvision:resnet18", 1, ([], []), IMAGENET),
+        ("torchvision:mc3_18", 2, ([], []), ([0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989])),
+        ("", 1, ([], []), ([0.5] * 3, [0.25] * 3)),
+        ("torchvision:resnet18", 1, OURS, OURS),
+        ("torchvision:mc3_18", 2, OURS, OURS),
+        ("", 1, OURS, OURS),
+    ],
+)
+def test_pictures_are_normalised_as_the_weights_know_them_or_as_the_data_set_asks(
+    name: str, context: int, given: tuple[list[float], list[float]], used: tuple[list[float], list[float]]
+) -> None:
+    config = preset("tiny", "baseline")
+    v = config.video
+    v.backbone, v.context, (v.mean, v.std) = name, context, given
+    config.check()
+    prepared = build_extractor("video", config).prepare(ORANGE.expand(2, context, v.height, v.width, 3))
+    assert prepared.shape[:2] == (2, 3)
+    torch.testing.assert_close(prepared.movedim(1, -1), normalised(used).expand(*prepared.movedim(1, -1).shape))
+
+
+@pytest.mark.parametrize(
+    "given", [(OURS[0], []), ([], OURS[1]), ([0.4], [0.2]), ([124, 116, 104], [58, 57, 57]), (OURS[0], [0.2, 0.2, 0.0])]
+)
+def test_statistics_that_no_picture_has_are_refused(given: tuple[list[float], list[float]]) -> None:
+    config = preset("tiny", "baseline")
+    config.video.mean, config.video.std = given
+    with pytest.raises(UsageError, match=r"must be of red, green and blue, between 0 and 1, or both empty"):
+        config.check()

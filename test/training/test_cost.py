@@ -1,22 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GFLOPs and memory, against values computed by hand."""
+"""GFLOPs and memory, against values computed by hand and those of the paper."""
 
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
+from matplotlib.figure import Figure  # noqa: E402
+
 from karmma_ros.cli.main import main  # noqa: E402
+from karmma_training.evaluation import plots, profile  # noqa: E402
 from karmma_training.evaluation.cost import PeakMemory, costs  # noqa: E402
 from karmma_training.evaluation.patterns import initials  # noqa: E402
+from karmma_training.evaluation.profile import PAPER_GFLOPS, count, measure  # noqa: E402
 from karmma_training.presets import preset  # noqa: E402
 
 HEADS = {"verb": 9, "noun": 7}
+CPU = torch.device("cpu")
+LATENCIES = ("latency_ms", "latency_online_ms")
+
+needs_torchvision = pytest.mark.skipif(
+    importlib.util.find_spec("torchvision") is None, reason="the paper's backbones need torchvision"
+)
+needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="those of stream need timm")
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The pictures that are saved."""
+    figures: list[Figure] = []
+    save = plots._save
+
+    def keep(figure: Figure, path: Path) -> None:
+        figures.append(figure)
+        save(figure, path)
+
+    monkeypatch.setattr(plots, "_save", keep)
+    return figures
+
+
+def cells(printed: str, sensors: str) -> list[list[str]]:
+    """The rows of these sensors in all printed tables, from the second column on."""
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines()]
+    return [row[1:] for row in rows if row and row[0] == sensors]
 
 
 def test_peak_memory_is_that_of_the_fullest_moment() -> None:
@@ -70,7 +103,79 @@ def test_profile_writes_what_it_counts_and_measures(tmp_path: Path, capsys: pyte
             assert found["megabytes"] == pytest.approx(row["megabytes"])
             assert found["gflops_deployed"] >= found["gflops"]
             assert found["latency_ms"] > 0
-    assert "deployed" in capsys.readouterr().out
+            assert found["latency_online_ms"] > 0
+    printed = capsys.readouterr().out
+    assert printed.count("timed with something new") == 2
+    timed = [f"{report['systems'][s]['V+F+A'][n]:.1f}" for s in ("teacher", "student") for n in LATENCIES]
+    assert [cell for row in cells(printed, "V+F+A") for cell in row[-2:]] == timed
     assert (tmp_path / "profile.png").stat().st_size > 5000
     assert main([*command, "--heads", "verb"]) == 2
     assert "expected NAME=CLASSES" in capsys.readouterr().err
+
+
+def test_what_is_timed_is_what_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sample of the window; online one of each sensor, and a fusion that reads learned tokens of the absent."""
+    monkeypatch.setattr(profile, "_latency_ms", lambda work, runs, device: profile._gflops(work))
+    config = preset("tiny")
+    config.audio.spacing_s = 1 / profile.CAMERA_HZ  # something new of it, too, in every prediction
+    for chosen, row in count(config, HEADS).items():
+        worked = measure(config, HEADS, chosen, 1, CPU)
+        assert worked["latency_ms"] == pytest.approx(row["gflops"])
+        assert worked["latency_online_ms"] == pytest.approx(row["gflops_online"])
+
+
+@needs_torchvision
+def test_the_papers_preset_is_the_papers_size_and_shown_beside_its_bars(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: list[Figure]
+) -> None:
+    """GFLOPs of all fourteen bars: counted, printed, drawn."""
+    assert main(["profile", "--preset", "paper", "--runs", "0", "--out", str(tmp_path)]) == 0
+    report = json.loads((tmp_path / "profile.json").read_text())
+    printed = capsys.readouterr().out
+    for system, bars in PAPER_GFLOPS.items():
+        rows = report["systems"][system]
+        assert {subset: row["gflops"] for subset, row in rows.items()} == pytest.approx(bars, abs=0.1)
+        assert report["paper"]["gflops"][system] == bars
+        for subset, value in bars.items():
+            assert [f"{rows[subset]['gflops']:.2f}", f"{value:.2f}"] in [row[:2] for row in cells(printed, subset)]
+    audio = report["systems"]["student"]["A"]
+    assert audio["gflops"] + 1 < audio["gflops_deployed"] < audio["gflops"] + 5, "600 learned tokens of video and flow"
+    (axis,) = drawn[0].axes  # nothing was run: no memory to draw
+    assert len(axis.lines) == len(axis.containers) == len(PAPER_GFLOPS)
+    for marks, drawn_bars, (system, bars) in zip(axis.lines, axis.containers, PAPER_GFLOPS.items(), strict=True):
+        assert drawn_bars.get_label() == system
+        np.testing.assert_allclose(marks.get_ydata(), list(bars.values()))
+        np.testing.assert_allclose([bar.get_height() for bar in drawn_bars], marks.get_ydata(), atol=0.1)
+        np.testing.assert_allclose([bar.get_x() + bar.get_width() / 2 for bar in drawn_bars], marks.get_xdata())
+
+
+@needs_torchvision
+def test_what_the_paper_did_not_measure_is_shown_without_its_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: list[Figure]
+) -> None:
+    command = ["profile", "--preset", "paper", "--runs", "0", "--heads", "action=174", "--out", str(tmp_path)]
+    assert main([*command, "--set", "modalities=[flow,detections]"]) == 0
+    printed = capsys.readouterr().out
+    assert [row[1] for row in cells(printed, "F")] == ["568.00", "176.40"]
+    assert [row[1] for row in cells(printed, "F+D") + cells(printed, "D")] == ["-"] * 4
+    for marks, bars in zip(drawn[0].axes[0].lines, PAPER_GFLOPS.values(), strict=True):
+        np.testing.assert_array_equal(marks.get_ydata(), [np.nan, bars["F"], np.nan])
+
+
+@needs_torchvision
+@needs_timm
+def test_the_streaming_student_is_shown_beside_the_papers_and_costs_a_hundredth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: list[Figure]
+) -> None:
+    assert main(["profile", "--preset", "stream", "--runs", "0", "--out", str(tmp_path)]) == 0
+    systems = json.loads((tmp_path / "profile.json").read_text())["systems"]
+    assert list(systems) == ["teacher", "student", "the paper's student"]
+    theirs = {subset: row["gflops"] for subset, row in systems["the paper's student"].items()}
+    assert theirs == pytest.approx(PAPER_GFLOPS["student"], abs=0.1)
+    ours, papers = (systems[system]["V+F+A"]["gflops_online"] for system in ("student", "the paper's student"))
+    assert 100 * ours < papers
+    assert ours < 1
+    assert [row[2] for row in cells(capsys.readouterr().out, "V+F+A")][1:] == [f"{ours:.2f}", f"{papers:.2f}"]
+    (axis,) = drawn[0].axes
+    assert [bars.get_label() for bars in axis.containers] == list(systems)
+    assert not axis.lines, "the paper's bars are not of this preset"

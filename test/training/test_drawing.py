@@ -41,13 +41,21 @@ def configured(*modalities: str) -> Config:
 
 
 def record(
-    folder: Path, modalities: str, *, seconds: float = 4.0, sound_s: float = 4.0, flow_late_ns: int = 0
+    folder: Path,
+    modalities: str,
+    *,
+    seconds: float = 4.0,
+    sound_s: float = 4.0,
+    flow_late_ns: int = 0,
+    frozen: bool = False,
 ) -> StoredRecording:
-    """Random pictures and flow at 30 Hz, and noise; those of V, F, A that are named."""
+    """Random pictures (frozen: always the first) and flow at 30 Hz, and noise; those of V, F, A that are named."""
     form = StoreFormat.of(preset("tiny"))
     rng = np.random.default_rng(0)
     stamps = [round(i * NS / FPS) for i in range(round(seconds * FPS))]
     pictures = rng.integers(0, 255, (len(stamps), form.video_height, form.video_width, 3), np.uint8)
+    if frozen:
+        pictures[:] = pictures[0]
     fields = rng.normal(0, 0.1, (len(stamps), form.flow_height, form.flow_width, 2)).astype(np.float32)
     write_recording(
         folder,
@@ -94,6 +102,21 @@ def test_a_lost_frame_takes_the_flow_along_that_was_made_of_it(tmp_path: Path) -
     kept = loss_patterns(0.4, 0)[("frames", 0.5)](recording, 0)
     assert 100 < len(kept["video"]) < 200
     assert kept["flow"].tolist() == kept["video"].tolist()
+
+
+def test_a_window_is_seen_with_one_look(tmp_path: Path) -> None:
+    """Colours and crop do not flicker: not inside a clip, not from slot to slot. The next window has others."""
+    config = configured("video")
+    config.video.context = 4
+    batch = WindowSampler([record(tmp_path / "a", "V", frozen=True)], config, batch=8, seed=0).batch(0)
+    rows = batch.places["video"] // config.video.slots
+    firsts = []
+    for row in range(8):
+        (first, *others) = batch.samples["video"][rows == row].reshape(-1, config.video.height, config.video.width, 3)
+        assert others
+        assert all(np.array_equal(first, other) for other in others)
+        firsts.append(first)
+    assert len(np.unique(firsts, axis=0)) == 8
 
 
 def test_what_has_none_of_the_modalities_is_never_drawn(tmp_path: Path) -> None:

@@ -3,12 +3,64 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="training needs torch")
+torch = pytest.importorskip("torch", reason="training needs torch")
 
-from karmma_training.evaluation.segments import SegmentLogits, _mean, crop_looks, join_segments
+from karmma_training.data.labels import Labels  # noqa: E402
+from karmma_training.data.store import StoredRecording, StoreFormat, write_recording  # noqa: E402
+from karmma_training.evaluation import segments  # noqa: E402
+from karmma_training.evaluation.predictor import ModelPredictor  # noqa: E402
+from karmma_training.evaluation.segments import (  # noqa: E402
+    SegmentLogits,
+    _mean,
+    _times_ns,
+    crop_looks,
+    join_segments,
+    predict_segments,
+)
+from karmma_training.networks.model import build_model  # noqa: E402
+from karmma_training.presets import preset  # noqa: E402
+
+
+@pytest.mark.parametrize(("clips", "expected"), [(1, [2.0]), (4, [1.25, 1.75, 2.25, 2.75])])
+def test_clips_of_an_action_lie_at_moments_spread_evenly_over_it(clips: int, expected: list[float]) -> None:
+    actions = SimpleNamespace(starts=np.array([7.0, 1.0]), stops=np.array([8.0, 3.0]))
+    assert _times_ns(actions, 1, clips) == [round(1e9 * second) for second in expected]  # type: ignore[arg-type]
+
+
+def test_clips_and_crops_are_the_mean_of_the_single_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = preset("tiny")
+    config.modalities = ["video", "audio"]
+    labels, form = Labels.from_names({"action": ["a", "b"]}, [("a",), ("b",)]), StoreFormat.of(config)
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (120, form.video_height, form.video_width, 3), np.uint8)
+    write_recording(
+        tmp_path / "noise",
+        form,
+        frames=[(i * 10**9 // 30, picture) for i, picture in enumerate(pictures)],
+        flows=(),
+        sound=[rng.normal(0, 0.1, 4 * form.rate).astype(np.float32)],
+        meta={"name": "noise", "intervals": []},
+    )
+    torch.manual_seed(0)
+    predictor = ModelPredictor(build_model(config, labels.sizes()).eval(), labels)
+
+    def ask(start: float, stop: float, **how: int) -> np.ndarray:
+        recording = StoredRecording(tmp_path / "noise", labels, [(start, stop, "a")])
+        return predict_segments(predictor, [recording], **how)["video+audio"].logits["action"][0]
+
+    together = ask(1.0, 3.0, clips=2, crops=3)
+    singles = []
+    for look in crop_looks(3):
+        monkeypatch.setattr(segments, "crop_looks", lambda crops, look=look: [look])
+        singles += [ask(1.0, 2.0), ask(2.0, 3.0)]  # the middle of each half
+    assert len(np.unique(np.round(singles, 4), axis=0)) == 6, "no two see the same"
+    np.testing.assert_allclose(together, np.mean(singles, 0), rtol=1e-4)
 
 
 def test_clips_that_saw_nothing_do_not_count() -> None:

@@ -84,7 +84,7 @@ class Measured:
     def _load(self) -> None:
         try:
             text = json.loads(self.path.read_text(encoding="utf-8"))
-            kept, runs = text["settings"], text["runs"]
+            kept, runs = _filled(text["settings"], _settings(Config())), text["runs"]
             for name, seeds in runs.items():
                 if name in BY_NAME:
                     self._outcomes[name] = {int(seed): Outcome(**outcome) for seed, outcome in seeds.items()}
@@ -162,6 +162,13 @@ class Measured:
 def area(evaluation: Mapping[str, Any]) -> float:
     """Area under the dropout curve in %."""
     return 100 * float(evaluation["dropout_curve"]["area"])
+
+
+def _filled(kept: Any, default: Any) -> Any:
+    """Settings of an older version, which did not know some of today's: those were as they are by default."""
+    if isinstance(kept, dict) and isinstance(default, dict):
+        return {**default, **{key: _filled(value, default.get(key)) for key, value in kept.items()}}
+    return kept
 
 
 def _difference(a: Any, b: Any, where: str = "") -> str:

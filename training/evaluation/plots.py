@@ -192,7 +192,7 @@ def plot_profile(report: Mapping[str, Any], path: Path) -> None:
             left = places + (i - (len(systems) - 1) / 2) * width
             axis.bar(left, [unit * rows[s][name] for s in subsets], width, color=COLOURS[i], label=system)
             if paper:
-                values = [paper[published][system][s] for s in subsets]
+                values = [paper[published][system].get(s, np.nan) for s in subsets]  # its bars are those of V, F and A
                 label = "the paper's values" if i == 0 else None
                 axis.plot(left, values, linestyle="", marker="_", markersize=16, color=INK, label=label)
         axis.set_xticks(places, subsets)

@@ -81,12 +81,8 @@ class NamedBackbone(nn.Module):
             hint = "; download the weights and name the file" if weights == "hub" else ""
             raise UsageError(f"backbone {name}, input {'x'.join(map(str, reversed(size)))}: {reason}{hint}") from error
         self.channels, self.cells = int(shape[1]), tuple(int(n) for n in shape[2:])
-        mean, std = (torch.tensor(values) * 255 for values in _statistics(self.network))
-        one = [1] * len(size)
-        self.register_buffer("mean", mean.reshape(1, 3, *one), persistent=False)
-        self.register_buffer("std", std.reshape(1, 3, *one), persistent=False)
-        self.mean: Tensor
-        self.std: Tensor
+        mean, std = getattr(self.network, "statistics", IMAGENET)
+        self.statistics = (list(mean), list(std))  # of RGB in [0, 1], in the pictures that the weights know
         self.train()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -277,8 +273,3 @@ def _adapt_first_convolution(network: nn.Module, inputs: int) -> None:
                         vars(owner)["num_channels"] = inputs
                 return
     raise UsageError("this backbone does not begin with a convolution, so it takes RGB images only")
-
-
-def _statistics(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    mean, std = getattr(network, "statistics", IMAGENET)
-    return tuple(mean), tuple(std)

@@ -188,13 +188,17 @@ class VideoExtractor(Extractor):
 
     def __init__(self, c: VideoConfig) -> None:
         super().__init__(c, 3, _size(c))
+        own = self.backbone.statistics if isinstance(self.backbone, NamedBackbone) else ([0.5], [0.25])
+        mean, std = (c.mean, c.std) if c.mean else own
+        over = [-1] + [1] * len(_size(c))  # (c, [t,] h, w)
+        self.register_buffer("mean", 255 * torch.tensor(mean).reshape(over), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).reshape(over), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Pixels to about [-2, 2], as a named backbone wants them; the permuted view is already channels-last."""
-        pixels = _as_map(x).float()
-        if isinstance(self.backbone, NamedBackbone):
-            return (pixels - self.backbone.mean) / self.backbone.std
-        return (pixels - 127.5) * (1 / 63.75)
+        """Pixels to about [-2, 2]; the permuted view is already channels-last."""
+        return (_as_map(x).float() - self.mean) / self.std
 
 
 class FlowExtractor(Extractor):
