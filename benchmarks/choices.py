@@ -68,7 +68,7 @@ def run(settings: Settings) -> Report:
             openings_ms = take_turns(_openings(settings, Path(folder)), max(5, rounds // 5), 1, progress, "starts")
     nodes = {name: _median(rows) for name, rows in measured.items()}
     data = {"nodes": nodes, "runs_ms": runs_ms, "extractors_ms": together_ms, "openings_ms": openings_ms}
-    return Report({"camera": str(USUAL), **data}, _tables(**data))
+    return Report({"camera": str(USUAL), **data}, _tables(nodes, runs_ms, together_ms, openings_ms))
 
 
 def _arguments(settings: Settings, variant: Variant) -> list[str]:

@@ -46,14 +46,11 @@ def _config(bundle: Manifest) -> Config:
 def is_of_its_preset(bundle: Manifest) -> bool:
     """Whether its networks are those of its preset, which alone can be built again."""
     config = _config(bundle)
-    wanted = {m: (s.input.size if m != "audio" else (s.rate, s.context)) for m, s in bundle.modalities.items()}
-    sizes = {
-        m: (config.audio.rate, config.audio.context)
-        if m == "audio"
-        else (config.slots(m).height, config.slots(m).width)
-        for m in config.modalities
-    }
-    return slot_specs(config) == bundle.slot_specs() and sizes == wanted
+    wanted = {m: s.input.size if m != "audio" else (s.rate, s.context) for m, s in bundle.modalities.items()}
+    v, f, a = config.video, config.flow, config.audio
+    sizes = {"video": (v.height, v.width), "flow": (f.height, f.width), "audio": (a.rate, a.context)}
+    same = all(sizes.get(m) == size for m, size in wanted.items())
+    return same and slot_specs(config) == bundle.slot_specs()
 
 
 def _heads(bundle: Manifest) -> dict[str, int]:
