@@ -43,7 +43,7 @@ _MISSED = 0.40  # brightness of a frame the node never got
 class PredictionView:
     """What `draw` shows. Names are printed as they are; None and empty parts are left out.
 
-    `actions`: (name, score) best first, the first three are shown; empty means that there was nothing to say.
+    `actions`: (name, finite score) best first, the first three are shown; empty means that there was nothing to say.
     `sensors`: state name by modality, in the order to show. `seen` is False for a frame that was lost on its way.
     """
 

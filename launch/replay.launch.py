@@ -71,7 +71,9 @@ def play_once_active(context: LaunchContext) -> list[Action]:
     if not namespace.startswith("/"):  # within a namespace that was pushed around this launch file
         namespace = f"{context.launch_configurations.get('ros_namespace', '')}/{namespace}"
     node = "/".join(["", *filter(None, namespace.split("/")), "action_node"])
-    waiting = Node(package="karmma_ros", executable="wait_active", arguments=[node], output="screen")
+    enclave = LaunchConfiguration("enclave").perform(context).rstrip("/")
+    secured = ["--ros-args", "--enclave", f"{enclave}/wait_active"] if enclave else []
+    waiting = Node(package="karmma_ros", executable="wait_active", arguments=[node, *secured], output="screen")
 
     def play(event: ProcessExited, _: LaunchContext) -> list[Action]:
         if event.returncode:

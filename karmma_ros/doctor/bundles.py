@@ -23,9 +23,10 @@ _PATIENCE_S = 180.0  # a provider may compile the graphs
 class Trial:
     """How a bundle ran on an execution provider."""
 
-    provider: str
+    provider: str  # or auto
     problem: str  # "" when it gave what the manifest expects
     milliseconds: float = 0.0  # of one encode of every modality and one fusion
+    used: tuple[str, ...] = ()  # the providers that it came to run on, best first
 
 
 def check_bundle(name_or_path: str) -> Iterator[Finding]:
@@ -40,7 +41,10 @@ def check_bundle(name_or_path: str) -> Iterator[Finding]:
 
 
 def try_bundle(name_or_path: str, provider: str) -> Trial:
-    """Runs the bundle's own check on one provider, in a process of its own: a wrong library may take it down."""
+    """Runs the bundle's own check on one provider, in a process of its own: a wrong library may take it down.
+
+    :param provider: cpu, cuda, tensorrt; or auto, which tries them as a node does.
+    """
     command = [sys.executable, "-m", "karmma_ros.doctor.trial", name_or_path, provider]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)  # noqa: S603
@@ -50,6 +54,6 @@ def try_bundle(name_or_path: str, provider: str) -> Trial:
         return Trial(provider, f"the process died of {signal.Signals(-done.returncode).name}")
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
-        return Trial(provider, answer["problem"], answer["milliseconds"])
+        return Trial(provider, answer["problem"], answer["milliseconds"], tuple(answer["used"]))
     except (ValueError, IndexError, KeyError):
         return Trial(provider, (done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"])[0])

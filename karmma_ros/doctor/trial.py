@@ -17,9 +17,10 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> int:
-    """:param argv: a bundle's name or folder, and a provider: cpu, cuda or tensorrt."""
+    """:param argv: a bundle's name or folder, and a provider: cpu, cuda, tensorrt or auto."""
     name, provider = argv
     problem, milliseconds = "", 0.0
+    used: tuple[str, ...] = ()
     try:
         from karmma_ros.bundle import load_bundle
         from karmma_ros.runtime import Engine
@@ -27,10 +28,10 @@ def main(argv: Sequence[str]) -> int:
         engine = Engine(load_bundle(name), providers=provider)  # compares with the manifest's logits
         begun = time.perf_counter()
         engine.check_logits()
-        milliseconds = (time.perf_counter() - begun) * 1e3
+        milliseconds, used = (time.perf_counter() - begun) * 1e3, engine.providers
     except (KarmmaError, ImportError) as error:
         problem = " ".join(str(error).split())
-    print(json.dumps({"problem": problem, "milliseconds": milliseconds}))
+    print(json.dumps({"problem": problem, "milliseconds": milliseconds, "used": used}))
     return 0
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from karmma_ros.errors import KarmmaError
 from karmma_ros.microphones.levels import SILENCE, LevelMeter, Levels
-from karmma_ros.microphones.portaudio import InputDevice, find_input, inputs, negotiate, recognise, rescan
+from karmma_ros.microphones.portaudio import InputDevice, find_input, inputs, leave_alone, negotiate, recognise, rescan
 from karmma_ros.microphones.recording import Block, Recording
 from karmma_ros.microphones.stamping import ChunkClock
 
@@ -23,7 +23,7 @@ _SILENT_S = 1.0  # [s] without a block after which a device counts as gone
 _SILENT_CHUNKS = 10  # or as many chunks as this
 _FIRST_WAIT_S = 0.5  # [s] before the second attempt to connect; each wait is twice the one before
 _SETTLING_S = 0.1  # [s] after connecting in which nothing is delivered: a driver's first times are off by much
-_JOIN_S = 3.0  # [s] for the thread to end; a driver may hang
+_JOIN_S = 1.0  # [s] for the thread to end: a driver may hang, and a process that is told to end has two seconds
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,12 @@ class Microphone:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stops recording and lets go of the device."""
+        """Stops recording and lets go of the device, or of its thread where a driver hangs."""
         self._ending.set()
         if self._thread is not None:
             self._thread.join(_JOIN_S)
             if self._thread.is_alive():
+                leave_alone()
                 self._warn("the audio device's driver hangs: left alone")
             self._thread = None
         self._change(state=MicrophoneState.STOPPED)

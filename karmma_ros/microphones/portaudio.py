@@ -6,7 +6,9 @@ sounddevice is imported on first use: nothing but a microphone needs it, and it 
 
 from __future__ import annotations
 
+import atexit
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ __all__ = [
     "InputDevice",
     "find_input",
     "inputs",
+    "leave_alone",
     "negotiate",
     "recognise",
     "rescan",
@@ -74,6 +77,13 @@ def rescan() -> None:
         module._initialize()
     except module.PortAudioError as error:
         raise AudioDeviceError(f"PortAudio cannot be started: {_one_line(error)}") from None
+
+
+def leave_alone() -> None:
+    """A call into a driver hangs: PortAudio is not ended at exit, which would wait for it."""
+    ending = getattr(sys.modules.get("sounddevice"), "_exit_handler", None)
+    if ending is not None:
+        atexit.unregister(ending)
 
 
 def inputs() -> list[InputDevice]:

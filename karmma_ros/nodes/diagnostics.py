@@ -33,7 +33,7 @@ _MEANINGS = {
 LAG_S = 0.5  # [s] of difference between two sensors' stamps that cannot be what they do
 REPORT_S = 1.0  # [s] between two reports
 _RARE_PERIODS = 2.5  # that nothing may be heard of any sensor before it is more than a slow camera
-_COUNTS = ("predictions", "status_no_input", "status_failed", "skipped_predictions")
+_COUNTS = ("predictions", "status_no_input")
 
 
 def node_status(
@@ -57,26 +57,36 @@ def node_status(
     if fault:
         level, message = DiagnosticStatus.ERROR, f"{state}: {fault}"
     elif now is not None:
+        if before is not None and _predictions(now) < _predictions(before):
+            before = None  # the clock jumped back: counted afresh since
         level, message = _running(now, before)
-        values |= {"period_s": f"{now.period_s:.4f}", **dict(sorted(now.counts.items()))}
+        if before is not None:  # by the timer's period: a report that is late has what the next one lacks
+            values["rate_hz"] = f"{(_predictions(now) - _predictions(before)) / REPORT_S:.1f}"
+        values |= {"period_s": f"{now.period_s:.4f}", **dict(sorted(now.counts.items())), "skipped": _skipped(now)}
         values |= _latency(now.latencies_s)
         values |= {f"fault {cause}": count for cause, count in sorted(now.faults.items())}
     return status_of(name, level, message, str(facts.get("bundle", "")), values)
 
 
+def _predictions(statistics: Statistics) -> int:
+    return statistics.counts.get("predictions", 0)
+
+
+def _skipped(statistics: Statistics) -> int:
+    """Frames and turns of the timer that this machine had no time for."""
+    camera = statistics.statuses.get("video")
+    return statistics.counts.get("skipped_predictions", 0) + (camera.skipped if camera is not None else 0)
+
+
 def _running(now: Statistics, before: Statistics | None) -> tuple[bytes, str]:
-    if before is not None and now.counts.get("predictions", 0) < before.counts.get("predictions", 0):
-        before = None  # the clock jumped back: counted afresh since
     grown = {key: now.counts.get(key, 0) - (before.counts.get(key, 0) if before else 0) for key in _COUNTS}
-    skipped = grown["skipped_predictions"]
-    if before is not None and "video" in now.statuses and "video" in before.statuses:
-        skipped += now.statuses["video"].skipped - before.statuses["video"].skipped
     if now.failures:
         return DiagnosticStatus.ERROR, f"inference failed {now.failures} times: {now.last_failure}"
     if grown["predictions"] <= 0 and not _rare(now):
         return DiagnosticStatus.WARN, "no predictions: the clock stands still or has not started"
     if 0 < grown["predictions"] == grown["status_no_input"]:
         return DiagnosticStatus.WARN, "no sensor has anything to say: check topics and sensors"
+    skipped = _skipped(now) - _skipped(before) if before is not None else now.counts.get("skipped_predictions", 0)
     if skipped > 0:
         return DiagnosticStatus.WARN, f"too slow: {skipped} frames skipped"
     return DiagnosticStatus.OK, "active"
@@ -91,7 +101,7 @@ def _rare(now: Statistics) -> bool:
     interval_s = 1 / camera.rate_hz if camera is not None and camera.rate_hz > 0 else 0.0
     longest_s = _RARE_PERIODS * max(now.period_s, interval_s)  # the period is held to 2 s, the interval is not
     heard_s = min((status.age_s for status in now.statuses.values()), default=math.inf)
-    return now.counts.get("predictions", 0) > 0 and longest_s > REPORT_S and heard_s <= longest_s
+    return _predictions(now) > 0 and longest_s > REPORT_S and heard_s <= longest_s
 
 
 def _latency(latencies_s: tuple[float, ...]) -> dict[str, str]:

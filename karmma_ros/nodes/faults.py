@@ -8,20 +8,50 @@ from collections.abc import Callable
 
 from karmma_ros.errors import SampleError
 
-__all__ = ["FaultLog"]
+__all__ = ["REMEDIES", "FaultLog"]
 
 
+_HEADER = "the driver fills in the header wrongly: report it there"
+_SPOILED = "the camera, its cable or its driver spoils it: look at them, or take raw images"
+_COLOURS = "set the driver to rgb8, bgr8 or mono8"
+_DETECTOR = "the detector computes wrongly: report it there"
 # What to do about a cause, where its text does not say so itself.
-_REMEDIES = {
+REMEDIES = {
     "unsupported encoding": "set the driver to rgb8, bgr8, mono8, yuv422 or a bayer format",
-    "flow is not 32FC2": "publish flow as 32FC2, (x, y) in pixels",
+    "image is empty": _HEADER,
+    "image has no data": _HEADER,
     "image is too large": "lower the camera's resolution or raise image.max_pixels",
-    "wrong step": "the driver fills in the header wrongly: report it there",
-    "wrong data size": "the driver fills in the header wrongly: report it there",
+    "image is too small": "raise the camera's resolution",
+    "odd size": "set the driver to an even width and height",
+    "wrong step": _HEADER,
+    "wrong data size": _HEADER,
+    "image has no usable number of channels": _COLOURS,
+    "image cannot be converted": _COLOURS,
+    "image is not finite": "publish floats in [0, 1]",
+    "image is out of range": "publish floats in [0, 1]",
+    "image is neither JPEG nor PNG": "set the format of compressed images to jpeg or png",
+    "image is truncated": _SPOILED,
+    "image is damaged": _SPOILED,
+    "image cannot be decompressed": _SPOILED,
+    "flow is not 32FC2": "publish flow as 32FC2, (x, y) in pixels",
+    "flow is not finite": "publish 0 where no motion is known, or no field",
+    "flow has no interval": "publish fields with increasing stamps, or flow in pixels per second",
     "audio is out of range": "publish samples in [-1, 1]",
+    "audio is not finite": "publish samples in [-1, 1]",
+    "audio is empty": "the driver sends chunks without samples: report it there",
+    "audio has a wrong size": "publish whole samples, as many for each channel",
     "audio chunk is too long": "publish shorter chunks or raise audio.max_chunk",
     "audio has no usable sample rate": "set sample_rate",
     "audio has no usable number of channels": "set channels",
+    "audio has no format yet": "remap audio_info to the driver's AudioInfo",
+    "audio is too old": "its stamps go back: look at the driver's clock",
+    "sample rate cannot be converted": "set the driver to 16000, 44100 or 48000 Hz",
+    "too many detections": "raise the detector's threshold or detections.max_boxes",
+    "detections are not finite": _DETECTOR,
+    "detections have no size": _DETECTOR,
+    "malformed message": "build its publisher and this node with the same version of its package",
+    "impossible stamp": _HEADER,
+    "prediction cannot be": "remap action_node/actions to an action_node of this version",
     "OCCLUDED": "look whether something covers the lens",
     "FROZEN": "the driver repeats itself: restart it",
     "MUTED": "look whether the microphone is muted or unplugged",
@@ -63,6 +93,6 @@ class FaultLog:
         self._said_s[key] = now_s
         times = self._unsaid.pop(key)
         line = f"{where}: {' '.join(text.split())}"
-        if cause in _REMEDIES:
-            line += f": {_REMEDIES[cause]}"
+        if cause in REMEDIES:
+            line += f": {REMEDIES[cause]}"
         self._say(line + (f" ({times} times)" if times > 1 else ""))

@@ -27,7 +27,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from karmma_msgs.msg import ActionPrediction
-from karmma_ros.errors import SampleError
+from karmma_ros.errors import KarmmaError, SampleError
 from karmma_ros.messages import compressed_to_rgb, image_to_msg, image_to_rgb, stamp_to_ns
 from karmma_ros.nodes import process, qos
 from karmma_ros.nodes.declarations import declare
@@ -36,7 +36,7 @@ from karmma_ros.nodes.faults import FaultLog
 from karmma_ros.nodes.matching import Match, Matcher
 from karmma_ros.nodes.overlay_parameters import PARAMETERS
 from karmma_ros.nodes.overlay_view import Viewer, without_camera
-from karmma_ros.overlay import draw
+from karmma_ros.overlay import PredictionView, draw
 
 __all__ = ["OverlayNode", "main"]
 
@@ -99,7 +99,7 @@ class OverlayNode(Node):
         if match is not None:
             self._show(match)
         elif without_camera(prediction):
-            self._publish(prediction.header, draw(self._last, self._viewer.view(prediction, seen=False)))
+            self._publish("prediction", prediction.header, draw(self._last, self._view(prediction, seen=False)))
 
     def _look(self) -> None:
         self._matcher.wait_s = self.get_parameter("wait").value
@@ -118,10 +118,24 @@ class OverlayNode(Node):
             self._faults.report("video", error, time.monotonic())
             return
         self._last = rgb
-        self._publish(match.frame.header, draw(rgb, self._viewer.view(match.prediction)))
+        self._publish("video", match.frame.header, draw(rgb, self._view(match.prediction)))
 
-    def _publish(self, header: Any, rgb: npt.NDArray[np.uint8]) -> None:
-        self._output.publish(image_to_msg(stamp_to_ns(header.stamp), header.frame_id, rgb))
+    def _view(self, prediction: ActionPrediction | None, *, seen: bool = True) -> PredictionView:
+        """What to draw of a prediction; of one that cannot be, nothing."""
+        try:
+            return self._viewer.view(prediction, seen=seen)
+        except SampleError as error:
+            self._faults.report("prediction", error, time.monotonic())
+            return self._viewer.view(None, seen=seen)
+
+    def _publish(self, whose: str, header: Any, rgb: npt.NDArray[np.uint8]) -> None:
+        """:param whose: header it is."""
+        try:
+            message = image_to_msg(stamp_to_ns(header.stamp), header.frame_id, rgb)
+        except KarmmaError as error:
+            self._faults.report(whose, SampleError("impossible stamp", str(error)), time.monotonic())
+            return
+        self._output.publish(message)
 
 
 def main(args: Sequence[str] | None = None) -> int:

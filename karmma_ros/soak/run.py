@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from karmma_ros.processes import (
     shared_memory_of,
     unlink_shared_memory,
 )
-from karmma_ros.soak.storm import RATE, Storm, make_storm
+from karmma_ros.soak.storm import SENSORS, Storm, make_storm
 from karmma_ros.soak.watch import Watch, longest_gaps, usage_of, verdict
 
 __all__ = ["run_soak"]
@@ -39,27 +40,39 @@ _ENDING_S = 1.0  # before the end of the storm the sensors may have ended
 
 @dataclass
 class _Sensors:
-    """The process of the sensors, which is replaced when it is killed."""
+    """The processes of the sensors, which are replaced when they are killed."""
 
     environment: dict[str, str]
     storm: Storm
     seconds: float
     segments: set[Path]
-    child: Child | None = None
+    children: dict[str, Child] = field(default_factory=dict)
     kills: int = 0
 
-    def start(self, start_ns: int) -> None:
-        arguments = ["-m", "karmma_ros.soak.sensors", str(self.seconds), str(self.storm.seed), str(start_ns)]
-        self.child = Child("the sensors", arguments, self.environment)
+    def start(self, names: Sequence[str], start_ns: int) -> None:
+        for name in names:
+            arguments = ["-m", "karmma_ros.soak.sensors", name, str(self.seconds), str(self.storm.seed), str(start_ns)]
+            self.children[name] = Child(f"the sensor {name}", arguments, self.environment)
 
-    def kill(self) -> None:
+    def kill(self, names: Sequence[str]) -> None:
         """As the kernel would: no goodbye to anybody."""
-        assert self.child is not None
-        self.segments |= shared_memory_of([self.child.pid])
-        self.child.process.send_signal(signal.SIGKILL)
-        self.child.process.wait()
-        self.child.__exit__()
+        for name in names:
+            child = self.children.pop(name)
+            self.segments |= shared_memory_of([child.pid])
+            child.process.send_signal(signal.SIGKILL)
+            child.process.wait()
+            child.__exit__()
         self.kills += 1
+
+    def check(self) -> None:
+        """:raises ProcessDiedError: one has ended by itself."""
+        for child in self.children.values():
+            child.check()
+
+    def end(self) -> None:
+        for child in self.children.values():
+            self.segments |= shared_memory_of([child.pid])
+            child.__exit__()
 
 
 def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Console) -> dict[str, Any]:
@@ -104,10 +117,8 @@ def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Cons
             out.mkdir(parents=True, exist_ok=True)
             (out / "node.log").write_text(log)
             segments |= shared_memory_of([os.getpid(), node.pid, deaf.pid])
-            if sensors.child is not None:
-                segments |= shared_memory_of([sensors.child.pid])
-                sensors.child.__exit__()
-    result = verdict(seconds, arrivals_s, RATE, watch, _exceptions(log), ear.statuses)
+            sensors.end()
+    result = verdict(seconds, arrivals_s, storm.due(), watch, _exceptions(log), ear.statuses)
     result |= {"seed": seed, "bundle": bundle.name, "states": ear.states, "statuses": ear.statuses}
     result["gaps"] = [
         {"t_s": round(begin_s, 2), "gap_s": round(gap_s, 3), "weather": storm.episodes[storm.number_at(begin_s)].name}
@@ -139,7 +150,7 @@ def _weather(
     """The storm; gives what the node used, and when predictions were heard, from the start."""
     watch = Watch()
     start_ns = time.time_ns() + 5 * 10**9  # time for the sensors to render their scene
-    sensors.start(start_ns)
+    sensors.start(SENSORS, start_ns)
     start_s = time.monotonic() + (start_ns - time.time_ns()) / 1e9
     number, next_s = -1, 0.0
     columns = (
@@ -154,8 +165,8 @@ def _weather(
             time.sleep(0.02)
             node.check()
             deaf.check()
-            if t_s < seconds - _ENDING_S and sensors.child is not None:
-                sensors.child.check()
+            if t_s < seconds - _ENDING_S:
+                sensors.check()
             if t_s >= next_s and t_s < seconds:
                 watch.usages.append(usage_of(node.pid, t_s))
                 next_s += 1.0
@@ -167,8 +178,8 @@ def _weather(
                 number = storm.number_at(t_s)
                 episode = storm.episodes[number]
                 if episode.killed:
-                    sensors.kill()
-                    sensors.start(start_ns)
+                    sensors.kill(episode.killed)
+                    sensors.start(episode.killed, start_ns)
                 if episode.modalities is not None:
                     ear.set_modalities(episode.modalities)
     return watch, [at_s - start_s for at_s in ear.arrivals_s]

@@ -62,7 +62,7 @@ def longest_gaps(seconds: float, arrivals_s: Sequence[float], count: int = 10) -
 def verdict(
     seconds: float,
     arrivals_s: Sequence[float],
-    rate_hz: float,
+    due: tuple[int, int],
     watch: Watch,
     faults: Sequence[str],
     statuses: Mapping[str, int],
@@ -70,10 +70,11 @@ def verdict(
     """The verdict: numbers, and in `failed` what they say that must not be; plain values, for JSON.
 
     :param arrivals_s: when each prediction was heard, from the start.
+    :param due: predictions, at least and at most.
     :param faults: lines of the node's log that tell of an exception; statuses: how many predictions had each.
     """
     heard = [t for t in arrivals_s if 0 <= t < seconds]
-    due = round(seconds * rate_hz)
+    least, most = due
     ((_, gap_s),) = longest_gaps(seconds, arrivals_s, 1)
     before, after = watch.quarter(1, seconds), watch.quarter(3, seconds)
     memory_mb = (median(u.resident_mb for u in before), median(u.resident_mb for u in after))
@@ -83,7 +84,8 @@ def verdict(
     files = (median(u.files for u in before), median(u.files for u in after))
     result: dict[str, Any] = {
         "seconds": seconds,
-        "due": due,
+        "due": least,
+        "due_at_most": most,
         "delivered": len(heard),
         "worst_gap_s": round(gap_s, 3),
         "exceptions": len(faults),
@@ -101,12 +103,12 @@ def verdict(
     if seconds >= HOURS_S:
         result["resident_mb"]["growth_per_hour"] = round(growth_mb / (seconds / 2) * 3600, 2)
     rules = {
-        f"only {len(heard)} of {due} predictions": len(heard) < LEAST_SHARE * due,
-        f"{len(heard)} predictions where {due} were due": len(heard) > due / LEAST_SHARE,
+        f"only {len(heard)} of {least} predictions": len(heard) < LEAST_SHARE * least,
+        f"{len(heard)} predictions where {most} were due": len(heard) > most / LEAST_SHARE,
         f"{gap_s:.2f} s without a prediction": gap_s > WORST_GAP_S,
         f"{len(faults)} exceptions": bool(faults),
         f"{statuses.get('FAILED', 0)} predictions failed": statuses.get("FAILED", 0) > 0,
-        f"only {statuses.get('OK', 0)} predictions had something to go by": statuses.get("OK", 0) < LEAST_OK * due,
+        f"only {statuses.get('OK', 0)} predictions had something to go by": statuses.get("OK", 0) < LEAST_OK * least,
         f"memory grew by {growth_mb:.1f} MB": growth_mb > allowed_mb,
         f"threads went from {threads[0]:g} to {threads[1]:g}": threads[1] > threads[0],
         f"open files went from {files[0]:g} to {files[1]:g}": files[1] > files[0],

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -56,6 +56,24 @@ def test_an_occlusion_ends_after_a_fifth_of_a_second_of_pictures_and_not_with_th
     assert verdicts[0] is SensorState.OCCLUDED
     assert verdicts[-1] is SensorState.OK
     assert 5 <= verdicts.index(SensorState.OK) <= 8
+
+
+def of_texture(frame: Rgb, wanted: float) -> Rgb:
+    """A frame with its contrast changed until it has this texture."""
+    mean = frame.mean((0, 1))
+    return np.clip(mean + (frame - mean) * (wanted / texture(frame)), 0, 255).astype(np.uint8)
+
+
+def test_an_occlusion_lasts_until_the_picture_is_a_quarter_beyond_the_threshold() -> None:
+    threshold = GateLimits().occluded_texture
+    between, beyond = ([of_texture(f, share * threshold) for f in scenes(10)] for share in (1.12, 1.4))
+    assert all(threshold < texture(frame) < 1.25 * threshold for frame in between)
+    assert all(texture(frame) > 1.25 * threshold for frame in beyond)
+    assert {v.state for v in states(CameraGate(), between)} == {SensorState.OK}, "they do not begin one"
+    gate = CameraGate()
+    states(gate, [np.zeros((HEIGHT, WIDTH, 3), np.uint8)] * 10)
+    assert {v.state for v in states(gate, between, start=10)} == {SensorState.OCCLUDED}
+    assert states(gate, beyond, start=20)[-1].state is SensorState.OK
 
 
 def test_one_black_frame_says_nothing() -> None:
@@ -170,6 +188,20 @@ def test_a_microphone_that_is_unmuted_is_heard_again() -> None:
     assert after == [SensorState.MUTED, SensorState.OK, SensorState.OK]
 
 
+def test_silence_lasts_until_the_sound_is_a_quarter_beyond_the_threshold() -> None:
+    quarter_s = np.resize(np.array([-1, 1], np.float32), 4000)
+    between, beyond = (share * GateLimits().muted_level * quarter_s for share in (1.12, 1.4))
+
+    def heard(gate: SoundGate, sound: npt.NDArray[np.float32], start: int = 0) -> list[SensorState]:
+        return [gate.judge((start + i) * 250 * MS, sound, 16000).state for i in range(4)]
+
+    assert set(heard(SoundGate(), between)) == {SensorState.OK}, "it does not begin one"
+    gate = SoundGate()
+    assert heard(gate, 0 * between)[-1] is SensorState.MUTED
+    assert set(heard(gate, between, start=4)) == {SensorState.MUTED}
+    assert heard(gate, beyond, start=8)[-1] is SensorState.OK
+
+
 @pytest.mark.parametrize("length_s", [0.002, 0.02, 0.1])
 def test_real_clips_and_rendered_rooms_are_quiet_but_not_muted(length_s: float) -> None:
     rooms = [(make_sequence(seed, "train", duration_s=3.0).sound(), 16000) for seed in range(3)]
@@ -200,6 +232,36 @@ def test_noise_is_noise_at_any_scale(scale: float) -> None:
     for i in range(10):
         verdict = gate.judge(i * FRAME, (scale * rng.normal(size=(120, 160, 2))).astype(np.float32))
     assert verdict.state is SensorState.CORRUPT
+
+
+def rough(roughness: float) -> npt.NDArray[np.float32]:
+    """A field of mean speed 1 that changes by `roughness` from each vector to the next, as if it were noise."""
+    board = np.indices((60, 80)).sum(0) % 2
+    return np.repeat((1 + roughness * (board - 0.5))[..., None], 2, axis=2).astype(np.float32)
+
+
+def fast(speed: float) -> npt.NDArray[np.float32]:
+    """A field of one mean speed, which varies a little."""
+    return np.repeat(np.linspace(0.9 * speed, 1.1 * speed, 60 * 80).reshape(60, 80, 1), 2, axis=2).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("make", "threshold"), [(rough, GateLimits().garbage_roughness), (fast, GateLimits().garbage_speed)]
+)
+def test_garbage_lasts_until_the_flow_is_a_quarter_within_the_threshold(
+    make: Callable[[float], npt.NDArray[np.float32]], threshold: float
+) -> None:
+    garbage, between, within = (make(share * threshold) for share in (1.1, 0.9, 0.7))
+
+    def shown(gate: FlowGate, flow: npt.NDArray[np.float32], start: int = 0) -> list[SensorState]:
+        # Hardly another field each time: the same one again and again would be FROZEN.
+        return [gate.judge((start + i) * FRAME, flow + np.float32(1e-4 * i)).state for i in range(10)]
+
+    assert set(shown(FlowGate(), between)) == {SensorState.OK}, "it does not begin one"
+    gate = FlowGate()
+    assert shown(gate, garbage)[-1] is SensorState.CORRUPT
+    assert set(shown(gate, between, start=10)) == {SensorState.CORRUPT}
+    assert shown(gate, within, start=20)[-1] is SensorState.OK
 
 
 def test_computed_flow_is_neither_even_of_a_still_noisy_picture() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from karmma_ros.doctor.bundles import Trial
 from karmma_ros.doctor.dds import Camera, Host, SharedMemory, check_dds, read_profile
-from karmma_ros.doctor.engine import judge_gpus, judge_trials
+from karmma_ros.doctor.engine import check_engine, judge_auto, judge_gpus, judge_trials
 from karmma_ros.doctor.finding import Finding, Level
 from karmma_ros.doctor.machine import judge_cores, judge_power_mode
 from karmma_ros.doctor.ros import judge_ros
@@ -129,19 +129,65 @@ def test_a_provider_that_does_not_run_is_a_fault_for_the_cpu_and_advice_for_othe
     assert by_subject(judge_trials("1.32.0", [Trial("cpu", "died of SIGILL")]))["provider cpu"].level is Level.FAULT
 
 
+def test_engines_that_have_not_been_built_are_built_by_a_command() -> None:
+    """It is the remedy, and not to install what is there."""
+    problem = "/models/toy/video.onnx: TensorRT has no engine of it: karmma build-engine --bundle /models/toy"
+    found = by_subject(judge_trials("1.23.0", [Trial("cpu", "", 3.5), Trial("tensorrt", problem)]))["provider tensorrt"]
+    assert found.level is Level.ADVICE
+    assert found.text == "this ONNX Runtime 1.23.0 has it: /models/toy/video.onnx: TensorRT has no engine of it"
+    assert found.remedy == "karmma build-engine --bundle /models/toy"
+
+
+def test_which_providers_a_node_takes_by_itself_is_said() -> None:
+    taken = by_subject(judge_auto(Trial("auto", "", 1.5, ("cuda", "cpu"))))["provider auto"]
+    assert (taken.level, taken.text) == (Level.OK, "a node takes cuda, cpu")
+    assert by_subject(judge_auto(Trial("cpu", "", 3.5, ("cpu",))))["provider auto"].text == "a node takes cpu"
+    # A library that takes the process down takes the node down too, whatever cpu could do.
+    died = by_subject(judge_auto(Trial("auto", "the process died of SIGSEGV")))["provider auto"]
+    assert died.level is Level.FAULT
+    assert "providers:=cpu" in died.remedy
+    assert by_subject(judge_auto(Trial("cpu", "logits are off"))) == {}  # the provider's own line says it
+
+
+def test_auto_is_tried_where_there_is_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def run(provider: str) -> Trial:
+        tried.append(provider)
+        return Trial(provider, "", 1.0, ("cuda", "cpu") if provider == "auto" else (provider,))
+
+    for here, said in ((["cuda", "cpu"], "a node takes cuda, cpu"), (["cpu"], "a node takes cpu")):
+        tried.clear()
+        monkeypatch.setattr("karmma_ros.inference.providers.available", lambda here=here: here)
+        assert by_subject(check_engine(run))["provider auto"].text == said
+        assert tried == [*here, *["auto"] * (len(here) > 1)]
+
+
+WELL, LACKING = Trial("cuda", "", 1.5), Trial("cuda", "no kernel image is available for execution on the device")
+UNBUILT = Trial("tensorrt", "no engine: karmma build-engine --bundle toy")
+
+
 @pytest.mark.parametrize(
-    ("providers", "machine", "level", "said"),
+    ("trials", "machine", "level", "said"),
     [
-        (["cuda", "cpu"], "x86_64", Level.OK, "compute capability 8.7"),
-        (["cpu"], "x86_64", Level.ADVICE, "onnxruntime-gpu"),
-        (["cpu"], "aarch64", Level.ADVICE, "docs/jetson.md"),
+        ([WELL], "x86_64", Level.OK, "compute capability 8.7"),
+        ([WELL], "aarch64", Level.OK, "compute capability 8.7"),
+        ([LACKING, Trial("tensorrt", "", 1.0)], "x86_64", Level.OK, "compute capability 8.7"),
+        ([UNBUILT, WELL], "aarch64", Level.OK, "compute capability 8.7"),
+        ([LACKING], "aarch64", Level.ADVICE, "docs/jetson.md"),  # the index's wheel for arm64 on an Orin
+        ([LACKING], "x86_64", Level.ADVICE, "mend provider cuda"),
+        ([LACKING, UNBUILT], "x86_64", Level.ADVICE, "mend provider cuda or tensorrt"),
+        ([], "x86_64", Level.ADVICE, "onnxruntime-gpu"),
+        ([], "aarch64", Level.ADVICE, "docs/jetson.md"),
     ],
 )
-def test_a_gpu_without_a_build_for_it(providers: list[str], machine: str, level: Level, said: str) -> None:
-    found = by_subject(judge_gpus([Gpu("Orin", "8.7")], providers, machine))["GPU"]
+def test_a_gpu_that_nothing_runs_on_is_not_used(trials: list[Trial], machine: str, level: Level, said: str) -> None:
+    trials = [*trials, Trial("cpu", "", 3.5)]
+    found = by_subject(judge_gpus([Gpu("Orin", "8.7")], trials, machine))["GPU"]
     assert found.level is level
     assert said in found.text + found.remedy
-    assert by_subject(judge_gpus([], providers, machine)) == {}
+    assert ("not used" in found.text) is (level is Level.ADVICE)
+    assert by_subject(judge_gpus([], trials, machine)) == {}
 
 
 @pytest.mark.parametrize(

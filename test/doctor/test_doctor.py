@@ -54,6 +54,8 @@ def test_a_machine_that_works_is_one_screen_and_status_0(tmp_path: Path, bundle:
     status, found, shown = doctor(tmp_path / "out.json", bundle)
     assert status == 0
     assert found["ROS 2"]["level"] == found["messages"]["level"] == found["provider cpu"]["level"] == "ok"
+    assert found["provider auto"]["text"].startswith("a node takes ")
+    assert found["provider auto"]["text"].endswith("cpu")  # alone, or behind a GPU's
     assert "rmw_fastrtps_cpp" in found["middleware"]["text"]
     assert "everything works" in shown
     assert len(shown.splitlines()) <= 24

@@ -7,12 +7,18 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from fixtures.sound import RATE, VirtualMicrophone
 
-from karmma_ros.microphones.recording import taken_ago_s
+from karmma_ros.microphones.microphone import Microphone, MicrophoneSettings
+from karmma_ros.microphones.portaudio import InputDevice
+from karmma_ros.microphones.recording import Recording, taken_ago_s
 
 
 def run(microphone: VirtualMicrophone | None, code: str, **environment: str) -> str:
@@ -94,6 +100,33 @@ def test_a_reader_that_is_too_slow_loses_blocks_and_is_told(virtual_microphone: 
         """,
     )
     assert output == "told\n"
+
+
+class Stream:
+    """A stream that is open and says nothing by itself."""
+
+    time, latency = 100.0, 0.04
+
+    def __init__(self, **settings: object) -> None: ...
+    def start(self) -> None: ...
+
+
+def test_samples_that_the_device_lost_are_told_once_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PortAudio's flag, which no virtual device can be brought to raise."""
+    module = SimpleNamespace(InputStream=Stream, PortAudioError=OSError)
+    monkeypatch.setattr("karmma_ros.microphones.recording.sounddevice", lambda: module)
+    device = InputDevice(0, "virtmic", "ALSA", 1, RATE, default=True)
+    recording, never = Recording(device, RATE, 1, 80, time.time_ns), threading.Event()
+    microphone = Microphone(MicrophoneSettings(), clock=time.time_ns, deliver=lambda chunk: None, say=print, warn=print)
+    told = []
+    for overflow in (False, True, False):
+        times, flags = SimpleNamespace(inputBufferAdcTime=99.9), SimpleNamespace(input_overflow=overflow)
+        recording._heard(np.zeros((80, 1), np.float32), 80, times, flags)
+        block = recording.read(1.0, never)
+        assert block is not None
+        microphone._heard(block, 0)
+        told.append((block.lost, microphone.status().overruns))
+    assert told == [(False, 0), (True, 1), (False, 1)]
 
 
 def test_a_sound_system_that_does_not_start_at_once_is_asked_again(virtual_microphone: VirtualMicrophone) -> None:

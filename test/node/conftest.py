@@ -25,6 +25,15 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_toy_bundle(tmp_path_factory.mktemp("toy") / "toy")
 
 
+@pytest.fixture(scope="session")
+def vision_msgs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What to add to the environment of a process to have vision_msgs, built here."""
+    from interface_package import VISION_MSGS, build_package
+
+    folder = tmp_path_factory.mktemp("vision_msgs")
+    return build_package(folder, "vision_msgs", VISION_MSGS, ("std_msgs", "geometry_msgs"))
+
+
 @pytest.fixture
 def bench(toy: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
     """A worker on a bench; an indirect parameter holds settings other than the defaults."""

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from interface_package import VISION_MSGS, build_package
 from node.bench import STEP_NS, Bench, Recorded, now_ns, settings
 from node.harness import PATIENCE_S, Process, Robot, node_and_robot, time_of
 from rclpy.qos import QoSReliabilityPolicy
@@ -242,13 +241,6 @@ def test_a_waiting_message_can_be_dropped() -> None:
 
 
 # --- over DDS ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def vision_msgs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What to add to the environment to have vision_msgs."""
-    folder = tmp_path_factory.mktemp("vision_msgs")
-    return build_package(folder, "vision_msgs", VISION_MSGS, ("std_msgs", "geometry_msgs"))
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -33,8 +35,10 @@ def frames() -> list[np.ndarray]:
 
 
 @pytest.fixture
-def robot(tmp_path: Path, ros_env: dict[str, str], toy: Path) -> Iterator[Robot]:
-    with node_and_robot(tmp_path / "log", ros_env, module=MODULE, bundle=toy) as (_, r):
+def robot(tmp_path: Path, ros_env: dict[str, str], toy: Path, request: pytest.FixtureRequest) -> Iterator[Robot]:
+    """A robot around a flow_node for the toy bundle; an indirect parameter holds more of the node's parameters."""
+    more = getattr(request, "param", {})
+    with node_and_robot(tmp_path / "log", ros_env, module=MODULE, bundle=toy, **more) as (_, r):
         yield r
 
 
@@ -42,10 +46,17 @@ def cameras_heard(r: Robot) -> int:
     return r.images.get_subscription_count()
 
 
-def test_fields_are_the_producers_with_the_newer_frames_header(robot: Robot, frames: list[np.ndarray]) -> None:
+@pytest.mark.parametrize(
+    ("robot", "size"),
+    [({}, (64, 48)), ({"width": 96, "height": 32}, (96, 32))],  # of the toy bundle's manifest, and set
+    indirect=["robot"],
+)
+def test_fields_are_the_producers_with_the_newer_frames_header(
+    robot: Robot, size: tuple[int, int], frames: list[np.ndarray]
+) -> None:
     heard: list[Image] = robot.listen(Image, "flow")
     robot.wait("the camera to be heard", partial(cameras_heard, robot))
-    producer = FlowProducer((64, 48), "fast")  # as the toy bundle's manifest says
+    producer = FlowProducer(size, "fast")  # as the toy bundle's manifest says
     first = robot.node.get_clock().now().nanoseconds - 10**9
     for index, rgb in enumerate(frames):
         stamp = first + index * STEP_NS
@@ -55,10 +66,10 @@ def test_fields_are_the_producers_with_the_newer_frames_header(robot: Robot, fra
             robot.pause(0.2)  # depth 1: it is to be taken before the next
             continue
         message = robot.wait("its flow", partial(of, heard, stamp))
-        assert (message.encoding, message.width, message.height) == ("32FC2", 64, 48)
+        assert (message.encoding, message.width, message.height) == ("32FC2", *size)
         assert message.header.frame_id == "camera"
-        published = np.frombuffer(message.data, np.float32).reshape(48, 64, 2)
-        np.testing.assert_allclose(published, expected * 64, rtol=1e-5, atol=1e-5)
+        published = np.frombuffer(message.data, np.float32).reshape(expected.shape)
+        np.testing.assert_allclose(published, expected * size[0], rtol=1e-5, atol=1e-5)
     assert len(heard) == len(frames) - 1
 
 
@@ -76,6 +87,57 @@ def test_the_camera_is_heard_only_while_somebody_listens(robot: Robot, frames: l
     robot.wait_status("the camera's status", "flow_node: video", lambda s: True)
     robot.node.destroy_subscription(subscription)
     robot.wait("the camera no longer to be heard", lambda: cameras_heard(robot) == 0)
+
+
+def test_a_node_that_is_late_skips_frames_and_queues_none(
+    tmp_path: Path, ros_env: dict[str, str], toy: Path, frames: list[np.ndarray]
+) -> None:
+    with node_and_robot(tmp_path / "log", ros_env, module=MODULE, bundle=toy) as (process, r):
+        heard: list[Image] = r.listen(Image, "flow")
+        r.wait("the camera to be heard", partial(cameras_heard, r))
+        first = r.node.get_clock().now().nanoseconds - 10**9
+        process.popen.send_signal(signal.SIGSTOP)
+        for index in range(10):
+            r.send_image(first + index * STEP_NS, frames[index % len(frames)])
+            r.pause(0.02)
+        process.popen.send_signal(signal.SIGCONT)
+        # Half a second later by their stamps, so that there is no flow from what was before; until one is heard, after
+        # which nothing older can come.
+        last, sent = first + 10 * STEP_NS + 500_000_000, 0
+        while not any(ns_of(message.header.stamp) > last for message in heard):
+            assert sent < 50, process.output
+            r.send_image(last + sent * STEP_NS, frames[sent % len(frames)])
+            sent += 1
+            r.pause(0.2)
+        status = r.wait_status("its counts", "flow_node", lambda s: value(s, "frames") is not None)
+        # The newest of the ten, and one or two that it had in hand when it was stopped or as it woke.
+        assert 2 <= int(value(status, "frames") or 0) <= 3 + sent
+        assert sum(ns_of(message.header.stamp) < last for message in heard) <= 2
+
+
+def test_a_flow_node_that_is_killed_is_missed_and_taken_back_when_it_returns(
+    tmp_path: Path, ros_env: dict[str, str], toy: Path, frames: list[np.ndarray]
+) -> None:
+    def play_until(state: str) -> None:
+        """Plays the camera until the sensor's state is this one."""
+        end_s = time.monotonic() + harness.PATIENCE_S
+        while not (r.predictions and r.predictions[-1].state("flow") == state):
+            assert time.monotonic() < end_s, f"{state} in vain: {r.predictions[-1:]}"
+            r.play(0.2, flow=False, audio=False, pictures=lambda index: frames[index % len(frames)])
+
+    with node_and_robot(tmp_path / "log", ros_env, bundle=toy) as (_, r):
+        r.wait_matched(r.images)
+        source = start(tmp_path / "first", ros_env, module=MODULE, bundle=toy)
+        try:
+            play_until("OK")
+            source.end(signal.SIGKILL)
+            play_until("STALE")
+            source = start(tmp_path / "second", ros_env, module=MODULE, bundle=toy)
+            play_until("OK")
+            assert r.predictions[-1].modality("flow").coverage > 0
+            assert source.end() == 0, source.output
+        finally:
+            source.popen.kill()
 
 
 @pytest.mark.parametrize("offset_s", [0.5, 0.0, -0.5])

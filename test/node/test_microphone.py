@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from node.harness import Process, Robot, node_and_robot, ns_of, start, value
 from rclpy.qos import QoSProfile
 
 from karmma_msgs.msg import Audio
+from karmma_ros.microphones.microphone import MicrophoneState, MicrophoneStatus
+from karmma_ros.nodes.microphone_node import _judge
 
 NODE = "karmma_ros.nodes.microphone_node"
 PLAYER = Path(__file__).parents[1] / "microphone" / "play_tone.py"
@@ -199,9 +202,22 @@ def test_signals_end_the_node_cleanly(
     virtual_microphone: VirtualMicrophone, tmp_path: Path, ros_env: dict[str, str], sent: signal.Signals
 ) -> None:
     with recording(virtual_microphone, tmp_path / "log", ros_env) as (process, _, _):
-        assert process.end(sent) == 0, process.output
-        assert "Traceback" not in process.output
+        process.end_in_time(sent)
         assert "trying again" not in process.output
+
+
+def test_the_node_ends_in_time_while_the_driver_hangs(
+    virtual_microphone: VirtualMicrophone, tmp_path: Path, ros_env: dict[str, str]
+) -> None:
+    """The sound server stands still, and whoever wants to close the device waits for it."""
+    server = int(Path(virtual_microphone.environment["XDG_RUNTIME_DIR"], "pulse", "pid").read_text())
+    with recording(virtual_microphone, tmp_path / "log", ros_env) as (process, _, _):
+        os.kill(server, signal.SIGSTOP)
+        try:
+            process.end_in_time(signal.SIGTERM)
+        finally:
+            os.kill(server, signal.SIGCONT)
+        assert "driver hangs" in process.output
 
 
 def test_a_device_may_be_given_by_its_index(
@@ -209,6 +225,15 @@ def test_a_device_may_be_given_by_its_index(
 ) -> None:
     with recording(virtual_microphone, tmp_path / "log", ros_env, device=0) as (_, r, _):
         r.wait_status("its name", "microphone_node", lambda s: s.hardware_id == "virtmic" and value(s, "index") == "0")
+
+
+def test_overruns_are_a_warning_in_the_report_after_them() -> None:
+    before = MicrophoneStatus(MicrophoneState.RECORDING, overruns=1)
+    status = replace(before, overruns=3)
+    level, message = _judge(status, before)
+    assert level == b"\x01"
+    assert "sound was lost 2 times: relieve the machine" in message
+    assert _judge(status, status) == (b"\x00", "recording")
 
 
 @pytest.mark.parametrize(("name", "given"), [("rate", "-1"), ("device", "-2")])

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What /diagnostics says of the node when no prediction came since the report before: slow camera, or halted time."""
+"""What /diagnostics says of the node, and when; above all if no prediction came: slow camera, or halted time."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from node.bench import Bench, now_ns
+from node.harness import node_and_robot, ns_of, picture, time_of, value
+from rosgraph_msgs.msg import Clock
 
 from karmma_ros.health import SensorState, SensorStatus
 from karmma_ros.nodes.diagnostics import node_status
@@ -69,3 +74,71 @@ def test_counts_that_begin_afresh_are_no_standstill() -> None:
     """The clock has jumped back: a hundred predictions before, nine since."""
     before, now = (after(1 / 30, video_s=0.01, audio_s=0.01, rate_hz=30.0, predictions=n) for n in (100, 9))
     assert said(now, before) == (b"\x00", "active")
+
+
+def test_inference_that_fails_is_an_error_with_its_text() -> None:
+    """Whatever else there is to say; with the next report, in which nothing failed, it is over."""
+    well = after(1 / 30, video_s=0.01, audio_s=0.01, rate_hz=30.0)
+    failed = replace(well, failures=3, last_failure="fusion: CUDA error 700")
+    assert said(failed, well) == (b"\x02", "inference failed 3 times: fusion: CUDA error 700")
+    standing = after(1 / 30, video_s=0.9, audio_s=0.9, rate_hz=30.0, predictions=0)
+    assert said(replace(standing, failures=1, last_failure="flow: lost"), standing)[0] == b"\x02"
+    assert said(replace(well, counts={"predictions": 39}), failed) == (b"\x00", "active")
+
+
+def test_the_rate_is_that_of_predictions_since_the_report_before() -> None:
+    before, now = (after(1 / 30, video_s=0.01, audio_s=0.01, rate_hz=30.0, predictions=n) for n in (100, 129))
+
+    def rate(now: Statistics, before: Statistics | None) -> str | None:
+        return value(node_status("action_node", state="active", fault="", facts={}, now=now, before=before), "rate_hz")
+
+    assert rate(now, before) == "29.0"
+    assert rate(now, now) == "0.0"
+    assert rate(now, None) is None, "not known yet"
+    assert rate(before, now) is None, "the clock has jumped back"
+
+
+def test_frames_that_this_machine_had_no_time_for_are_counted_and_a_warning() -> None:
+    well = after(1 / 30, video_s=0.01, audio_s=0.01, rate_hz=30.0, predictions=100)
+    camera = well.statuses["video"]
+    slow = replace(
+        well,
+        counts={"predictions": 110, "skipped_predictions": 2},
+        statuses=well.statuses | {"video": replace(camera, skipped=5)},  # type: ignore[operator]
+    )
+    status = node_status("action_node", state="active", fault="", facts={}, now=slow, before=well)
+    assert (status.level, status.message) == (b"\x01", "too slow: 7 frames skipped")
+    assert value(status, "skipped") == "7"
+    assert said(slow, slow) == (b"\x01", "no predictions: the clock stands still or has not started")
+    assert said(replace(slow, counts=slow.counts | {"predictions": 140}), slow) == (b"\x00", "active")  # type: ignore[operator]
+
+
+def test_reports_come_once_a_second_with_the_time_of_the_nodes_clock(
+    tmp_path: Path, ros_env: dict[str, str], toy: Path
+) -> None:
+    """Once a second of steady time, whatever simulated time does: here it goes at a tenth of its speed, long ago."""
+    begin_ns = 1_000_000_000_000
+    with node_and_robot(tmp_path / "log", ros_env, bundle=toy, use_sim_time=True) as (_, r):
+        heard: list[tuple[float, DiagnosticArray]] = []
+        r.node.create_subscription(DiagnosticArray, "/diagnostics", lambda m: r._keep(heard, (time.monotonic(), m)), 10)
+        r.wait("subscribers", lambda: r.images.get_subscription_count() and r.clock.get_subscription_count())
+        begun_s, now_ns = time.monotonic(), begin_ns
+
+        def simulate() -> bool:
+            nonlocal now_ns
+            now_ns = begin_ns + round((time.monotonic() - begun_s) * 1e8)
+            r.clock.publish(Clock(clock=time_of(now_ns)))
+            r.send_image(now_ns, picture(50, now_ns // 10**6))
+            return len([m for _, m in heard if ns_of(m.header.stamp) >= begin_ns]) >= 4
+
+        r.wait("four reports", simulate)
+    reports = [(at_s, report) for at_s, report in heard if ns_of(report.header.stamp) >= begin_ns]
+    for at_s, report in reports:
+        assert ns_of(report.header.stamp) == pytest.approx(begin_ns + (at_s - begun_s) * 1e8, abs=5e7)
+    assert 0.7 < (reports[-1][0] - reports[0][0]) / (len(reports) - 1) < 1.5
+    status = next(s for s in reports[-1][1].status if s.name == "action_node")
+    keys = {pair.key for pair in status.values}
+    assert keys >= {"rate_hz", "latency_ms_p50", "latency_ms_p99", "providers", "bundle", "skipped"}
+    assert (value(status, "providers"), value(status, "bundle")) == ("cpu", "toy")
+    assert float(value(status, "rate_hz") or 0) > 5
+    assert {s.name for s in reports[-1][1].status} >= {f"action_node: {name}" for name in ("video", "flow", "audio")}

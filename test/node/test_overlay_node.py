@@ -9,13 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from hypothesis import given
 from hypothesis import strategies as st
 from node.harness import Robot, ns_of, picture, robot, start, time_of
 from sensor_msgs.msg import Image
 
 from karmma_msgs.msg import ActionPrediction, ModalityStatus, ScoredLabel
+from karmma_ros.errors import SampleError
+from karmma_ros.messages import image_to_msg
 from karmma_ros.nodes.matching import Matcher
+from karmma_ros.nodes.overlay_view import Viewer
 
 MODULE = "karmma_ros.nodes.overlay_node"
 
@@ -90,6 +94,14 @@ def test_every_predicted_frame_is_shown_once_with_its_own(predicted: list[bool],
     assert not any(predicted[i] for i in bare)
 
 
+def test_a_name_without_end_is_cut() -> None:
+    """Shortening it to the width of the picture would take minutes."""
+    name = "bottle" * 100_000
+    message = ActionPrediction(actions=[ScoredLabel(name=name, score=0.5)], modalities=[ModalityStatus(name=name)])
+    view = Viewer().view(message)
+    assert (view.actions[0][0], *view.sensors) == (name[:200], name[:200])
+
+
 # --- the process -----------------------------------------------------------------------------------------------------
 
 
@@ -113,11 +125,21 @@ def watch(r: Robot) -> list[Image]:
     return heard
 
 
-def predict(r: Robot, stamp_ns: int, *, trigger: int = ActionPrediction.CAMERA, video: int = ModalityStatus.OK) -> None:
-    message = ActionPrediction(trigger=trigger, latency=0.005)
-    message.header.stamp = time_of(stamp_ns)
-    message.actions = [ScoredLabel(id=1, name="pour bottle", score=0.8)]
-    message.modalities = [ModalityStatus(name="video", state=video)]
+def predict(
+    r: Robot,
+    stamp: int | Time,
+    *,
+    trigger: int = ActionPrediction.CAMERA,
+    video: int = ModalityStatus.OK,
+    **changes: object,
+) -> None:
+    """:param stamp: [ns], or as it is in the header. :param changes: other fields of the message."""
+    values: dict[str, object] = {
+        "actions": [ScoredLabel(id=1, name="pour bottle", score=0.8)],
+        "modalities": [ModalityStatus(name="video", state=video)],
+    }
+    message = ActionPrediction(trigger=trigger, latency=0.005, **(values | changes))
+    message.header.stamp = stamp if isinstance(stamp, Time) else time_of(stamp)
     r.actions.publish(message)  # type: ignore[attr-defined]
 
 
@@ -175,5 +197,55 @@ def test_a_broken_image_is_said_and_survived(overlaid: Robot) -> None:
     broken.header.stamp = time_of(1_000_000_000)
     overlaid.images.publish(broken)
     overlaid.wait("the line", lambda: overlaid.watched is not None and "wrong step" in overlaid.watched.output)
+    overlaid.send_image(2_000_000_000, picture(120, 0))
+    shown(overlaid, heard, 2_000_000_000)
+
+
+def test_odd_predictions_are_said_and_their_frames_shown_without(overlaid: Robot) -> None:
+    heard = watch(overlaid)
+    rgb = picture(120, 0, height=240, width=320)
+    overlaid.send_image(1_000_000_000, rgb)
+    bare = shown(overlaid, heard, 1_000_000_000)  # after `wait`, without a prediction
+    odd: tuple[dict[str, object], ...] = (
+        {"actions": [ScoredLabel(id=1, name="pour bottle", score=float("nan"))]},
+        {"modalities": [ModalityStatus(name="video", state=8)]},
+        {"status": 9},
+    )
+    for second, changes in enumerate(odd, start=2):
+        overlaid.send_image(second * 10**9, rgb)
+        predict(overlaid, second * 10**9, **changes)
+        assert np.array_equal(shown(overlaid, heard, second * 10**9), bare)
+    line = "prediction: prediction cannot be: the score of 'pour bottle' is nan"
+    overlaid.wait("the line", lambda: overlaid.watched is not None and line in overlaid.watched.output)
+    overlaid.send_image(9_000_000_000, rgb)
+    predict(overlaid, 9_000_000_000)
+    assert not np.array_equal(shown(overlaid, heard, 9_000_000_000), bare)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"actions": [ScoredLabel(name="pour bottle", score=float("inf"))]}, "the score of 'pour bottle' is inf"),
+        ({"modalities": [ModalityStatus(name="video", state=8)]}, "state 8 of 'video'"),
+        ({"status": 9}, "status 9"),
+    ],
+)
+def test_what_is_odd_in_a_prediction_is_named(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(SampleError, match=f"prediction cannot be: {said}"):
+        Viewer().view(ActionPrediction(**changes))
+
+
+def test_a_stamp_that_fits_no_message_is_said_and_survived(overlaid: Robot) -> None:
+    """More than a second of nanoseconds: the last second that there is, and one more."""
+    heard = watch(overlaid)
+    odd = Time(sec=2**31 - 1, nanosec=1_000_000_000)
+    frame = image_to_msg(1, "camera", picture(120, 0))
+    frame.header.stamp = odd
+    overlaid.images.publish(frame)
+    line = "video: impossible stamp: a stamp of 2147483648000000000 ns does not fit"
+    overlaid.wait("the line", lambda: overlaid.watched is not None and line in overlaid.watched.output)
+    predict(overlaid, odd, trigger=ActionPrediction.TIMER, video=ModalityStatus.STALE)
+    line = line.replace("video", "prediction")
+    overlaid.wait("its line", lambda: overlaid.watched is not None and line in overlaid.watched.output)
     overlaid.send_image(2_000_000_000, picture(120, 0))
     shown(overlaid, heard, 2_000_000_000)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 from node.harness import node_and_robot, value
 from toy_bundle import make_toy_bundle
 
+from karmma_ros.content import GateLimits
 from karmma_ros.nodes import flow_parameters, overlay_parameters
 from karmma_ros.nodes.declarations import problem
 from karmma_ros.nodes.parameters import PARAMETERS, Settings
@@ -53,6 +54,39 @@ def test_every_parameter_is_described_and_bounded(node: str, name: str) -> None:
     elif isinstance(declaration.default, int) and not isinstance(declaration.default, bool):
         assert descriptor.integer_range
     assert problem(TABLES[node], name, declaration.default) == ""
+
+
+# What each parameter of a gate sets in `GateLimits`, and to what else than its default.
+GATES = {
+    "occluded.enabled": ("occluded", False),
+    "occluded.texture": ("occluded_texture", 0.01),
+    "occluded.after": ("occluded_after_s", 1.1),
+    "frozen.enabled": ("frozen", False),
+    "frozen.after": ("frozen_after_s", 2.1),
+    "muted.enabled": ("muted", False),
+    "muted.level": ("muted_level", 0.01),
+    "muted.after": ("muted_after_s", 3.1),
+    "garbage.enabled": ("garbage", False),
+    "garbage.roughness": ("garbage_roughness", 0.9),
+    "garbage.speed": ("garbage_speed", 30.0),
+    "garbage.after": ("garbage_after_s", 4.1),
+    "gate_recovery": ("recovery_s", 5.1),
+}
+
+
+def test_every_limit_of_a_gate_has_a_parameter() -> None:
+    assert {field for field, _ in GATES.values()} == {field.name for field in fields(GateLimits)}
+
+
+@pytest.mark.parametrize(
+    ("node", "name"), [(node, name) for node in ("action_node", "flow_node") for name in GATES if name in TABLES[node]]
+)
+def test_a_parameter_of_a_gate_sets_its_own_limit_and_no_other(node: str, name: str) -> None:
+    kind = Settings if node == "action_node" else flow_parameters.Settings
+    values = {key.replace(".", "_"): declaration.default for key, declaration in TABLES[node].items()}
+    field, value = GATES[name]
+    limits = kind(**(values | {name.replace(".", "_"): value})).gate_limits()  # type: ignore[arg-type]
+    assert limits == replace(GateLimits(), **{field: value})  # type: ignore[arg-type]
 
 
 def test_the_node_reads_the_parameter_file(tmp_path: Path, ros_env: dict[str, str]) -> None:

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
 from ctypes.util import find_library
+from importlib.metadata import entry_points
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from node.harness import Robot, node_and_robot, robot, start
+from node.harness import Process, Robot, node_and_robot, robot, start
 from sensor_msgs.msg import Image
 from toy_bundle import make_toy_bundle
 
@@ -61,14 +65,27 @@ def wait_for_the_policy(r: Robot, name: str, unused: set[str]) -> None:
         raise
 
 
-@pytest.mark.parametrize("transport", ["raw", "compressed"])
-def test_the_policy_grants_what_the_node_opens_and_nothing_else(
-    tmp_path: Path, ros_env: dict[str, str], transport: str
+def test_the_policy_grants_what_the_node_opens_and_nothing_else(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    parameters = {"bundle": make_toy_bundle(tmp_path / "toy"), "image__transport": "compressed", "use_sim_time": True}
+    with node_and_robot(tmp_path / "log", ros_env, compressed=True, **parameters) as (_, r):
+        wait_for_the_policy(r, "action_node", {"/image", "/audio_info", "/detections"} | VISION)
+
+
+def test_the_policy_grants_what_the_node_opens_with_every_package_that_it_knows(
+    tmp_path: Path,
+    ros_env: dict[str, str],
+    vision_msgs: dict[str, str],
+    audio_common_msgs: Callable[[str], dict[str, str]],
 ) -> None:
-    parameters = {"bundle": make_toy_bundle(tmp_path / "toy"), "image__transport": transport, "use_sim_time": True}
-    unused = {*IMAGES.values(), "/audio_info", "/detections"} - {IMAGES[transport]}
-    with node_and_robot(tmp_path / "log", ros_env, compressed=transport == "compressed", **parameters) as (_, r):
-        wait_for_the_policy(r, "action_node", unused | VISION)
+    sound = audio_common_msgs("AudioDataStamped")
+    packages = {key: f"{path}{os.pathsep}{sound[key]}" for key, path in vision_msgs.items()}
+    parameters = {
+        "bundle": make_toy_bundle(tmp_path / "toy", modalities=("video", "flow", "audio", "detections")),
+        "audio__type": "audio_common_msgs/msg/AudioDataStamped",
+        "use_sim_time": True,
+    }
+    with node_and_robot(tmp_path / "log", ros_env | packages, **parameters) as (_, r):
+        wait_for_the_policy(r, "action_node", {"/image/compressed"})
 
 
 @pytest.mark.parametrize(("name", "output"), [("flow_node", "flow"), ("overlay_node", "overlay_node/image")])
@@ -91,3 +108,25 @@ def test_the_policy_knows_the_microphone(tmp_path: Path, ros_env: dict[str, str]
     module = "karmma_ros.nodes.microphone_node"
     with node_and_robot(tmp_path / "log", ros_env, module=module, use_sim_time=True) as (_, r):
         wait_for_the_policy(r, "microphone_node", set())
+
+
+def test_the_policy_knows_who_waits_for_a_node(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "karmma_ros.nodes.wait_active", "/action_node"]
+    process = Process(command, ros_env, tmp_path / "log")
+    try:
+        with robot() as r:
+            wait_for_the_policy(r, "wait_active", set())
+    finally:
+        assert process.end() == 130, process.output
+
+
+def test_every_executable_that_opens_a_node_has_an_enclave_of_its_name() -> None:
+    scripts = {
+        point.name for point in entry_points(group="console_scripts") if point.module.startswith("karmma_ros.nodes.")
+    }
+    assert scripts >= {"action_node", "wait_active"}
+    enclaves = {enclave.attrib["path"]: enclave for enclave in ElementTree.parse(POLICY).iterfind(".//enclave")}
+    assert enclaves.keys() == {f"/karmma/{name}" for name in scripts}
+    for name in scripts:
+        (profile,) = enclaves[f"/karmma/{name}"].iterfind(".//profile")
+        assert profile.attrib["node"] == name

@@ -1,28 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""action_node speaks vision_msgs where that is installed."""
+"""action_node speaks vision_msgs where that is installed: built here, and heard by a process of its own."""
 
 from __future__ import annotations
 
+import json
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from node.harness import node_and_robot, ns_of
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from node.harness import PATIENCE_S, Process, node_and_robot
 
-vision_msgs = pytest.importorskip("vision_msgs.msg", reason="vision_msgs is not installed")
+from karmma_msgs.msg import ActionPrediction
+
+HEARER = Path(__file__).with_name("hear_vision.py")
 
 
-def test_every_prediction_is_a_classification_too(tmp_path: Path, ros_env: dict[str, str], toy: Path) -> None:
-    with node_and_robot(tmp_path / "log", ros_env, bundle=toy) as (_, r):
-        results: list[Any] = r.listen(vision_msgs.Classification, "/action_node/classification")
+def test_every_prediction_is_a_classification_too(
+    tmp_path: Path, ros_env: dict[str, str], toy: Path, vision_msgs: dict[str, str]
+) -> None:
+    environment = ros_env | vision_msgs
+    with node_and_robot(tmp_path / "log", environment, bundle=toy) as (_, r):
         r.wait_matched()
-        infos: list[Any] = []
-        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-        r.node.create_subscription(vision_msgs.LabelInfo, "/action_node/label_info", infos.append, latched)
-        r.play(1.0)
-        ours = r.wait_prediction("a prediction", lambda p: len(p.message.actions) > 0)
-        theirs = r.wait("the same", lambda: next((m for m in results if ns_of(m.header.stamp) == ours.stamp_ns), None))
-        names = r.wait("the names", lambda: {e.class_id: e.class_name for e in infos[0].class_map} if infos else None)
-        assert [names[int(result.class_id)] for result in theirs.results] == [a.name for a in ours.message.actions]
-        assert [result.score for result in theirs.results] == pytest.approx([a.score for a in ours.message.actions])
+        tool = Process([sys.executable, str(HEARER)], environment, tmp_path / "tool")  # late: the names are latched
+        try:
+
+            def heard() -> list[dict[str, Any]]:
+                # The last line may be half written.
+                return [json.loads(line) for line in tool.output.splitlines(keepends=True) if line.endswith("\n")]
+
+            def predicted() -> dict[int, ActionPrediction]:
+                return {p.stamp_ns: p.message for p in r.predictions}
+
+            def both() -> list[tuple[ActionPrediction, dict[str, Any]]]:
+                ours = predicted()
+                return [(ours[line["stamp_ns"]], line) for line in heard() if line.get("stamp_ns") in ours]
+
+            r.wait("a tool that hears", lambda: any("stamp_ns" in line for line in heard()))
+            r.play(1.0)
+            r.wait("predictions of something, heard by both", lambda: [p for p, _ in both() if p.actions], PATIENCE_S)
+        finally:
+            tool.end(signal.SIGKILL)
+        (names,) = (line["names"] for line in heard() if "names" in line)
+        assert any(not p.actions for p, _ in both()), "and of nothing, before the sensors were there"
+        for ours, theirs in both():
+            assert [names[class_id] for class_id, _ in theirs["results"]] == [a.name for a in ours.actions]
+            assert [score for _, score in theirs["results"]] == pytest.approx([a.score for a in ours.actions])
+            assert theirs["frame_id"] == ours.header.frame_id

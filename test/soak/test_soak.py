@@ -8,15 +8,21 @@ import os
 import select
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not here")
 
-from karmma_ros.soak.storm import AUDIO, FLOW, VIDEO, Episode, make_storm
+from karmma_msgs.msg import Audio
+from karmma_ros.messages import stamp_to_ns
+from karmma_ros.soak.sensors import LATE_NS, Scene, Sensor
+from karmma_ros.soak.storm import AUDIO, FLOW, SENSORS, VIDEO, Episode, Storm, make_storm
 from karmma_ros.soak.watch import Usage, Watch, longest_gaps, verdict
+
+START_NS = 10**18
 
 
 def test_a_minute_of_storm_is_survived(tmp_path: Path) -> None:
@@ -41,15 +47,74 @@ def test_a_storm_of_five_minutes_leaves_nothing_out(seed: int) -> None:
         assert {getattr(episode, name) for episode in storm.episodes} == {"well", *kinds}
     assert all(a.end_s == b.start_s for a, b in pairwise(storm.episodes))
     assert (storm.episodes[0].start_s, storm.episodes[-1].end_s) == (0, 300)
-    assert sum(episode.killed for episode in storm.episodes) >= 5
+    killed = [episode.killed for episode in storm.episodes if episode.killed]
+    assert len(killed) >= 5
+    assert set(killed) == {SENSORS, *((name,) for name in SENSORS)}
     assert storm.episodes[0].video == storm.episodes[-1].video == "well"
     assert make_storm(300, seed) == storm != make_storm(300, seed + 1)
 
 
+def test_a_camera_that_becomes_slow_may_be_followed_and_is_well_afterwards() -> None:
+    calm, slow = Episode(0, 10), Episode(10, 14, video="slow")
+    assert Storm((calm,), 0).due() == (300, 300)
+    assert Storm((calm, slow), 0).due() == (360, 420)
+    for seed in range(20):
+        for before, after in pairwise(make_storm(300, seed).episodes):
+            if before.video == "slow":
+                assert (after.video, after.killed) == ("well", ())
+                assert after.modalities in (None, SENSORS)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> dict[str, Scene]:
+    return {name: Scene(0, name) for name in SENSORS}
+
+
+def sent(scenes: dict[str, Scene], name: str, kind: str, count: int = 40) -> list[list[Any]]:
+    """What a sensor sends with each frame of an episode."""
+    sensor = Sensor(name, scenes[name], Storm((Episode(0, 10, **{name: kind}),), 0), START_NS)
+    return [sensor.tick(index) for index in range(count)]
+
+
+def stamps(messages: list[list[Any]]) -> list[int]:
+    return [stamp_to_ns(message.header.stamp) for together in messages for message in together]
+
+
+def content(messages: list[list[Any]]) -> list[list[tuple[Any, ...]]]:
+    """Everything in them, to be compared."""
+
+    def of(message: Any) -> tuple[Any, ...]:
+        stamp = stamp_to_ns(message.header.stamp)
+        if isinstance(message, Audio):
+            return stamp, message.sample_rate, message.channels, message.samples.tobytes()
+        return stamp, message.height, message.width, message.step, message.encoding, message.data.tobytes()
+
+    return [[of(message) for message in together] for together in messages]
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("video", VIDEO), ("flow", FLOW), ("audio", AUDIO)], ids=SENSORS)
+def test_every_kind_of_misbehaviour_is_another(scenes: dict[str, Scene], name: str, kinds: tuple[str, ...]) -> None:
+    said = {kind: content(sent(scenes, name, kind, 12)) for kind in ("well", *kinds)}
+    assert all(said[a] != said[b] for a, b in combinations(said, 2))
+    assert said["well"] == content(sent(scenes, name, "well", 12)), "and the same each time"
+
+
+@pytest.mark.parametrize("name", SENSORS)
+def test_late_stamps_lag_by_a_constant(scenes: dict[str, Scene], name: str) -> None:
+    well, late = (stamps(sent(scenes, name, kind)) for kind in ("well", "late"))
+    assert {b - a for a, b in zip(late, well, strict=True)} == {LATE_NS[name]}
+
+
+def test_a_slow_camera_sends_every_other_frame(scenes: dict[str, Scene]) -> None:
+    well = stamps(sent(scenes, "video", "well"))
+    assert stamps(sent(scenes, "video", "slow")) == well[::2]
+    assert [len(together) for together in sent(scenes, "video", "flood")] == [10] * 40
+
+
 def test_an_episode_is_named_by_what_is_wrong() -> None:
     assert Episode(0, 1).name == "all well"
-    worst = Episode(0, 1, video="off", audio="muted", killed=True, modalities=("video", "audio"))
-    assert worst.name == "video off; audio muted; sensors killed; modalities set to video, audio"
+    worst = Episode(0, 1, video="off", audio="muted", killed=("flow", "audio"), modalities=("video", "audio"))
+    assert worst.name == "video off; audio muted; flow, audio killed; modalities set to video, audio"
 
 
 def test_the_longest_gaps_come_first_and_the_ends_count() -> None:
@@ -68,6 +133,7 @@ def calm(seconds: float, *, memory_mb: float = 0.0, threads: int = 0, files: int
 
 
 WELL = {"OK": 1200, "NO_INPUT": 600}
+DUE = (1800, 1800)
 
 
 def heard(seconds: float, rate: float = 30.0) -> list[float]:
@@ -75,9 +141,10 @@ def heard(seconds: float, rate: float = 30.0) -> list[float]:
 
 
 def test_a_run_in_which_all_is_well_does_not_fail() -> None:
-    assert verdict(60, heard(60), 30, calm(60), [], WELL)["failed"] == []
-    assert verdict(60, heard(60), 30, calm(60, memory_mb=4.9, threads=-1), [], WELL)["failed"] == []
-    assert verdict(1200, heard(1200), 30, calm(1200, memory_mb=0.9), [], {"OK": 30_000})["failed"] == []
+    assert verdict(60, heard(60), DUE, calm(60), [], WELL)["failed"] == []
+    assert verdict(60, heard(60), DUE, calm(60, memory_mb=4.9, threads=-1), [], WELL)["failed"] == []
+    assert verdict(60, heard(60, 28.0), (1680, 1800), calm(60), [], WELL)["failed"] == []
+    assert verdict(1200, heard(1200), (36_000, 36_000), calm(1200, memory_mb=0.9), [], {"OK": 30_000})["failed"] == []
 
 
 @pytest.mark.parametrize(
@@ -97,7 +164,8 @@ def test_whatever_must_not_be_is_in_the_verdict(
     seconds: float, watch: dict[str, float], arrivals: list[float], faults: list[str], words: str
 ) -> None:
     statuses = {"OK": round(20 * seconds)}
-    failed = verdict(seconds, arrivals, 30, calm(seconds, **watch), faults, statuses)["failed"]  # type: ignore[arg-type]
+    due = (round(30 * seconds),) * 2
+    failed = verdict(seconds, arrivals, due, calm(seconds, **watch), faults, statuses)["failed"]  # type: ignore[arg-type]
     assert any(words in text for text in failed), failed
 
 
@@ -110,7 +178,7 @@ def test_whatever_must_not_be_is_in_the_verdict(
 )
 def test_predictions_that_say_nothing_are_no_success(statuses: dict[str, int], words: str) -> None:
     """A node whose inference fails goes on publishing, and so does one that hears no sensor."""
-    assert any(words in text for text in verdict(60, heard(60), 30, calm(60), [], statuses)["failed"])
+    assert any(words in text for text in verdict(60, heard(60), DUE, calm(60), [], statuses)["failed"])
 
 
 def test_the_deaf_subscriber_dies_with_whoever_started_it() -> None:

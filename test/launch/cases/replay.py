@@ -32,6 +32,7 @@ def generate_test_description() -> LaunchDescription:
                 bundle=toy_bundle(),
                 namespace="robot",
                 image="/eye/image_raw",
+                enclave="/karmma",
             ),
             ReadyToTest(),
         ]
@@ -58,3 +59,8 @@ class TestReplay(unittest.TestCase):
 class TestEnd(unittest.TestCase):
     def test_all_processes_end_with_status_0(self, proc_info: Any) -> None:
         assertExitCodes(proc_info, allowable_exit_codes=[0])
+
+    def test_our_processes_have_enclaves_of_their_own(self, proc_info: Any) -> None:
+        commands = [process.process_details["cmd"] for process in proc_info.processes()]
+        enclaves = [command[command.index("--enclave") + 1] for command in commands if "--enclave" in command]
+        assert sorted(enclaves) == ["/karmma/action_node", "/karmma/wait_active"]
