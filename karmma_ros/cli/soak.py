@@ -52,12 +52,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(result: dict[str, Any]) -> Table:
-    memory = result["resident_mb"]
+    memory, least, most = result["resident_mb"], result["due"], result["due_at_most"]
+    due = f"{least}" if least == most else f"{least} to {most}"
     table = Table(title=f"soak of {result['seconds'] / 60:g} min, seed {result['seed']}", title_justify="left")
     table.add_column("")
     table.add_column("", justify="right")
     rows = {
-        "predictions delivered / due": f"{result['delivered']} / {result['due']}",
+        "predictions delivered / due": f"{result['delivered']} / {due}",
         "worst gap": f"{result['worst_gap_s']:.2f} s ({result['gaps'][0]['weather']})",
         "exceptions": f"{result['exceptions']}",
         "resident memory, second / last quarter": f"{memory['second_quarter']:.1f} / {memory['last_quarter']:.1f} MB",

@@ -19,7 +19,7 @@ from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image
 
-from karmma_ros.messages import flow_to_msg, stamp_to_ns
+from karmma_ros.messages import flow_to_msg
 from karmma_ros.nodes import process, qos
 from karmma_ros.nodes.camera_flow import CameraFlow
 from karmma_ros.nodes.demand import Demand
@@ -92,8 +92,9 @@ class FlowNode(ManagedNode):
         assert self._flow is not None
         field = self._flow.push(message, time.monotonic(), self.get_clock().now().nanoseconds)
         if field is not None:
-            header = message.header
-            self._output.publish(flow_to_msg(stamp_to_ns(header.stamp), header.frame_id, field))
+            flow = flow_to_msg(0, message.header.frame_id, field)
+            flow.header.stamp = message.header.stamp  # as it is: where time stands still even one that makes no sense
+            self._output.publish(flow)
 
     def _statuses(self) -> list[DiagnosticStatus]:
         name, state = self.get_name(), self._lifecycle_state

@@ -46,6 +46,25 @@ def cameras_heard(r: Robot) -> int:
     return r.images.get_subscription_count()
 
 
+@pytest.mark.parametrize("robot", [{"use_sim_time": True}], indirect=True)
+def test_stamps_that_make_no_sense_are_passed_on_while_time_stands_still(
+    robot: Robot, frames: list[np.ndarray]
+) -> None:
+    """Without /clock nothing says that they are far away."""
+    heard: list[Image] = robot.listen(Image, "flow")
+    robot.wait("the camera to be heard", partial(cameras_heard, robot))
+    for number, rgb in enumerate(frames[:4]):
+        message = image_to_msg(0, "camera", rgb)
+        message.header.stamp.sec, message.header.stamp.nanosec = 2**31 - 1, 10**9 + number * STEP_NS
+        before = len(heard)
+        robot.images.publish(message)
+        if number:
+            flow = robot.wait("its flow", lambda seen=before: heard[seen] if len(heard) > seen else None)
+            assert flow.header == message.header
+        else:
+            robot.pause(0.2)
+
+
 @pytest.mark.parametrize(
     ("robot", "size"),
     [({}, (64, 48)), ({"width": 96, "height": 32}, (96, 32))],  # of the toy bundle's manifest, and set
