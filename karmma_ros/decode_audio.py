@@ -40,6 +40,7 @@ AUDIO_INFO = "audio_common_msgs/msg/AudioInfo"  # of the family of AUDIO_DATA_ST
 
 _RATES = (1_000, 768_000)  # [Hz] nothing that records sound is slower or faster
 _MAX_CHANNELS = 64
+_MAX_VALUES = 1 << 22  # in a message, over all channels: 16 MB as float32, 10 s of eight channels at 48 kHz
 # PortAudio's PaSampleFormat -> (field of AudioData, type of its values)
 _PORTAUDIO = {
     0x01: ("float32_data", "f4"),
@@ -67,7 +68,7 @@ def audio_to_chunk(msg: Any, *, max_seconds: float = 10.0, pcm: PcmFormat | None
     """A chunk of sound as samples. Its stamp is that of its first sample.
 
     :param msg: a message of one of the three families.
-    :param max_seconds: longer chunks are refused.
+    :param max_seconds: longer chunks are refused; so is one of more than 4194304 samples over all channels.
     :param pcm: of an AudioDataStamped: what its bytes are, see `info_to_format`.
     :return: ((n, channels) float32, finite, full scale is [-1, 1], may be a view; sample rate [Hz]).
     :raises SampleError: the message cannot be used.
@@ -80,6 +81,8 @@ def audio_to_chunk(msg: Any, *, max_seconds: float = 10.0, pcm: PcmFormat | None
     size = len(values)
     if size == 0:
         raise SampleError("audio is empty")
+    if size > _MAX_VALUES:
+        raise SampleError("audio chunk is too large", f"{size} samples, at most {_MAX_VALUES}: publish shorter chunks")
     if size % found.channels:
         raise SampleError("audio has a wrong size", f"{size} samples in {found.channels} channels")
     seconds = size / found.channels / found.rate

@@ -2,8 +2,8 @@
 """Leaving nothing behind of a sensor that was switched off.
 
 What is held of it is overwritten. What was held and is freed lies in the allocator's free blocks, whose pages are given
-back to the kernel, which never hands them on as they are: no more than fragments shorter than a page (4096 bytes) can
-stay until they are used again. What the middleware keeps is out of reach.
+back to the kernel, which never hands them on as they are: no more than fragments in which no whole page (4096 bytes)
+lies, so shorter than two, can stay until they are used again. What the middleware keeps is out of reach.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from karmma_ros.transport import tune_allocator
+
 __all__ = ["return_freed_pages", "wipe"]
 
 # Fields that hold samples, and fields that hold messages which do
 _SAMPLES = ("data", "samples", "float32_data", "int32_data", "int16_data", "int8_data", "uint8_data")
 _PARTS = ("audio", "audio_data")
-_BLOCK = 65_536  # bytes; below the size that glibc maps for itself
-_BLOCKS = 128  # 8 MiB: more than the samples that a thread handles at a time
+_M_TRIM_THRESHOLD, _M_TOP_PAD = -1, -2  # malloc.h
+_TOP_PAD = 128 << 10  # bytes; glibc's own value
+_BLOCK = 64 << 10  # bytes; freeing a block of this size makes glibc look at what it keeps
 
 
 def wipe(message: Any) -> None:
@@ -40,12 +43,17 @@ def wipe(message: Any) -> None:
 def return_freed_pages() -> bool:
     """Gives the pages of freed memory back; False where the C library cannot (it is not glibc).
 
-    To be called by the thread that freed it: the end of a thread's own memory is not given back, but overwritten here.
+    To be called by the thread that freed it: `malloc_trim` leaves the free end of a thread's own memory alone. That is
+    given back when the thread frees something, down to a threshold, which `transport.prepare` sets high.
     """
-    blocks = [bytearray(_BLOCK) for _ in range(_BLOCKS)]
-    del blocks
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is None:
+    library = ctypes.CDLL(None)
+    if not tune_allocator():
         return False
-    trim(ctypes.c_size_t(0))
+    library.mallopt(_M_TRIM_THRESHOLD, 0)
+    library.mallopt(_M_TOP_PAD, 0)
+    block = bytearray(_BLOCK)
+    del block
+    library.mallopt(_M_TOP_PAD, _TOP_PAD)
+    tune_allocator()
+    library.malloc_trim(ctypes.c_size_t(0))
     return True

@@ -6,11 +6,16 @@ ICASSP 1984). Output sample m stands at input position m * source / target, so t
 the first input sample: the filter's delay is removed. It is paid in waiting instead: a filter that is symmetric in time
 needs input past that position, so the output lags by `lookahead` input samples (3 ms at 44.1 -> 16 kHz) until more
 input or `flush()` comes.
+
+Rates with a large common divisor meet at few positions between two input samples, and each has a filter of its own.
+Others (16001 -> 16000 Hz has 16000 positions) share the filters of a fixed number of positions, with straight lines
+between them: so whatever rates a device or a hostile message names, a filter is designed in a few milliseconds.
 """
 
 from __future__ import annotations
 
-from math import gcd
+from functools import lru_cache
+from math import ceil, gcd
 
 import numpy as np
 import numpy.typing as npt
@@ -25,31 +30,31 @@ Float64Array = npt.NDArray[np.float64]
 _ZEROS = 48  # zero crossings of the sinc to each side
 _STOPBAND_DB = 80.0
 _BETA = 0.1102 * (_STOPBAND_DB - 8.7)  # Kaiser's formula for the window's shape
-_BLOCK = 2048  # output samples at a time: bounds memory, however long the chunk
-_MAX_TABLE = 2_000_000  # filter taps over all phases: rates that share no large divisor would need enormously many
-_ROWS = 1024  # phases designed at a time: bounds the memory of the way there
+_BLOCK = 1 << 17  # products at a time: bounds memory, however long the chunk, and stays within a processor's cache
+_MAX_TABLE = 1 << 17  # taps over all positions; with more than that, lines between `_LINES` positions take their place
+_LINES = 256  # positions per sample of the lower rate: lines between them are off by an eighth of a bend, by -100 dB
+_MAX_RATIO = 1000.0  # of the rates: bounds the length of a filter, and what comes out of a chunk
+_KEPT = 8  # filters kept for streams to come, of 1.5 MB at most each: a source may alternate between rates
 
 
 class Resampler:
     """Stateful converter from `source_rate` to `target_rate` [Hz]; equal rates pass through."""
 
     def __init__(self, source_rate: int, target_rate: int) -> None:
-        """:raises SampleError: a rate that is not positive, or a pair with an unreasonably fine ratio."""
+        """:raises SampleError: a rate that is not positive, or rates that are more than a factor of 1000 apart."""
         if source_rate <= 0 or target_rate <= 0:
             raise SampleError("sample rate is not positive", f"{source_rate} -> {target_rate} Hz")
+        if not 1 / _MAX_RATIO <= target_rate / source_rate <= _MAX_RATIO:
+            raise SampleError("sample rate cannot be converted", f"{source_rate} -> {target_rate} Hz")
         self.source_rate = source_rate
         self.target_rate = target_rate
         divisor = gcd(source_rate, target_rate)
         self._up, self._down = target_rate // divisor, source_rate // divisor
-        # The stopband starts at the lower Nyquist frequency; half a transition band below it lies the cutoff.
         narrow = min(1.0, target_rate / source_rate)  # lower rate over source rate
-        half = _ZEROS / narrow  # [input samples] half-length of the filter
-        transition = (_STOPBAND_DB - 8.0) / (2 * 2.285 * np.pi * 2 * half)  # [cycles per input sample]
-        cutoff = 0.5 * narrow - transition / 2
-        self.lookahead = 0 if self._up == self._down else int(np.ceil(half))
-        if self._up * 2 * self.lookahead > _MAX_TABLE:
-            raise SampleError("sample rate cannot be converted", f"{source_rate} -> {target_rate} Hz")
-        self._filters = _design(self._up, self.lookahead, half, cutoff)
+        self.lookahead = 0 if self._up == self._down else ceil(_ZEROS / narrow)
+        exact = self._up * 2 * self.lookahead <= _MAX_TABLE
+        self._rows = self._up if exact else ceil(_LINES * narrow)  # positions with a filter of their own
+        self._filters = _design(self._rows, narrow)
         self.reset()
 
     def reset(self) -> None:
@@ -91,30 +96,45 @@ class Resampler:
         # data[i] is input sample origin + i; output m needs the inputs from position - lookahead + 1 on.
         origin = self._given * self._down // self._up - self.lookahead + 1
         result = np.empty(max(0, until - self._given), dtype=np.float32)
-        for start in range(0, len(result), _BLOCK):
-            stop = min(start + _BLOCK, len(result))
+        block = max(1, _BLOCK // taps)
+        for start in range(0, len(result), block):
+            stop = min(start + block, len(result))
             index = np.arange(self._given + start, self._given + stop, dtype=np.int64) * self._down
             windows = np.lib.stride_tricks.sliding_window_view(data, taps)
-            rows = windows[index // self._up - self.lookahead + 1 - origin]
+            inputs = windows[index // self._up - self.lookahead + 1 - origin]
             # Row by row in float64, so that the same row gives the same sample in whatever block it comes.
-            result[start:stop] = (rows * self._filters[index % self._up]).sum(axis=1)
+            result[start:stop] = (inputs * self._filters_at(index % self._up)).sum(axis=1)
         self._given += len(result)
         drop = self._given * self._down // self._up - self.lookahead + 1 - origin
         self._tail = data[drop:].copy()
         return result
 
+    def _filters_at(self, position: npt.NDArray[np.int64]) -> Float64Array:
+        """(n, 2 * lookahead) filters for positions (n,) between two input samples, in `_up` parts of their distance."""
+        if self._rows == self._up:
+            return self._filters[position]
+        row, rest = np.divmod(position * self._rows, self._up)
+        share = (rest / self._up)[:, np.newaxis]
+        return (1 - share) * self._filters[row] + share * self._filters[row + 1]
 
-def _design(phases: int, lookahead: int, half: float, cutoff: float) -> Float64Array:
-    """(phases, 2 * lookahead) filter for each position between two input samples, with unit gain at zero frequency."""
-    if lookahead == 0:
-        return np.ones((1, 1))
-    table = np.empty((phases, 2 * lookahead))
-    for first in range(0, phases, _ROWS):
-        rows = table[first : first + _ROWS]
-        fraction = np.arange(first, first + len(rows))[:, np.newaxis] / phases
-        distance = np.arange(-lookahead + 1, lookahead + 1) - fraction  # [input samples] from the output's position
-        window = np.i0(_BETA * np.sqrt(np.clip(1 - (distance / half) ** 2, 0, None))) / np.i0(_BETA)
-        window[np.abs(distance) > half] = 0
-        np.multiply(2 * cutoff * np.sinc(2 * cutoff * distance), window, out=rows)
-        rows /= rows.sum(axis=1, keepdims=True)
+
+@lru_cache(_KEPT)
+def _design(rows: int, narrow: float) -> Float64Array:
+    """(rows + 1, 2 * lookahead) filters with unit gain at zero frequency, read-only.
+
+    Row i is for i / rows of the way from one input sample to the next; the last belongs to the next one.
+
+    :param narrow: lower rate over source rate.
+    """
+    half = _ZEROS / narrow  # [input samples] half-length of the filter
+    # The stopband starts at the lower Nyquist frequency; half a transition band below it lies the cutoff.
+    transition = (_STOPBAND_DB - 8.0) / (2 * 2.285 * np.pi * 2 * half)  # [cycles per input sample]
+    cutoff = 0.5 * narrow - transition / 2
+    fraction = np.arange(rows + 1)[:, np.newaxis] / rows
+    distance = np.arange(-ceil(half) + 1, ceil(half) + 1) - fraction  # [input samples] from the output's position
+    window = np.i0(_BETA * np.sqrt(np.clip(1 - (distance / half) ** 2, 0, None))) / np.i0(_BETA)
+    window[np.abs(distance) > half] = 0
+    table: Float64Array = 2 * cutoff * np.sinc(2 * cutoff * distance) * window
+    table /= table.sum(axis=1, keepdims=True)
+    table.flags.writeable = False
     return table

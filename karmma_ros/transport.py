@@ -48,13 +48,13 @@ def prepare(environ: MutableMapping[str, str] | None = None) -> Transport:
     try:
         profile = share_path("config/fastdds.xml")
     except KarmmaError as error:  # large images suffer, everything else works
-        return Transport(None, str(error), _tune_allocator())
+        return Transport(None, str(error), tune_allocator())
     kept = _own_choice(environ, profile)
     if kept:
-        return Transport(None, kept, _tune_allocator())
+        return Transport(None, kept, tune_allocator())
     for variable in PROFILE_VARIABLES:
         environ[variable] = str(profile)
-    return Transport(profile, "", _tune_allocator())
+    return Transport(profile, "", tune_allocator())
 
 
 def additional() -> dict[str, str]:
@@ -78,7 +78,7 @@ def _own_choice(environ: Mapping[str, str], profile: Path) -> str:
     return ""
 
 
-def _tune_allocator() -> bool:
+def tune_allocator() -> bool:
     """Makes glibc's malloc keep image-sized blocks; False on another C library."""
     try:
         library = ctypes.CDLL(None)

@@ -17,7 +17,7 @@ from karmma_ros.inference.graph_file import has_external_data
 from karmma_ros.inference.providers import PROVIDERS
 from karmma_ros.manifest import GraphSpec
 
-__all__ = ["FUSION", "one_line", "open_session"]
+__all__ = ["FUSION", "one_line", "open_session", "session_options"]
 
 FUSION = "fusion"  # name of the graph that is no modality's
 
@@ -60,13 +60,13 @@ def open_session(
         raise BundleError(f"{path}: not an ONNX graph ({error}): export the bundle again") from None
     if external:
         raise BundleError(f"{path}: keeps weights in other files: export it with the weights inside")
-    options = _options(threads)
+    options = session_options(threads)
     if "tensorrt" not in chain:
         session = _load(path, data, options, chain)
         _match(path, session, inputs, outputs)
         return session
     # Before TensorRT sees it: with its batch made static, a graph no longer looks like the manifest's.
-    plain = _options(threads)
+    plain = session_options(threads)
     plain.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     open_batch = _load(path, data, plain, ("cpu",))
     _match(path, open_batch, inputs, outputs)
@@ -79,12 +79,13 @@ def open_session(
     return _load(path, data, options, chain, engine_cache.provider_options(spec, engines))
 
 
-def _options(threads: int) -> onnxruntime.SessionOptions:
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """How sessions are opened on a robot."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _QUIET
-    # An arena would hold the samples of the last run, or what was made of them, long after their sensor was switched off.
+    # An arena would keep the samples of the last run, or what was made of them, when their sensor is switched off.
     options.enable_cpu_mem_arena = False
     # Idle threads would spin between two frames, on a robot that has other work for its cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -72,7 +72,13 @@ PARAMETERS: dict[str, Declaration] = {
         "Type of message on the audio topic; auto hears whichever of them is published. " + AT_CONFIGURE,
         choices=(AUTO, *TYPES),
     ),
-    "audio.max_chunk": Declaration(10.0, "[s] longer chunks of sound are refused. " + AT_CONFIGURE, 0.01, 600.0),
+    "audio.max_chunk": Declaration(
+        10.0,
+        "[s] longer chunks of sound are refused, and any of more than 4194304 samples over all channels. "
+        + AT_CONFIGURE,
+        0.01,
+        600.0,
+    ),
     "detections.image_width": Declaration(
         0,
         "[pixels] width of the images that detections are boxes in, before image.rotate; 0: the camera's. "

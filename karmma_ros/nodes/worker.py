@@ -2,9 +2,9 @@
 """The one thread that decodes and infers, newest first.
 
 Subscriptions hand messages to `receive`, which only stores them and wakes the thread. Each pass takes the newest frame
-(or the timer's turn), then the newest flow field, the newest detections and the sound: a machine that is too slow for
-every frame still gives every sensor its turn, and on one that is fast enough a frame waits for one extractor run at
-most.
+(or the timer's turn), then the newest flow field, the newest detections and as much of the sound as there is time for:
+a machine that is too slow for every frame still gives every sensor its turn, and on one that is fast enough a frame
+waits for one extractor run at most.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from karmma_ros.content import Verdict
 from karmma_ros.decode import check_stamp
 from karmma_ros.errors import EngineError, SampleError
 from karmma_ros.health import SensorState, SensorStatus
-from karmma_ros.memory import return_freed_pages
+from karmma_ros.memory import return_freed_pages, wipe
 from karmma_ros.messages import stamp_to_ns
 from karmma_ros.nodes.computed_flow import ComputedFlow
 from karmma_ros.nodes.faults import FaultLog
@@ -35,6 +35,7 @@ __all__ = ["CAMERA", "TIMER", "Outcome", "Statistics", "Worker"]
 
 CAMERA, TIMER = 0, 1  # ActionPrediction.trigger
 _FAR_S = 10.0  # [s] between a stamp and the node's clock that mean they are not the same clock
+_SOUND_S = 0.02  # [s] of a pass after which sound that still waits is left to the next: frames have their turn between
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stops the thread and waits for it."""
+        """Stops the thread and waits for it; nothing that any sensor sent is held then."""
         with self._wake:
             self._running = False
             self._wake.notify()
@@ -233,16 +234,23 @@ class Worker:
             busy = self._step(self._audio) or busy
             if self._leave_nothing:  # here, where nothing of that sensor can be under way any more
                 self._leave_nothing = False
-                for sensor in self._sensors.values():
-                    sensor.forget_content()
-                return_freed_pages()
+                self._forget_content()
             if not busy:
                 self._rest()
+        with self._wake:
+            self._restart()
+        self._forget_content()
+
+    def _forget_content(self) -> None:
+        """Leaves nothing in memory of sensors that were restarted or switched off."""
+        for sensor in self._sensors.values():
+            sensor.forget_content()
+        return_freed_pages()
 
     def _rest(self) -> None:
         """Sleeps until a message, a tick or the timer's turn."""
         with self._wake:
-            if not self._running or any(sensor.waiting for sensor in self._sensors.values()):
+            if not self._running or self._leave_nothing or any(sensor.waiting for sensor in self._sensors.values()):
                 return
             wait_s = self._pacer.wait_s(time.monotonic(), self._clock())
             if wait_s is None or wait_s > 0:
@@ -365,7 +373,8 @@ class Worker:
         audio = self._sensors[AudioSensor.name]
         assert isinstance(audio, AudioSensor)
         state = SensorState.WAITING
-        for arrival in taken:
+        until_s = time.monotonic() + _SOUND_S
+        for count, arrival in enumerate(taken, 1):
 
             def store(arrival: Arrival[Any] = arrival) -> tuple[Any, int]:
                 samples, rate = audio.decode(arrival.message)
@@ -374,6 +383,9 @@ class Worker:
 
             sample = self._decode(audio, arrival, epoch, store)
             state = sample[0] if sample is not None else state
+            if time.monotonic() > until_s:
+                self._put_back(audio, taken[count:], epoch)
+                break
         # While the microphone is not live, what has become due is passed over.
         limit = LIVE_AUDIO_LIMIT if state is SensorState.OK else 0
 
@@ -382,8 +394,18 @@ class Worker:
             with self._wake:
                 audio.health.skipped(skipped if limit else 0)
 
-        self._encode(audio, taken[-1], epoch, encode)
+        self._encode(audio, arrival, epoch, encode)
         return True
+
+    def _put_back(self, sensor: Sensor[Any], arrivals: list[Arrival[Any]], epoch: int) -> None:
+        """Lets messages wait on, before those that came meanwhile; overwrites them if nobody wants them any more."""
+        with self._wake:
+            if epoch != self._epoch or not sensor.health.enabled:
+                for arrival in arrivals:
+                    wipe(arrival.message)
+                return
+            for arrival in [*arrivals, *sensor.take()]:
+                sensor.store(arrival)
 
     def _decode(
         self, sensor: Sensor[Any], arrival: Arrival[Any], epoch: int, decode: Callable[[], tuple[Any, int]]

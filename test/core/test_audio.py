@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from types import SimpleNamespace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from karmma_ros.audio import AudioInput, AudioRing
+from karmma_ros.decode_audio import audio_to_chunk
 from karmma_ros.errors import SampleError
+from karmma_ros.resample import _design
 from karmma_ros.samples import Resampler
 
 Float32Array = npt.NDArray[np.float32]
@@ -18,6 +23,7 @@ Float32Array = npt.NDArray[np.float32]
 T0 = 1_700_000_000_000_000_000
 MS = 1_000_000
 PAIRS = [(44_100, 16_000), (48_000, 16_000), (24_000, 16_000), (8_000, 16_000), (22_050, 16_000)]
+ODD = [(16_001, 16_000), (44_056, 16_000), (15_999, 16_000), (192_001, 16_000)]  # thousands of positions
 
 
 def tone(frequency: float, rate: int, seconds: float = 1.0, phase: float = 0.3) -> Float32Array:
@@ -33,7 +39,7 @@ def middle(samples: Float32Array) -> Float32Array:
     return samples[len(samples) // 5 : -len(samples) // 5]
 
 
-@pytest.mark.parametrize(("source", "target"), PAIRS)
+@pytest.mark.parametrize(("source", "target"), PAIRS + ODD)
 @pytest.mark.parametrize("frequency", [50.0, 1_000.0, 3_300.0])
 def test_a_tone_keeps_amplitude_and_phase(source: int, target: int, frequency: float) -> None:
     # Equal to the same tone sampled at the target rate: the first samples of both have the same stamp.
@@ -42,7 +48,7 @@ def test_a_tone_keeps_amplitude_and_phase(source: int, target: int, frequency: f
     assert np.abs(middle(result) - middle(tone(frequency, target))).max() < 1e-3
 
 
-@pytest.mark.parametrize("source", [44_100, 48_000, 24_000])
+@pytest.mark.parametrize("source", [44_100, 48_000, 24_000, 44_056, 192_001])
 @pytest.mark.parametrize("frequency", [8_050.0, 9_000.0, 11_000.0])
 def test_tones_above_the_new_nyquist_frequency_are_rejected_by_60_db(source: int, frequency: float) -> None:
     result = middle(convert(Resampler(source, 16_000), tone(frequency, source)))
@@ -57,7 +63,7 @@ def test_images_of_a_tone_are_rejected_by_60_db_when_the_rate_rises() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(pair=st.sampled_from(PAIRS), cuts=st.lists(st.integers(0, 3_000), max_size=12))
+@given(pair=st.sampled_from(PAIRS + ODD), cuts=st.lists(st.integers(0, 3_000), max_size=12))
 def test_where_the_chunks_are_cut_does_not_show(pair: tuple[int, int], cuts: list[int]) -> None:
     samples = np.random.default_rng(0).standard_normal(3_000).astype(np.float32)
     whole = convert(Resampler(*pair), samples)
@@ -92,10 +98,54 @@ def test_equal_rates_pass_through() -> None:
     assert len(resampler.flush()) == 0
 
 
-@pytest.mark.parametrize("rates", [(0, 16_000), (16_000, -1), (999_983, 16_000), (44_100, 100_003)])
+@pytest.mark.parametrize("rates", [(0, 16_000), (16_000, -1), (16_000_001, 16_000), (15, 16_000), (2**31 - 1, 1)])
 def test_rates_that_cannot_be_converted_are_refused(rates: tuple[int, int]) -> None:
     with pytest.raises(SampleError, match="rate"):
         Resampler(*rates)
+
+
+@settings(max_examples=40, deadline=None)
+@given(source=st.integers(1_000, 768_000), target=st.sampled_from([8_000, 16_000, 44_100]))
+def test_the_filters_of_any_two_rates_are_small(source: int, target: int) -> None:
+    assert Resampler(source, target)._filters.nbytes <= 1_500_000
+
+
+def test_filters_are_designed_once_while_a_source_alternates_between_rates_and_repeats_itself() -> None:
+    _design.cache_clear()
+    audio = AudioInput(16_000, 2.0)
+    for k in range(20):
+        rate = 16_001 if k % 2 else 15_999
+        for _ in range(2):  # the second is late: it lies before the newest sample
+            audio.push(T0 + k * 20 * MS, tone(443, rate, 0.02), rate)
+    assert _design.cache_info().misses == 2
+
+
+def test_long_chunks_at_a_high_rate_take_no_more_memory_than_they_have_to() -> None:
+    samples = np.zeros(768_000, np.float32)
+    resampler = Resampler(768_000, 16_000)
+    tracemalloc.start()
+    try:
+        resampler.process(samples)
+        assert tracemalloc.get_traced_memory()[1] < 3 * 8 * len(samples)
+    finally:
+        tracemalloc.stop()
+
+
+def test_more_samples_than_any_microphone_sends_at_once_are_refused_before_they_are_copied() -> None:
+    def message(frames: int) -> SimpleNamespace:
+        info = SimpleNamespace(format=8, channels=64, rate=768_000)
+        data = SimpleNamespace(int16_data=np.zeros(64 * frames, np.int16))
+        return SimpleNamespace(audio=SimpleNamespace(audio_data=data, info=info))
+
+    assert audio_to_chunk(message(65_536))[0].shape == (65_536, 64)
+    large = message(65_537)  # 85 ms
+    tracemalloc.start()
+    try:
+        with pytest.raises(SampleError, match="audio chunk is too large: 4194368 samples, at most 4194304"):
+            audio_to_chunk(large)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 def read(ring: AudioRing, end_ns: int | None, n: int) -> list[float]:
@@ -322,7 +372,7 @@ def test_the_source_may_change_its_rate() -> None:
 def test_a_rate_that_cannot_be_converted_changes_nothing() -> None:
     audio = AudioInput(16_000, 2.0)
     audio.push(T0, tone(443, 48_000, 0.5), 48_000)
-    for rate in (0, -5, 999_983):
+    for rate in (0, -5, 16_000_001):
         with pytest.raises(SampleError):
             audio.push(T0 + 500 * MS, tone(443, 48_000, 0.1), rate)
     audio.push(T0 + 500 * MS, tone(443, 48_000, 0.5), 48_000)

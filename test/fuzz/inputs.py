@@ -4,18 +4,24 @@
 from __future__ import annotations
 
 import array
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 
-__all__ = ["KINDS", "Bytes", "detections", "message", "settings"]
+__all__ = ["KINDS", "SOUNDS", "Bytes", "detections", "message", "settings"]
 
-KINDS = ("image", "compressed", "flow", "audio")
+SOUNDS = ("audio", "audio_stamped", "audio_data")  # the three families of messages
+KINDS = ("image", "compressed", "flow", *SOUNDS)
 NAMES = ["rgb8", "bgr8", "rgba8", "bgra16", "mono8", "mono16", "bayer_gbrg8", "bayer_rggb16", "yuv422", "yuv422_yuy2"]
 NAMES += ["nv12", "nv21", "i420", "uyvy", "8UC1", "8UC3", "8SC1", "16SC4", "32SC1", "32FC1", "32FC3", "64FC1", "8UC999"]
 LARGE = (2**16, 2**31 - 1, 2**31, 2**32 - 1)
+# PortAudio's formats and those of GStreamer: (field of the message, type of its values), name of what bytes are
+PORTAUDIO = {1: ("float32_data", "f"), 2: ("int32_data", "i"), 8: ("int16_data", "h"), 16: ("int8_data", "b")}
+PORTAUDIO |= {32: ("uint8_data", "B"), 4: ("int16_data", "h"), 0: ("float32_data", "f"), 2**31: ("int8_data", "b")}
+GSTREAMER = ("S16LE", "S16BE", "U8", "S8", "U16LE", "S32LE", "U32BE", "F32LE", "F64BE", "S24LE", "S24_32LE", "LE", "")
 
 
 class Bytes:
@@ -44,11 +50,18 @@ class Bytes:
         return usual if kind < 12 else max(0, usual + self.number(9) - 4) if kind < 15 else self.choice(LARGE)
 
 
-def message(data: bytes) -> tuple[str, SimpleNamespace]:
-    """(kind, message), the message with all fields of its ROS type."""
+def message(data: bytes, kinds: Sequence[str] = KINDS) -> tuple[str, SimpleNamespace]:
+    """(kind, message), the message with all fields of its ROS type; beside "audio_data" its AudioInfo, as `info`."""
     source = Bytes(data)
-    kind = source.choice(KINDS)
-    make = {"image": _image, "compressed": _compressed, "flow": _flow, "audio": _audio}
+    kind = source.choice(kinds)
+    make = {
+        "image": _image,
+        "compressed": _compressed,
+        "flow": _flow,
+        "audio": _audio,
+        "audio_stamped": _audio_stamped,
+        "audio_data": _audio_data,
+    }
     return kind, make[kind](source)
 
 
@@ -67,6 +80,7 @@ def settings(data: bytes) -> SimpleNamespace:
         dt_s=source.choice((1 / 30, 1e-30, 0.0, -1.0, float("nan"), float("inf"), None)),
         stamp_ns=source.choice((10**9, 0, -1, 2 * 10**9, 2**63 - 1)),
         clock_ns=source.choice((10**9, 0)),
+        late_ns=source.choice((-(10**12), -(10**9), -(10**7), -1, 10**6, 10**7, 10**9, 10**12, 2**62)),
     )
 
 
@@ -125,14 +139,52 @@ def _flow(source: Bytes) -> SimpleNamespace:
 
 def _audio(source: Bytes) -> SimpleNamespace:
     frames, channels = source.number(300), 1 + source.number(4)
-    values = np.frombuffer(_content(source, 4 * frames * channels), np.float32).copy()
-    if source.number(4):
-        values = np.clip(np.nan_to_num(values), -1, 1)
-    return SimpleNamespace(
-        sample_rate=source.choice((16000, 16000, 44100, 48000, 8000, 11025, 0, 1, *LARGE)),
+    samples = _samples(source, "f", frames * channels)
+    return SimpleNamespace(sample_rate=_rate(source), channels=source.count(channels), samples=samples)
+
+
+def _audio_stamped(source: Bytes) -> SimpleNamespace:
+    """Of mgonzs13/audio_common."""
+    frames, channels = source.number(300), 1 + source.number(4)
+    code = source.choice(tuple(PORTAUDIO))
+    data = {name: array.array(kind) for name, kind in PORTAUDIO.values()}
+    # The field that the format means, mostly.
+    name, kind = PORTAUDIO[code if source.number(8) else source.choice(tuple(PORTAUDIO))]
+    data[name] = _samples(source, kind, frames * channels)
+    info = SimpleNamespace(format=code, channels=source.count(channels), rate=_rate(source), chunk=frames)
+    return SimpleNamespace(audio=SimpleNamespace(audio_data=SimpleNamespace(**data), info=info))
+
+
+def _audio_data(source: Bytes) -> SimpleNamespace:
+    """Of ros-drivers/audio_common."""
+    frames, channels = source.number(300), 1 + source.number(4)
+    named = source.choice(GSTREAMER)
+    width = next((size for bits, size in (("16", 2), ("32", 4), ("64", 8)) if bits in named), 1)
+    octets = _content(source, min(source.count(width * channels * frames), 40_000))
+    info = SimpleNamespace(
         channels=source.count(channels),
-        samples=array.array("f", values.tobytes()),
+        sample_rate=_rate(source),
+        sample_format=named if source.number(16) else source.take(source.number(6)).decode("latin-1"),
+        bitrate=0,
+        coding_format=source.choice(("wave", "wave", "", "RAW ", "pcm", "mp3")),
     )
+    return SimpleNamespace(audio=SimpleNamespace(data=array.array("B", octets)), info=info)
+
+
+def _samples(source: Bytes, kind: str, count: int) -> array.array[Any]:
+    """Whole numbers of any size; floats within full scale mostly, else any."""
+    octets = _content(source, array.array(kind).itemsize * count)
+    if kind == "f" and source.number(4):
+        octets = np.clip(np.nan_to_num(np.frombuffer(octets, np.float32)), -1, 1).tobytes()
+    return array.array(kind, octets)
+
+
+def _rate(source: Bytes) -> int:
+    """A usual one, any that a device may have, or none at all."""
+    kind = source.number(8)
+    if kind < 4:
+        return source.choice((16_000, 44_100, 48_000, 8_000, 11_025))
+    return source.number(800_000) if kind < 7 else source.choice((0, 1, 999, 768_001, *LARGE))
 
 
 def _detection(source: Bytes) -> SimpleNamespace:

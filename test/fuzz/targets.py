@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from fuzz.inputs import detections, message, settings
+import numpy.typing as npt
+from fuzz.inputs import SOUNDS, detections, message, settings
 
+from karmma_ros.audio import AudioInput
+from karmma_ros.bags.intervals import read_intervals
 from karmma_ros.content import make_gate
-from karmma_ros.decode import audio_to_chunk, check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
+from karmma_ros.decode import check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
+from karmma_ros.decode_audio import audio_seconds, audio_to_chunk, info_to_format
 from karmma_ros.decode_detections import detections_to_boxes
 from karmma_ros.detections import prepare_detections
 from karmma_ros.errors import BundleError, MediaError, SampleError, UsageError
@@ -33,6 +38,8 @@ MAX_BOXES = 5
 CATEGORIES = {"hand": 0, "cup": 1}
 # Causes that the sizes alone give; whatever else is said, the content was looked at.
 SIZE_CAUSES = {
+    "audio chunk is too large",
+    "audio chunk is too long",
     "audio has a wrong size",
     "audio has no usable number of channels",
     "audio is empty",
@@ -52,13 +59,8 @@ def decoders(data: bytes) -> str:
     kind, made = message(data)
     user = settings(data)
     try:
-        if kind == "audio":
-            chunk, rate = audio_to_chunk(made, max_seconds=10.0)
-            assert chunk.dtype == np.float32
-            assert chunk.ndim == 2
-            assert np.isfinite(chunk).all()
-            make_gate("audio").judge(1, chunk, rate)
-            assert np.isfinite(to_mono(chunk)).all()
+        if kind in SOUNDS:
+            make_gate("audio").judge(1, *_sound(kind, made))
         elif kind == "flow":
             field = scale_flow(flow_to_field(made, max_pixels=MAX_PIXELS), user.unit, user.dt_s)
             make_gate("flow").judge(1, field)
@@ -75,6 +77,34 @@ def decoders(data: bytes) -> str:
         check_stamp(user.stamp_ns, user.clock_ns, tolerance_s=0.5)
     except SampleError as error:
         return "size" if error.cause in SIZE_CAUSES else "content"
+    return "accepted"
+
+
+def _sound(kind: str, made: Any) -> tuple[npt.NDArray[np.float32], int]:
+    pcm = info_to_format(made.info) if kind == "audio_data" else None
+    chunk, rate = audio_to_chunk(made, max_seconds=10.0, pcm=pcm)
+    assert chunk.dtype == np.float32
+    assert chunk.ndim == 2
+    assert np.isfinite(chunk).all()
+    assert abs(audio_seconds(made, pcm) * rate - len(chunk)) < 1e-3
+    mono = to_mono(chunk)
+    assert np.isfinite(mono).all()
+    return mono, rate
+
+
+def sound(data: bytes) -> str:
+    """Chunks of sound at any rate, into what the recogniser keeps of it."""
+    kind, made = message(data, SOUNDS)
+    audio = AudioInput(16_000, 1.0)
+    try:
+        mono, rate = _sound(kind, made)
+        for late_ns in (0, 0, settings(data).late_ns):  # the second is known, the third may lie anywhere
+            audio.push(10**12 + late_ns, mono, rate)
+    except SampleError as error:
+        return "size" if error.cause in SIZE_CAUSES else "content"
+    latest_ns = audio.latest_ns
+    heard = None if latest_ns is None else audio.ring.read(latest_ns, 1)
+    assert heard is None or np.isfinite(heard).all()
     return "accepted"
 
 
@@ -124,6 +154,19 @@ def manifests(data: bytes) -> str:
     return "accepted"
 
 
+def intervals(data: bytes) -> str:
+    """What a person says was done in two recordings."""
+    try:
+        read = read_intervals(_file("intervals.csv", data), ["a", "b"])
+    except UsageError:
+        return "refused"
+    for bag in "ab":
+        rows = read.of(bag, 10**18)
+        assert all(row.start_s < row.stop_s for row in rows.rows)
+        rows.settled(1.0, 0.5)
+    return "accepted"
+
+
 def datasets(data: bytes) -> str:
     """Annotations, labels, detections and archives of the field's data sets; the first byte says which."""
     kind, rest = data[:1], data[1:]
@@ -153,9 +196,11 @@ def _file(name: str, data: bytes) -> Path:
 
 TARGETS = {
     "decoders": decoders,
+    "sound": sound,
     "boxes": boxes,
     "bundles": bundles,
     "configs": configs,
     "manifests": manifests,
+    "intervals": intervals,
     "datasets": datasets,
 }

@@ -46,12 +46,13 @@ class Bench:
             self.settings,
             follow_clock=lambda: clock is not None,
             clock=clock or time.time_ns,
-            publish=self._heard,
+            publish=lambda outcome: self.heard(outcome),
             warn=self.warnings.append,
         )
         self.worker.start()
 
-    def _heard(self, outcome: Outcome) -> None:
+    def heard(self, outcome: Outcome) -> None:
+        """Called by the worker; a test may put something else in its place."""
         with self._news:
             self.outcomes.append(outcome)
             self._news.notify_all()
@@ -77,8 +78,8 @@ class Bench:
         image.header.frame_id = "eye"
         self.worker.receive("video", image)
 
-    def sound(self, stamp_ns: int, mono: npt.NDArray[np.float32]) -> None:
-        chunk = Audio(sample_rate=16_000, channels=1, samples=array.array("f", mono.tobytes()))
+    def sound(self, stamp_ns: int, mono: npt.NDArray[np.float32], rate: int = 16_000) -> None:
+        chunk = Audio(sample_rate=rate, channels=1, samples=array.array("f", mono.tobytes()))
         chunk.header.stamp = time_of(stamp_ns)
         self.worker.receive("audio", chunk)
 
@@ -94,17 +95,22 @@ class Bench:
 
 
 class Recorded:
-    """Stands before a recogniser's `push` and keeps what goes through."""
+    """Stands before a recogniser's `push` and `store_audio` and keeps what goes through."""
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.samples: list[tuple[str, int, npt.NDArray[Any]]] = []
-        push = recognizer.push
+        push, store_audio = recognizer.push, recognizer.store_audio
 
         def record(modality: str, stamp_ns: int, sample: npt.NDArray[Any], rate: int | None = None) -> int:
             self.samples.append((modality, stamp_ns, sample))
             return push(modality, stamp_ns, sample, rate)
 
+        def record_audio(stamp_ns: int, samples: npt.NDArray[Any], rate: int | None = None) -> int:
+            self.samples.append(("audio", stamp_ns, samples))
+            return store_audio(stamp_ns, samples, rate)
+
         recognizer.push = record  # type: ignore[method-assign]
+        recognizer.store_audio = record_audio  # type: ignore[method-assign]
 
     def of(self, modality: str) -> list[tuple[int, npt.NDArray[Any]]]:
         return [(stamp, sample) for name, stamp, sample in self.samples if name == modality]

@@ -7,20 +7,28 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from node.harness import PATIENCE_S
-from node.marked_worker import half
+from node.marked_worker import HEIGHT, WIDTH, half, picture
 from toy_bundle import make_toy_bundle
+
+from karmma_ros.content import probe
+from karmma_ros.decode import compressed_to_rgb, scale_flow
+from karmma_ros.resample import Resampler
 
 NUMBER = 20_240_817
 
 
-def occurrences(pid: int, *markers: bytes) -> int:
-    """How often the markers are in the writable anonymous memory of a process."""
-    count = 0
+def occurrences(pid: int, markers: Mapping[str, bytes]) -> Counter[str]:
+    """How often each of the markers is in the writable anonymous memory of a process."""
+    found = Counter(dict.fromkeys(markers, 0))
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
         for line in maps:
             match = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw.p \S+ \S+ 0 *(\S*)", line)
@@ -32,24 +40,75 @@ def occurrences(pid: int, *markers: bytes) -> int:
                 content = memory.read(end - begin)
             except OSError:  # gone meanwhile
                 continue
-            count += sum(content.count(marker) for marker in markers)
-    return count
+            found.update({name: content.count(marker) for name, marker in markers.items()})
+    return found
+
+
+LENGTH = 8256  # bytes: just more than two pages, see karmma_ros/memory.py
+SENT = np.tile(2 * half(NUMBER), 30_000)  # the pattern, for longer than anything below looks at
+COMPRESSED = picture(NUMBER)
+
+
+def part(values: np.ndarray) -> bytes:
+    """The middle of an array, no longer than what has to be gone."""
+    content = values.tobytes()
+    begin = (len(content) - LENGTH) // 2
+    return content[begin : begin + LENGTH]
+
+
+def frame(kind: type) -> np.ndarray:
+    """The pattern as pixels, or as a flow field in pixels."""
+    channels = {np.uint8: 3, np.float32: 2}[kind]
+    return SENT.view(kind)[: HEIGHT * WIDTH * channels].reshape(HEIGHT, WIDTH, channels)
+
+
+def markers(encoding: str = "rgb8", flow: str = "", rate: int = 16_000) -> dict[str, bytes]:
+    """What is searched for: what was sent, and what a sensor's samples become on their way."""
+    found = {"sent": part(SENT)}
+    rgb = frame(np.uint8)
+    if encoding == "bgr8":
+        found["decoded"] = part(rgb := rgb[..., ::-1])
+    if encoding == "jpeg":
+        found["compressed"] = part(COMPRESSED)
+        found["decoded"] = part(rgb := compressed_to_rgb(SimpleNamespace(format="jpeg", data=COMPRESSED)))
+    found["probe of the camera's gate"] = part(probe(rgb))
+    if flow == "fields":
+        field = scale_flow(frame(np.float32), "pixels_per_second")
+        found["scaled"], found["probe of the flow's gate"] = part(field), part(probe(field))
+    if rate != 16_000:
+        found["resampled"] = part(Resampler(rate, 16_000).process(SENT))
+    return found
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "rgb8": {},
+    "bgr8": {"encoding": "bgr8"},
+    "jpeg, sound at 44.1 kHz": {"encoding": "jpeg", "rate": 44_100},
+    "flow computed inside": {"flow": "computed"},
+    "flow fields": {"flow": "fields"},
+}
 
 
 @pytest.mark.parametrize(
-    ("encoding", "flow", "clip"), [("rgb8", [], 1), ("bgr8", [], 1), ("rgb8", ["flow"], 1), ("rgb8", [], 4)]
+    ("case", "clip", "how"),
+    [
+        *[(case, 1, "switched off") for case in CASES],
+        ("rgb8", 4, "switched off"),
+        ("flow fields", 4, "switched off"),
+        ("flow fields", 4, "stopped"),
+    ],
 )
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux's /proc")
-def test_nothing_of_a_camera_and_a_microphone_stays_when_they_are_switched_off(
-    tmp_path: Path, encoding: str, flow: list[str], clip: int
+def test_nothing_that_sensors_sent_stays_when_they_are_switched_off_or_the_node_is(
+    tmp_path: Path, case: str, clip: int, how: str
 ) -> None:
     script = Path(__file__).with_name("marked_worker.py")
-    size = (240, 320) if clip > 1 else (24, 32)  # images of the network's own size would be kept as they are
+    size = (HEIGHT, WIDTH) if clip > 1 else (24, 32)  # images of the network's own size would be kept as they are
     bundle = make_toy_bundle(tmp_path / "toy", clip=clip, size=size)
-    sent = (2 * half(NUMBER)).tobytes() * 86  # just more than a page: see karmma_ros/memory.py
-    decoded = np.frombuffer(sent, np.uint8).reshape(-1, 3)[:, ::-1].tobytes()
+    searched = markers(**CASES[case])
+    options = [f"--{name}={value}" for name, value in CASES[case].items()] + ["--stop"] * (how == "stopped")
     with subprocess.Popen(
-        [sys.executable, str(script), str(bundle), str(NUMBER), encoding, *flow],
+        [sys.executable, str(script), str(bundle), str(NUMBER), *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -58,15 +117,16 @@ def test_nothing_of_a_camera_and_a_microphone_stays_when_they_are_switched_off(
         assert child.stdout is not None
         try:
             assert child.stdout.readline() == "sent\n"
-            assert occurrences(child.pid, sent, decoded) > 20, "what is held and what waits"
-            child.stdin.write("\n")
+            before = occurrences(child.pid, searched)
+            assert all(before.values()), f"what is held, what waits and what is under way: {before}"
+            child.stdin.write(".")
             child.stdin.flush()
             assert child.stdout.readline() == "off\n"
             end = time.monotonic() + PATIENCE_S
-            while (left := occurrences(child.pid, sent, decoded)) and time.monotonic() < end:
+            while any((left := occurrences(child.pid, searched)).values()) and time.monotonic() < end:
                 pass  # the worker is about to rest
-            assert left == 0
-            child.stdin.write("\n")
+            assert left == dict.fromkeys(searched, 0)
+            child.stdin.write(".")
             child.stdin.flush()
             assert child.wait(PATIENCE_S) == 0
         finally:

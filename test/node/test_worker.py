@@ -22,8 +22,8 @@ from karmma_msgs.msg import Audio
 from karmma_ros.decode_audio import AUDIO, AUDIO_DATA_STAMPED
 from karmma_ros.errors import EngineError, SampleError
 from karmma_ros.health import SensorState
-from karmma_ros.nodes.sensors import Arrival, AudioSensor, FlowSensor
-from karmma_ros.nodes.worker import CAMERA, TIMER
+from karmma_ros.nodes.sensors import Arrival, AudioSensor, CameraSensor, FlowSensor
+from karmma_ros.nodes.worker import _SOUND_S, CAMERA, TIMER
 from karmma_ros.recognizer import Status
 
 
@@ -37,12 +37,21 @@ def test_a_frame_is_predicted_with_its_header(bench: Bench) -> None:
     assert later.frame_id == "eye"
 
 
-@pytest.mark.parametrize("bench", [{"video_stamp_offset": -0.25}], indirect=True)
-def test_a_stamp_offset_aligns_but_the_header_stays_the_frames(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("bench", "name"),
+    [({"flow_source": "independent", f"{n}_stamp_offset": -0.25}, n) for n in ("video", "flow", "audio")],
+    indirect=["bench"],
+)
+def test_a_stamp_offset_aligns_but_the_header_stays_the_frames(bench: Bench, name: str) -> None:
     recorded = Recorded(bench.recognizer)
     stamp = now_ns()
+    bench.flow(stamp)
+    bench.sound(stamp, np.zeros(320, np.float32))
     assert bench.frame(stamp).stamp_ns == stamp
-    assert recorded.of("video")[0][0] == stamp - 250_000_000
+    bench.wait_taken("flow", 1)
+    bench.wait_taken("audio", 1)
+    shifts = {sensor: recorded.of(sensor)[0][0] - stamp for sensor in ("video", "flow", "audio")}
+    assert shifts == {"video": 0, "flow": 0, "audio": 0} | {name: -250_000_000}
 
 
 def test_flow_in_pixels_per_second_becomes_widths_per_second(bench: Bench) -> None:
@@ -165,6 +174,39 @@ def test_a_failing_extractor_is_said_and_survived(bench: Bench, error: Exception
     assert bench.frame(now_ns()).prediction.status is Status.OK
 
 
+def test_a_mistake_of_ours_in_a_decoder_costs_one_frame(bench: Bench) -> None:
+    camera = bench.sensors["video"]
+    assert isinstance(camera, CameraSensor)
+    decode, raised = camera.decode, threading.Event()
+
+    def fail(_: Any) -> Any:
+        raised.set()
+        raise ValueError("a mistake of ours")
+
+    camera.decode = fail  # type: ignore[method-assign]
+    bench.send_frame(now_ns())
+    assert raised.wait(PATIENCE_S)
+    camera.decode = decode  # type: ignore[method-assign]
+    assert bench.frame(now_ns()).prediction.status is Status.OK
+    assert [line for line in bench.warnings if "mistake" in line] == ["worker: a mistake of ours"]
+    assert bench.worker.statistics().failures == 1
+
+
+def test_a_mistake_of_ours_in_publishing_costs_one_prediction(bench: Bench) -> None:
+    heard, raised = bench.heard, threading.Event()
+
+    def fail(_: Any) -> None:
+        bench.heard = heard  # type: ignore[method-assign]
+        raised.set()
+        raise ValueError("a mistake of ours")
+
+    bench.heard = fail  # type: ignore[method-assign]
+    bench.send_frame(now_ns())
+    assert raised.wait(PATIENCE_S)
+    assert bench.frame(now_ns()).prediction.status is Status.OK
+    assert [line for line in bench.warnings if "mistake" in line] == ["worker: a mistake of ours"]
+
+
 def test_a_recording_that_starts_again_clears_the_window_and_the_counts(bench: Bench) -> None:
     start = now_ns() - 100_000_000_000
     for index in range(30):
@@ -250,6 +292,93 @@ def test_sound_is_encoded_on_the_grid_at_most_two_points_a_pass(bench: Bench) ->
     outcome = bench.wait("the sound", lambda o: o.statuses["audio"].skipped > 0)
     assert outcome.statuses["audio"].skipped in (6, 7)  # 8 or 9 points lie in a second whose first 0.2 s are context
     assert bench.recognizer.engine.runs["audio"] <= 2
+
+
+def test_sound_that_waits_leaves_a_frame_its_turn(bench: Bench) -> None:
+    """As many chunks as can wait, each of them as much work as there is time for in a pass."""
+    store_audio = bench.recognizer.store_audio
+    stored: list[int] = []
+
+    def slow(stamp_ns: int, *sound: Any) -> int:
+        stored.append(stamp_ns)
+        threading.Event().wait(1.5 * _SOUND_S)
+        return store_audio(stamp_ns, *sound)
+
+    bench.recognizer.store_audio = slow  # type: ignore[method-assign]
+    begun, go_on = hold_fusion(bench)
+    stamp = now_ns()
+    bench.send_frame(stamp)
+    assert begun.wait(PATIENCE_S)
+    stamps = [stamp - (50 - k) * 20_000_000 for k in range(50)]
+    for number, at in enumerate(stamps):
+        rate = 15_999 + 2 * (number % 2)
+        bench.sound(at, np.sin(np.arange(rate // 50) / 5).astype(np.float32), rate)
+    later = stamp + 10 * STEP_NS  # after anything that the timer may have predicted by now
+    bench.send_frame(later)
+    go_on.set()
+    outcome = bench.wait("the next frame's prediction", lambda o: o.stamp_ns == later)
+    assert outcome.statuses["audio"].received <= 1, "the pass before has taken one chunk, and this one none yet"
+    bench.wait_taken("audio", 50)
+    assert stored == stamps
+    assert bench.worker.statistics().statuses["audio"].rejected == 0
+
+
+@pytest.mark.parametrize("how", ["switched off", "restarted"])
+def test_sound_that_waits_for_its_turn_is_overwritten_when_nobody_wants_it_any_more(bench: Bench, how: str) -> None:
+    storing, go_on = threading.Event(), threading.Event()
+
+    def held(*_: Any) -> int:
+        storing.set()
+        assert go_on.wait(PATIENCE_S)
+        threading.Event().wait(1.5 * _SOUND_S)
+        return 0
+
+    predicting, predict = hold_fusion(bench)
+    bench.send_frame(now_ns())
+    assert predicting.wait(PATIENCE_S)
+    bench.recognizer.store_audio = held  # type: ignore[method-assign]
+    chunks = [Audio(sample_rate=16_000, channels=1, samples=array.array("f", [0.5] * 320)) for _ in range(3)]
+    for chunk in chunks:
+        chunk.header.stamp = time_of(now_ns())
+        bench.worker.receive("audio", chunk)
+    predict.set()
+    assert storing.wait(PATIENCE_S)  # the worker has taken all three
+    if how == "switched off":
+        bench.worker.configure(settings(modalities=("video", "flow")))
+    else:
+        bench.worker.restart()
+    go_on.set()
+    bench.wait("silence in what waited", lambda _: [max(chunk.samples) for chunk in chunks[1:]] == [0, 0])
+
+
+@pytest.mark.parametrize("bench", [{"clock": lambda: 1_000_000_000}], indirect=True)
+def test_a_sensor_switched_off_just_before_the_worker_rests_is_forgotten_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated time stands still: nothing else would wake the worker."""
+    forgotten = threading.Event()
+    monkeypatch.setattr("karmma_ros.nodes.worker.return_freed_pages", forgotten.set)
+    rest, pacer = bench.worker._rest, bench.worker._pacer
+
+    def late() -> None:
+        if pacer.wait_s(time.monotonic(), 1_000_000_000) is None:  # for ever
+            bench.worker._rest = rest  # type: ignore[method-assign]
+            bench.worker.configure(settings(modalities=("flow", "audio")))
+        rest()
+
+    bench.worker._rest = late  # type: ignore[method-assign]
+    bench.worker.tick()
+    assert forgotten.wait(PATIENCE_S)
+
+
+def test_a_stopped_worker_holds_nothing_of_any_sensor(bench: Bench) -> None:
+    bench.send_frame(now_ns())
+    bench.wait_taken("video", 1)
+    bench.flow(now_ns())
+    bench.wait_taken("flow", 1)
+    bench.worker.stop()
+    assert [sensor._gate._probe for name, sensor in bench.sensors.items() if name != "audio"] == [None, None]
+    assert bench.recognizer.predict(now_ns()).status is Status.NO_INPUT
 
 
 def test_an_audio_chunk_of_nonsense_is_rejected(bench: Bench) -> None:
