@@ -76,6 +76,10 @@ def test_simulated_time_stands_still_and_jumps_back(tmp_path: Path, ros_env: dic
     ):
         r.wait("subscribers", lambda: r.images.get_subscription_count() and r.clock.get_subscription_count())
         simulated = SimulatedTime(r, 1000.0)
+        for _ in range(100):  # until both have found each other
+            simulated.run(0.1, frames=True)
+            if r.predictions:
+                break
         sent = simulated.run(1.5, frames=True)
         assert sum(p.stamp_ns in set(sent) for p in r.predictions) > 30
 
