@@ -66,11 +66,10 @@ def untrained_bundle(bundle: Manifest, window_s: float, folder: Path) -> Bundle:
     for name in config.modalities:
         section = config.slots(name)
         section.slots = max(1, round(window_s / section.spacing_s))
-    alone = np.arange(len(next(iter(bundle.heads.values()))))[:, None]  # of a single head: every class is an action
-    labels = Labels(dict(bundle.heads), np.asarray(bundle.actions, np.int64) if bundle.actions else alone)
     target = Path(tempfile.mkdtemp(dir=folder))
     torch.manual_seed(0)
     model = build_model(config, _heads(bundle))
+    labels = Labels.of_bundle(bundle)
     export_bundle(target, f"untrained-{window_s:g}s", model, config, labels, dict.fromkeys(bundle.heads, 1.0))
     return load_bundle(target)
 

@@ -159,8 +159,8 @@ class _FieldError(Exception):
     """What is wrong with a field, without the file's name."""
 
 
-def action_name(verb: str, noun: str) -> str:
-    """What an action of these two is called: "pour bottle"; the verb alone where the noun is "none"."""
+def action_name(verb: str, noun: str = "none") -> str:
+    """What an action of these is called: "pour bottle"; the verb alone where the noun is "none", or there are none."""
     return verb if noun == "none" else f"{verb} {noun}"
 
 

@@ -38,7 +38,7 @@ class Interval:
     @property
     def action(self) -> str:
         """The action's name, as bundles name theirs."""
-        return self.names[0] if len(self.names) == 1 else action_name(*self.names)
+        return action_name(*self.names)
 
 
 @dataclass(frozen=True)

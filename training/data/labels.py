@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from karmma_ros.manifest import Manifest, action_name
+
 __all__ = ["Labels"]
 
 
@@ -37,6 +39,12 @@ class Labels:
         names = {head: tuple(classes) for head, classes in tree["heads"].items()}
         return cls(names, np.asarray(tree["actions"], np.int64).reshape(-1, len(names)))
 
+    @classmethod
+    def of_bundle(cls, bundle: Manifest) -> Labels:
+        """Those of a bundle; of a single head, every class is an action."""
+        alone = np.arange(len(next(iter(bundle.heads.values()))))[:, None]
+        return cls(dict(bundle.heads), np.asarray(bundle.actions, np.int64) if bundle.actions else alone)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, for checkpoints and manifests."""
         return {"heads": {h: list(c) for h, c in self.heads.items()}, "actions": self.actions.tolist()}
@@ -52,5 +60,4 @@ class Labels:
 
     def action_name(self, index: int) -> str:
         """E.g. `pour mug`; idle is one word."""
-        words = [self.heads[head][k] for head, k in zip(self.heads, self.actions[index], strict=True)]
-        return " ".join(word for word in words if word != "none")
+        return action_name(*(self.heads[head][k] for head, k in zip(self.heads, self.actions[index], strict=True)))

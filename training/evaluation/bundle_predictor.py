@@ -25,8 +25,7 @@ class BundlePredictor:
     def __init__(self, bundle: Bundle, threads: int) -> None:
         self._engine = Engine(bundle, threads=threads)
         self.specs = bundle.slot_specs()
-        single = np.arange(len(next(iter(bundle.heads.values()))))[:, None]  # one head: every class is an action
-        self.labels = Labels(dict(bundle.heads), np.asarray(bundle.actions, np.int64) if bundle.actions else single)
+        self.labels = Labels.of_bundle(bundle)
         self.contexts = {m: Context(spec.context, to_ns(spec.context_step_s)) for m, spec in bundle.modalities.items()}
         self.temperature = bundle.temperature
 

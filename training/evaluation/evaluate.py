@@ -109,14 +109,13 @@ def encode_recording(predictor: Predictor, recording: Recording, *, every: int =
         frames = recording.stamps["video"]
     else:
         frames = np.round(np.arange(1, recording.stops[-1] * 30) / 30 * 1e9).astype(np.int64)
-    times = frames[every - 1 :: every]
-    labelled = recording.interval_at(times / 1e9)
-    if not (labelled >= 0).any():
-        times = frames[recording.interval_at(frames / 1e9) >= 0]
-        times = times[len(times) // 2 :][:1]
-        labelled = recording.interval_at(times / 1e9)
-    times, labelled = times[labelled >= 0], labelled[labelled >= 0]
-    return EncodedRecording(stamps, tokens, times, recording.targets[labelled], recording.settled(times / 1e9))
+    interval = recording.interval_at(frames / 1e9)
+    labelled = np.flatnonzero(interval >= 0)
+    chosen = labelled[(labelled + 1) % every == 0]
+    if not len(chosen):
+        chosen = labelled[len(labelled) // 2 :][:1]
+    times, targets = frames[chosen], recording.targets[interval[chosen]]
+    return EncodedRecording(stamps, tokens, times, targets, recording.settled(times / 1e9))
 
 
 def predict(predictor: Predictor, recording: EncodedRecording, arrived: Mapping[str, Stamps]) -> dict[str, Floats]:

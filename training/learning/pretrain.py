@@ -73,15 +73,16 @@ class SampleSampler:
             number, interval = self._time.draw(rng)
             recording = self._recordings[number]
             t_s = recording.time_at(rng.random(), interval)
-            sample = self._sample(recording, t_s, rng)
+            during = _interval(recording, t_s)
+            sample = self._sample(recording, t_s, during, rng)
             if sample is not None:
-                return sample, recording.targets[_interval(recording, t_s)]
+                return sample, recording.targets[during]
         raise UsageError(
             f"hardly any labelled moment has {self._modality} long enough for {self._modality}.context: shorten it"
         )
 
-    def _sample(self, recording: Recording, t_s: float, rng: np.random.Generator) -> np.ndarray | None:
-        """The augmented sample that was the newest at t_s; None where there is none."""
+    def _sample(self, recording: Recording, t_s: float, during: int, rng: np.random.Generator) -> np.ndarray | None:
+        """The augmented sample that was the newest at t_s; None where none was taken during that interval."""
         look = draw_look(self._config.augment, rng)
         if self._modality == "audio":
             which = to_ns(t_s)
@@ -91,7 +92,7 @@ class SampleSampler:
             stamps = recording.stamps[self._modality]
             which = int(np.searchsorted(stamps, to_ns(t_s), side="right")) - 1
             # A picture taken before the action began, or long ago by a camera that has stopped, does not show it.
-            there = which >= 0 and _interval(recording, stamps[which] / 1e9) == _interval(recording, t_s)
+            there = which >= 0 and _interval(recording, stamps[which] / 1e9) == during
         if not there:
             return None
         return look.samples(recording, self._modality, np.array([which]), self._context, rng)[0]
