@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,8 +64,8 @@ def test_differences_are_taken_seed_by_seed(tmp_path: Path) -> None:
 
 def test_a_record_of_an_older_version_lacks_settings_of_today(tmp_path: Path) -> None:
     settings = comparison_settings(comparison("tiny"), 20.0)
-    older = {**settings, "video": {key: value for key, value in settings["video"].items() if key != "mean"}}
-    del older["detections"]
+    older = copy.deepcopy(settings)
+    del older["detections"], older["video"]["mean"], older["pretrain"]["detections"]
     record = tmp_path / "results.json"
     record.write_text(json.dumps({"settings": older, "runs": {}}))
     Measured(record, settings)

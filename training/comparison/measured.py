@@ -15,7 +15,7 @@ from typing import Any
 
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_file
-from karmma_training.comparison.ablation import BY_NAME, RUNS, Run, run_config, run_folder
+from karmma_training.comparison.ablation import BY_NAME, RUNS, Run, comparison, run_config, run_folder
 from karmma_training.config import Config
 from karmma_training.config_file import load_config
 
@@ -84,7 +84,8 @@ class Measured:
     def _load(self) -> None:
         try:
             text = json.loads(self.path.read_text(encoding="utf-8"))
-            kept, runs = _filled(text["settings"], _settings(Config())), text["runs"]
+            default = _settings(comparison(text["settings"]["preset"]))
+            kept, runs = _filled(text["settings"], default), text["runs"]
             for name, seeds in runs.items():
                 if name in BY_NAME:
                     self._outcomes[name] = {int(seed): Outcome(**outcome) for seed, outcome in seeds.items()}
@@ -165,7 +166,7 @@ def area(evaluation: Mapping[str, Any]) -> float:
 
 
 def _filled(kept: Any, default: Any) -> Any:
-    """Settings of an older version, which did not know some of today's: those were as they are by default."""
+    """Settings of an older version, which did not know some of today's: those are as they are when none is given."""
     if isinstance(kept, dict) and isinstance(default, dict):
         return {**default, **{key: _filled(value, default.get(key)) for key, value in kept.items()}}
     return kept
