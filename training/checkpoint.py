@@ -15,11 +15,11 @@ import torch
 
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_file, write_json
+from karmma_training import networks
 from karmma_training.config import Config
 from karmma_training.config_file import load_config
 from karmma_training.data.labels import Labels
 from karmma_training.data.store import source_digest
-from karmma_training.networks import extractors
 from karmma_training.networks.model import MultimodalModel, build_model
 
 __all__ = ["extractors_digest", "load_extractors", "load_model", "load_tensors", "save_tensors"]
@@ -86,7 +86,7 @@ def load_extractors(model: MultimodalModel, run: Path) -> str:
 
 def extractors_digest(model: MultimodalModel) -> str:
     """Digest of the extractors: weights, settings and code. Equal digests, equal tokens."""
-    digest = hashlib.sha256(source_digest(Path(extractors.__file__)).encode())
+    digest = hashlib.sha256(source_digest(*Path(networks.__file__).parent.glob("*.py")).encode())
     digest.update(repr(sorted(model.settings.items())).encode())
     for name, value in model.extractors.state_dict().items():
         digest.update(name.encode())

@@ -58,6 +58,7 @@ def model_card(
     classes = "\n".join(f"- {head}: {', '.join(values)}" for head, values in labels.heads.items())
     fewer = ", ".join(f"{graph} in {precision.upper()}" for graph, precision in (precisions or {}).items())
     graphs = f"\nGraphs: {fewer}; the others in FP32." if fewer else ""
+    trained_on = f"\nThe {config.system} was trained on {about['machine']}." if "machine" in about else ""
     temperatures = ", ".join(f"{head} {value:g}" for head, value in temperature.items())
     return f"""# {name}
 
@@ -74,7 +75,7 @@ A KARMMA student (`{config.preset}` preset, {size_mb:.1f} MB) that names actions
 {len(labels.actions)} valid actions.
 
 ## Data
-{data}
+{data}{trained_on}
 {_how_made(ancestors, picture)}
 ## Accuracy
 Top-1 in % on the validation split, epoch {about["epoch"]}; the epoch was chosen by the mean over the subsets. Action:

@@ -28,7 +28,8 @@ from karmma_training.data.store import default_store
 from karmma_training.datasets.source import StoredSource, open_recordings, open_source
 from karmma_training.evaluation.plots import plot_evaluation
 from karmma_training.evaluation.predictor import load_predictor
-from karmma_training.evaluation.report import evaluate, machine
+from karmma_training.evaluation.report import evaluate
+from karmma_training.machine import machine
 from karmma_training.presets import PRESETS
 
 __all__ = ["HELP", "add_arguments", "run"]

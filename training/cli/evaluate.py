@@ -26,7 +26,8 @@ from karmma_training.datasets.source import open_recordings, open_source
 from karmma_training.evaluation.bundle_predictor import BundlePredictor
 from karmma_training.evaluation.plots import plot_confusion, plot_evaluation
 from karmma_training.evaluation.predictor import Predictor, load_predictor
-from karmma_training.evaluation.report import evaluate, machine, print_report
+from karmma_training.evaluation.report import evaluate, print_report
+from karmma_training.machine import machine
 from karmma_training.presets import PRESETS, preset
 
 __all__ = ["HELP", "add_arguments", "run"]

@@ -23,7 +23,7 @@ from karmma_training.evaluation.patterns import initials
 from karmma_training.evaluation.plots import plot_profile
 from karmma_training.evaluation.predictor import device_of
 from karmma_training.evaluation.profile import PAPER_GFLOPS, PAPER_GIGABYTES, count, measure
-from karmma_training.evaluation.report import machine
+from karmma_training.machine import machine
 from karmma_training.presets import PRESETS, as_system, preset
 from karmma_training.progress import progress_bar
 

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +19,7 @@ from karmma_training.evaluation.patterns import demo_patterns, initials, loss_pa
 from karmma_training.evaluation.predictor import Predictor
 from karmma_training.progress import progress_bar
 
-__all__ = ["evaluate", "machine", "print_report"]
+__all__ = ["evaluate", "print_report"]
 
 
 def evaluate(
@@ -85,16 +82,6 @@ def _losses(accuracy: Mapping[tuple[str, float], float], nothing_lost: float) ->
         curve["share"].append(share)
         curve["action"].append(value)
     return curves
-
-
-def machine() -> str:
-    """Processor, cores and Python version."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = names[0] if names else name
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
 def print_report(report: Mapping[str, Any], labels: Labels) -> None:

