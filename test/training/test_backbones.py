@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 for library in ("timm", "torchvision"):
@@ -18,6 +19,7 @@ from karmma_ros.errors import UsageError  # noqa: E402
 from karmma_training.bundle.export import MAX_ERROR, export_bundle, sample_inputs  # noqa: E402
 from karmma_training.config import Config  # noqa: E402
 from karmma_training.data.labels import Labels  # noqa: E402
+from karmma_training.learning.train import Trainer  # noqa: E402
 from karmma_training.networks.backbones import NamedBackbone, load_backbone_weights  # noqa: E402
 from karmma_training.networks.extractors import build_extractor  # noqa: E402
 from karmma_training.networks.model import build_model  # noqa: E402
@@ -145,6 +147,30 @@ def test_a_checkpoint_needs_no_weights_by_name() -> None:
     assert config.video.weights == "/nowhere/w.pth"
     with pytest.raises(UsageError, match=r"cannot read weights /nowhere"):
         build_model(config, {"action": 2}, pretrained=True)
+
+
+def test_a_run_goes_on_without_the_weights_it_began_with(tmp_path: Path) -> None:
+    config = with_backbones()
+    config.train.device = "cpu"
+    config.video.weights = str(tmp_path / "w.pth")
+    torch.save(timm.create_model("test_resnet").state_dict(), config.video.weights)
+    labels = Labels.from_names({"action": ["a", "b"]}, [("a",), ("b",)])
+
+    def trainer() -> Trainer:
+        return Trainer(config, labels, [], [], tmp_path / "run", Console(quiet=True), store=tmp_path)
+
+    (tmp_path / "run").mkdir()
+    first = trainer()
+    first.progress.step = 5
+    first.save()
+    Path(config.video.weights).unlink()
+    again = trainer()
+    again.resume()
+    assert again.progress.step == 5
+    assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), again.model.parameters(), strict=True))
+    (tmp_path / "run" / "last.pt").unlink()
+    with pytest.raises(UsageError, match="cannot read weights"):
+        trainer()
 
 
 def test_a_named_backbone_for_sound_exports(tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ class Trainer:
         windows = sum(len(r.starts) if by_action else r.labelled_s * t.windows_per_second for r in train)
         self.steps_per_epoch = max(1, round(windows / t.batch))
         self.total = self.steps_per_epoch * t.epochs
-        self.model = build_model(config, labels.sizes(), pretrained=True).to(self.accelerator.device)
+        fresh = not (folder / "last.pt").exists()  # what goes on needs no weights of a hub, which may be out of reach
+        self.model = build_model(config, labels.sizes(), pretrained=fresh).to(self.accelerator.device)
         self.model.reduced = reduced_dtype(t.precision, self.accelerator.device)
         self.ema = Ema(self.model, t.ema)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
