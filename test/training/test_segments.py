@@ -8,12 +8,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
 from karmma_training.data.labels import Labels  # noqa: E402
 from karmma_training.data.store import StoredRecording, StoreFormat, write_recording  # noqa: E402
-from karmma_training.evaluation import segments  # noqa: E402
+from karmma_training.evaluation import segment_report, segments  # noqa: E402
+from karmma_training.evaluation.plots import plot_segments  # noqa: E402
 from karmma_training.evaluation.predictor import ModelPredictor  # noqa: E402
 from karmma_training.evaluation.segments import (  # noqa: E402
     SegmentLogits,
@@ -98,3 +100,38 @@ def test_parts_of_several_processes_are_one() -> None:
     assert joined.logits["verb"][:, 0].tolist() == [0, 1]
     logits, targets, settled = joined.arrays()
     assert (len(logits["verb"]), targets[:, 0].tolist(), settled.all()) == (2, [0, 1], True)
+
+
+def test_the_dropout_curve_of_actions_counts_each_heads_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The camera always knows, flow never does, and half of the actions have no flow."""
+    labels = Labels.from_names({"verb": ["a", "b"], "noun": ["c", "d"]}, [("a", "c"), ("b", "d")])
+    count = 400
+    flow = np.arange(count) % 2 == 0
+    targets = np.zeros((count, 2), np.int64)
+    # The nouns come out right either way; of the valid pairs (b, d) is never the best, since d is far off.
+    answers = {"video": [3.0, 0.0], "flow": [0.0, 3.0], "video+flow": [3.0, 0.0]}
+
+    def made(subset: str) -> SegmentLogits:
+        verb = np.tile(np.float32(answers[subset]), (count, 1))
+        noun = np.tile(np.float32([9.0, 0.0]), (count, 1))
+        if subset == "flow":
+            verb[~flow] = noun[~flow] = np.nan
+        return SegmentLogits([str(i) for i in range(count)], {"verb": verb, "noun": noun}, targets)
+
+    monkeypatch.setattr(segment_report, "predict_segments", lambda *_, subsets, **__: {s: made(s) for s in subsets})
+    predictor = SimpleNamespace(specs={"video": None, "flow": None}, labels=labels, temperature={})
+    recordings = [SimpleNamespace(starts=np.zeros(count // 2))] * 2
+    console = Console(quiet=True)
+    report, _ = segment_report.evaluate_segments(predictor, recordings, clips=1, crops=1, seed=0, console=console)  # type: ignore[arg-type]
+    assert report["subsets"]["flow"]["action"] == 0.5, "the best valid pair is right wherever there is flow"
+    assert report["subsets"]["flow"]["action_independent"] == 0.0
+    curve = dict(zip(report["dropout_curve"]["p"], report["dropout_curve"]["mean"], strict=True))
+    assert curve[0.0] == 1.0
+    # Both recorded: the camera stays in 1/2, and in half of the 1/4 where all would go. Without flow it always stays.
+    assert curve[0.5] == pytest.approx((0.625 + 1) / 2, abs=0.01)
+    segment_report.print_segments(report, labels)
+    assert "area" in capsys.readouterr().out
+    plot_segments({"target": "run", "data": "made", "split": "val", **report}, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 10_000

@@ -21,6 +21,7 @@ from karmma_training.datasets.epic_kitchens.challenge import challenge_scores, r
 from karmma_training.datasets.epic_kitchens.source import EpicKitchensSource
 from karmma_training.datasets.something_something.source import SomethingSomethingSource
 from karmma_training.datasets.source import Source
+from karmma_training.evaluation.plots import plot_segments
 from karmma_training.evaluation.predictor import Predictor
 from karmma_training.evaluation.segment_report import evaluate_segments, print_segments
 from karmma_training.evaluation.segments import predict_segments
@@ -84,7 +85,9 @@ def run_segments(
             f"{source.name} test: nothing to write, its actions have no labels here and there is no official archive: "
             "put test-answers.csv beside its test.json, or choose --split val"
         )
-    report, predictions = evaluate_segments(predictor, recordings, clips=args.clips, crops=args.crops, console=console)
+    report, predictions = evaluate_segments(
+        predictor, recordings, clips=args.clips, crops=args.crops, seed=args.seed, console=console
+    )
     if challenge is not None:
         full = next(iter(predictions.values()))
         known = {s.narration_id: s for s in challenge.segments(args.split)}
@@ -93,7 +96,9 @@ def run_segments(
         )
         report["annotated"] = len(known)  # beside "actions": those whose files are here
     path = args.json or (args.out or folder) / "evaluation-segments.json"
-    write_json(path, _without_nan(head | report))
+    report = head | report
+    write_json(path, _without_nan(report))
+    plot_segments(report, path.with_suffix(".png"))
     print_segments(report, predictor.labels)
     what = " (accuracies; there is no official archive)" if unofficial else ""
     console.print(f"written: {path}{what}", highlight=False, soft_wrap=True)

@@ -51,6 +51,16 @@ class Scored:
         """Where the most probable valid action is the true one.  -> (n,)"""
         return np.asarray(self.predicted & (self.actions.argmax(1) == self.truth))
 
+    @property
+    def independent(self) -> npt.NDArray[np.bool_]:
+        """Where every head's own best class is the true one, as the paper counts.  -> (n,)"""
+        return np.logical_and.reduce([self.head_right(head) for head in self.classes])
+
+    def head_right(self, head: str) -> npt.NDArray[np.bool_]:
+        """Where one head's best class is the true one.  -> (n,)"""
+        truth = self.targets[:, list(self.classes).index(head)]
+        return np.asarray(self.predicted & (self.classes[head].argmax(1) == truth))
+
 
 def score(
     logits: Mapping[str, Floats],
@@ -77,13 +87,12 @@ def accuracies(scored: Scored) -> dict[str, float]:
         as the paper counts), then top-1 and top-5 of every head; ece, the expected calibration error of the action.
     """
     s = scored
-    heads = {h: s.predicted & (v.argmax(1) == s.targets[:, i]) for i, (h, v) in enumerate(s.classes.items())}
     out: dict[str, Any] = {
         "action": s.right.mean(),
         "action_top5": (s.predicted & _among_best(s.actions, s.truth)).mean(),
         "action_settled": s.right[s.settled].mean() if s.settled.any() else 0.0,
-        "action_independent": np.logical_and.reduce(list(heads.values())).mean(),
-        **{h: hit.mean() for h, hit in heads.items()},
+        "action_independent": s.independent.mean(),
+        **{h: s.head_right(h).mean() for h in s.classes},
         **{
             f"{h}_top5": (s.predicted & _among_best(v, s.targets[:, i])).mean()
             for i, (h, v) in enumerate(s.classes.items())

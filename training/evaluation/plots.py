@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from karmma_ros.files import whole_file
 from karmma_training.evaluation.patterns import initials
 
-__all__ = ["plot_comparison", "plot_confusion", "plot_evaluation", "plot_profile", "plot_training"]
+__all__ = ["plot_comparison", "plot_confusion", "plot_evaluation", "plot_profile", "plot_segments", "plot_training"]
 
 # distinguishable also in grey and by colour-blind readers (Okabe and Ito)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -42,6 +42,22 @@ def plot_evaluation(report: Mapping[str, Any], path: Path) -> None:
     curve.set_title("accuracy against the probability of failing", size=10)
     _reliability(reliability, report["calibration"])
     figure.suptitle(f"{report['target']}: {report['data']} {report['split']}, {report['minutes']:.1f} min", size=11)
+    _save(figure, path)
+
+
+def plot_segments(report: Mapping[str, Any], path: Path) -> None:
+    """Accuracy on annotated actions per modality subset, and the dropout curve, side by side."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    bars, curve = figure.subplots(1, 2, width_ratios=[1.5, 1.1])
+    counted = [name.removesuffix("_top5") for name in next(iter(report["subsets"].values())) if name.endswith("_top5")]
+    rows = {name: {**row, "action": row["action_independent"]} for name, row in report["subsets"].items()}
+    _bars(bars, rows, list(dict.fromkeys(["action", *counted])))
+    _curve(curve, report["dropout_curve"], "action, each head's best", COLOURS[0])
+    curve.set_title("accuracy against the probability of failing", size=10)
+    views = f"{report['clips']} clips x {report['crops']} crops"
+    figure.suptitle(
+        f"{report['target']}: {report['data']} {report['split']}, {report['actions']} actions, {views}", size=11
+    )
     _save(figure, path)
 
 

@@ -19,7 +19,7 @@ from karmma_training.evaluation.patterns import demo_patterns, initials, loss_pa
 from karmma_training.evaluation.predictor import Predictor
 from karmma_training.progress import progress_bar
 
-__all__ = ["evaluate", "print_report"]
+__all__ = ["evaluate", "print_curve", "print_report"]
 
 
 def evaluate(
@@ -99,13 +99,7 @@ def print_report(report: Mapping[str, Any], labels: Labels) -> None:
         table.add_section()
     console = Console()
     console.print(table)
-    curve = report["dropout_curve"]
-    table = Table(title="action accuracy in % when every modality fails with probability p")
-    for column in ("p", "accuracy", "95 % band"):
-        table.add_column(column, justify="right")
-    for p, middle, low, high in zip(*(curve[c] for c in ("p", "mean", "low", "high")), strict=True):
-        table.add_row(f"{p:.1f}", f"{100 * middle:.1f}", f"{100 * low:.1f} to {100 * high:.1f}")
-    console.print(table)
+    print_curve(console, report["dropout_curve"])
     if report["losses"]:
         shares = next(iter(report["losses"].values()))["share"]
         table = Table(title="action accuracy in % when a share of the samples is lost, one by one")
@@ -114,7 +108,15 @@ def print_report(report: Mapping[str, Any], labels: Labels) -> None:
         for what, lost in report["losses"].items():
             table.add_row(what, *(f"{100 * value:.1f}" for value in lost["action"]))
         console.print(table)
-    console.print(
-        f"area under the curve: {100 * curve['area']:.1f} %; majority class: {100 * report['majority_share']:.1f} %",
-        highlight=False,
-    )
+    console.print(f"majority class: {100 * report['majority_share']:.1f} %", highlight=False)
+
+
+def print_curve(console: Console, curve: Mapping[str, Any]) -> None:
+    """A dropout curve as a table, and its area."""
+    table = Table(title="action accuracy in % when every modality fails with probability p")
+    for column in ("p", "accuracy", "95 % band"):
+        table.add_column(column, justify="right")
+    for p, middle, low, high in zip(*(curve[c] for c in ("p", "mean", "low", "high")), strict=True):
+        table.add_row(f"{p:.1f}", f"{100 * middle:.1f}", f"{100 * low:.1f} to {100 * high:.1f}")
+    console.print(table)
+    console.print(f"area under the curve: {100 * curve['area']:.1f} %", highlight=False)

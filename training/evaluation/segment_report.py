@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report on one prediction per annotated action: every modality subset, and a challenge's own counting."""
+"""The report on one prediction per annotated action: modality subsets, the dropout curve, a challenge's counting."""
 
 from __future__ import annotations
 
@@ -13,32 +13,46 @@ from rich.table import Table
 from karmma_ros.errors import UsageError
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Recording
-from karmma_training.evaluation.evaluate import summarise
+from karmma_training.evaluation.dropout_curve import dropout_curve
+from karmma_training.evaluation.metrics import accuracies, score
 from karmma_training.evaluation.patterns import initials, subsets
 from karmma_training.evaluation.predictor import Predictor
+from karmma_training.evaluation.report import print_curve
 from karmma_training.evaluation.segments import SegmentLogits, predict_segments
 
 __all__ = ["evaluate_segments", "print_segments"]
 
 
 def evaluate_segments(
-    predictor: Predictor, recordings: Sequence[Recording], *, clips: int, crops: int, console: Console
+    predictor: Predictor, recordings: Sequence[Recording], *, clips: int, crops: int, seed: int, console: Console
 ) -> tuple[dict[str, Any], dict[str, SegmentLogits]]:
     """Measure a model on annotated actions; plain values for JSON, and the predictions per subset.
 
+    The curve counts as the paper does: an action is right where each head's best class is.
+
+    :param seed: of the modalities that fail.
     :raises UsageError: the actions have no labels.
     """
-    names = list(subsets(list(predictor.specs)))
+    modalities = list(predictor.specs)
+    names = list(subsets(modalities))
     predictions = predict_segments(predictor, recordings, clips=clips, crops=crops, subsets=names, console=console)
     full = predictions[names[0]]
     if (full.targets < 0).any():
         raise UsageError("these actions have no labels: choose another --split, or write a --submission")
+    scored = {
+        name: score(*result.arrays(), predictor.labels, predictor.temperature) for name, result in predictions.items()
+    }
+    recorded = np.stack([scored[m].predicted for m in modalities], 1)  # what a modality alone answers, it was there for
+    numbers = np.repeat(np.arange(len(recordings)), [len(recording.starts) for recording in recordings])
     report = {
         "actions": len(full.targets),
         "clips": clips,
         "crops": crops,
         "temperature": dict(predictor.temperature),
-        "subsets": summarise(predictions, predictor.labels, predictor.temperature),
+        "subsets": {name: accuracies(scored[name]) for name in names},
+        "dropout_curve": dropout_curve(
+            {name: scored[name].independent for name in names}, recorded, numbers, modalities, seed
+        ),
     }
     return report, predictions
 
@@ -56,6 +70,7 @@ def print_segments(report: Mapping[str, Any], labels: Labels) -> None:
         cells = [f"{100 * row['action_independent']:.2f}", _both(row, "action"), *(_both(row, head) for head in heads)]
         table.add_row(initials(subset), *cells)
     console.print(table)
+    print_curve(console, report["dropout_curve"])
     if "challenge" in report:
         table = Table(title="as the challenge counts, all sensors [%]")
         table.add_column("")
