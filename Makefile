@@ -5,6 +5,7 @@
 #   make lint                                  formatting, lint, types
 #   make audit                                 known vulnerabilities of what .venv holds (asks an online database)
 #   make setup                                 the robot side only
+#   make setup-test                            the same, training and test packages too; runs nothing
 #   make clean                                 remove what was built (keeps out/)
 # PYTHON=python3.12 chooses the interpreter that .venv is made from.
 
@@ -15,7 +16,7 @@ ARGS ?=
 
 .PHONY: help demo test test-all lint audit setup setup-test clean
 help:
-	@sed -n 's/^# \{0,1\}//; 2,9p' Makefile
+	@sed -n 's/^# \{0,1\}//; 2,10p' Makefile
 
 setup:
 	@scripts/setup robot

@@ -43,7 +43,7 @@ ARGUMENTS = [
         "autostart",
         default_value=UNSET,
         choices=[UNSET, *YES_NO],
-        description="Configure and activate the nodes at start; false leaves that to a life cycle manager. Empty: the "
+        description="Configure and activate the nodes at start; false leaves that to a lifecycle manager. Empty: the "
         "parameter file's, or true.",
     ),
     DeclareLaunchArgument(

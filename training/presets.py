@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ready-made configurations: a preset says how large, a system says what is trained and how (paper.md's systems)."""
+"""Ready-made configurations: a preset says how large, a system says what is trained and how.
+
+The paper's systems: docs/training.md.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ from karmma_ros.errors import UsageError
 __all__ = [
     "Parser",
     "add_bundle",
-    "add_data",
     "add_json",
     "add_out",
     "add_seed",
@@ -53,13 +52,6 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_BUNDLE,
         metavar="NAME|PATH",
         help="the bundle to run: its name or its folder (default: %(default)s)",
-    )
-
-
-def add_data(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
-    """`--data PATH`."""
-    parser.add_argument(
-        "--data", type=Path, required=required, metavar="PATH", help="the data set: a manifest, or a folder with one"
     )
 
 

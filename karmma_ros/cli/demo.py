@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=positive, default=60.0, metavar="S", help="length; a shorter video repeats (default: 60)"
     )
     parser.add_argument("--no-view", action="store_true", help="show nothing while it plays")
-    parser.add_argument("--no-film", action="store_true", help="do not make overlay.mp4 afterwards")
+    parser.add_argument("--no-overlay", action="store_true", help="do not make overlay.mp4 afterwards")
     add_bundle(parser)
     add_out(parser, "out/demo")
     add_json(parser)
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from karmma_ros.demo.run import Settings, run_demo
 
     console = Console() if sys.stdout.isatty() else Console(width=120)
-    settings = Settings(bundle, source, args.out, args.seed, view=not args.no_view, film=not args.no_film)
+    settings = Settings(bundle, source, args.out, args.seed, view=not args.no_view, film=not args.no_overlay)
     with terminable():
         summary = run_demo(settings, console)
     if args.json is not None:

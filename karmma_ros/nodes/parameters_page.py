@@ -25,7 +25,7 @@ Made from the nodes' declarations by `scripts/parameters_page`; a test keeps it 
 runs. Numbers with a decimal point need it (`5.0`, not `5`). On a robot: `ros2 param describe /action_node NAME`.
 Parameter files with every default are in `config/`.
 
-Every topic's quality of service can be overridden, by its name after remapping, for example
+History, depth and reliability of every topic but `/diagnostics` can be overridden, by its name after remapping:
 `qos_overrides./camera/image_raw.subscription.reliability: reliable`.
 """
 

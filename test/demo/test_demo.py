@@ -85,7 +85,7 @@ def test_the_demo_predicts_at_frame_rate_while_sensors_fail(start: Any) -> None:
 
 def test_a_video_file_is_played_with_its_sound_and_repeats(start: Any, tmp_path: Path) -> None:
     video = make_video(tmp_path / "clip.mp4", seconds=1.5, size=(320, 180), sound=noise(1.5, 2))
-    demo = start("--video", video, "--seconds", "5.6", "--no-film")
+    demo = start("--video", video, "--seconds", "5.6", "--no-overlay")
     assert demo.process.wait(120) == 0, demo.stderr
     assert sorted(path.name for path in demo.out.iterdir()) == ["predictions.jsonl", "summary.json"]
     summary = json.loads((demo.out / "summary.json").read_text())
@@ -101,7 +101,7 @@ def test_a_video_file_is_played_with_its_sound_and_repeats(start: Any, tmp_path:
 @pytest.mark.parametrize("modalities", [("video",), ("flow", "audio")])
 def test_a_bundle_need_not_know_every_sensor(start: Any, tmp_path: Path, modalities: tuple[str, ...]) -> None:
     bundle = make_toy_bundle(tmp_path / "less", modalities=modalities)
-    demo = start("--bundle", bundle, "--seconds", "7", "--no-film")
+    demo = start("--bundle", bundle, "--seconds", "7", "--no-overlay")
     assert demo.process.wait(120) == 0, demo.stderr
     records = list(read_records(demo.out / "predictions.jsonl"))
     assert set(records[15].sensors) == set(modalities)

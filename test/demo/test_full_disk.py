@@ -14,7 +14,7 @@ import pytest
 @pytest.mark.parametrize(
     ("size", "film", "written"),
     [
-        ("64k", ["--no-film"], set()),  # less than the predictions take
+        ("64k", ["--no-overlay"], set()),  # less than the predictions take
         ("256k", [], {"predictions.jsonl", "summary.json", "truth.jsonl"}),  # and the disk is full within the film
     ],
     ids=["predictions", "film"],

@@ -31,7 +31,7 @@ def test_a_real_clip_is_predicted_at_full_rate(start: Any, name: str) -> None:
     clip = CLIPS / f"{name}.mp4"
     if not clip.is_file():
         pytest.skip("../shared/data/clips is not here")
-    demo = start("--video", clip, "--seconds", SECONDS, "--no-film")
+    demo = start("--video", clip, "--seconds", SECONDS, "--no-overlay")
     assert demo.process.wait(120) == 0, demo.stderr
     summary = json.loads((demo.out / "summary.json").read_text())
     assert summary["overall"]["due"] == round(25 * SECONDS)

@@ -130,12 +130,14 @@ def test_the_command_evaluates_a_bundle_as_it_does_its_run(tiny_run: TinyRun, tm
 
 def test_the_model_card_says_what_the_bundle_is(tiny_run: TinyRun, tmp_path: Path) -> None:
     from karmma_training.bundle.model_card import update_evaluation
+    from karmma_training.config_file import load_config
     from karmma_training.machine import machine
 
     card = tmp_path / "README.md"
     shutil.copy(tiny_run.bundle / "README.md", card)
     text = card.read_text()
-    assert f"The student was trained on {machine()}." in text
+    precision = load_config(tiny_run.run / "config.yaml").train.precision
+    assert f"The student was trained on {machine()}, {precision}." in text
     assert "knows nothing of real kitchens" in text
     assert "| video+flow+audio |" in text
     assert str(tiny_run.run.parent) not in text, "a folder of this machine"

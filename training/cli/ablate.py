@@ -25,7 +25,7 @@ from karmma_training.comparison.results import write_results
 from karmma_training.config import Config
 from karmma_training.config_file import apply_overrides
 from karmma_training.data.store import default_store
-from karmma_training.datasets.source import StoredSource, open_recordings, open_source
+from karmma_training.datasets.source import DATA_FORMS, StoredSource, open_recordings, open_source
 from karmma_training.evaluation.plots import plot_evaluation
 from karmma_training.evaluation.predictor import load_predictor
 from karmma_training.evaluation.report import evaluate
@@ -43,7 +43,7 @@ HELP = "Compare teacher, student, baselines and controls over several seeds, as 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `karmma ablate`."""
     parser.add_argument("--preset", choices=PRESETS, default="demo", help="default: demo")
-    parser.add_argument("--data", metavar="NAME|CSV", default="tabletop", help="tabletop (default) or a manifest CSV")
+    parser.add_argument("--data", metavar="DATA", default="tabletop", help=f"{DATA_FORMS}; default: tabletop")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default 3")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder of run folders; goes on there")
     parser.add_argument("--only", metavar="LIST", help=f"some of {', '.join(r.name for r in RUNS)}, and what they need")
@@ -88,10 +88,11 @@ def run(args: argparse.Namespace) -> int:
             folder = run_folder(args.out, one, seed)
             config = run_config(student, one, seed, args.out)
             with _timed(folder):
-                train(config, folder, resume=True, store=store, workers=args.workers, console=console)
+                trained = train(config, folder, resume=True, store=store, workers=args.workers, console=console)
             if config.system != "extractors":
                 _test(folder, config, args.test_minutes, store, console)
-            write_json(folder / "done.json", {"minutes": round(_spent(folder), 1), "machine": machine()})
+            where = f"{machine(trained.accelerator.device)}, {trained.precision}"
+            write_json(folder / "done.json", {"minutes": round(_spent(folder), 1), "machine": where})
             measured.add(args.out, one, seed)
             write_results(report, measured, student, command)
     console.print(f"written: {report}", highlight=False)

@@ -32,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `karmma data`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="check")
     check = actions.add_parser("check", help=HELP, description=HELP)
-    check.add_argument("data", metavar="DATA", help="as --data of `karmma train`: a manifest CSV or NAME:FOLDER")
+    check.add_argument(
+        "data",
+        metavar="DATA",
+        help="epic-kitchens-100:FOLDER or something-something-v2:FOLDER; manifests are checked when used",
+    )
     check.add_argument("--split", choices=SPLITS, help="default: all that have annotations")
     check.add_argument("--decode", type=int, default=0, metavar="N", help="decode N pictures of every video, too")
     check.add_argument("--all", action="store_true", help="list the videos that lack nothing, too")

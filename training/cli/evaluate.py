@@ -22,7 +22,7 @@ from karmma_training.bundle.model_card import update_evaluation
 from karmma_training.cli.evaluate_segments import add_segment_arguments, check_segment_arguments, run_segments
 from karmma_training.config import Config, DataConfig
 from karmma_training.data.store import default_store
-from karmma_training.datasets.source import open_recordings, open_source
+from karmma_training.datasets.source import DATA_FORMS, open_recordings, open_source
 from karmma_training.evaluation.bundle_predictor import BundlePredictor
 from karmma_training.evaluation.plots import plot_confusion, plot_evaluation
 from karmma_training.evaluation.predictor import Predictor, load_predictor
@@ -38,7 +38,7 @@ HELP = "Measure a bundle or a run: every modality subset, failing sensors, calib
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `karmma evaluate`."""
     parser.add_argument("target", metavar="RUN|BUNDLE", help="run folder, bundle folder or bundle name")
-    parser.add_argument("--data", metavar="NAME|CSV", help="tabletop or a manifest CSV; default: as trained")
+    parser.add_argument("--data", metavar="DATA", help=f"{DATA_FORMS}; default: as trained")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
     parser.add_argument("--minutes", type=float, default=20.0, metavar="M", help="of rendered recordings (default 20)")
     parser.add_argument("--recording-s", type=float, default=30.0, metavar="S", help="length of each (default 30)")

@@ -20,7 +20,7 @@ from karmma_training.config import MODALITIES, Config
 from karmma_training.config_file import apply_overrides, load_config, save_config
 from karmma_training.data.recording import Recording
 from karmma_training.data.store import default_store
-from karmma_training.datasets.source import Source, open_recordings, open_source
+from karmma_training.datasets.source import DATA_FORMS, Source, open_recordings, open_source
 from karmma_training.learning.processes import open_accelerator
 from karmma_training.learning.train import Trainer
 from karmma_training.networks.model import build_model
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-token-runs", action="store_true", help="runs of tokens are never hidden (ours)")
     parser.add_argument("--no-alone-loss", action="store_true", help="no loss of every modality alone (ours)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration instead of a preset")
-    parser.add_argument("--data", metavar="NAME|CSV", help="tabletop (rendered; default) or a manifest CSV")
+    parser.add_argument("--data", metavar="DATA", help=f"{DATA_FORMS}; default: tabletop")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="run folder")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--modalities", metavar="LIST", help="e.g. video or video,audio; default all")

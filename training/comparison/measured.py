@@ -22,7 +22,8 @@ from karmma_training.config_file import load_config
 __all__ = ["Measured", "Outcome", "check_folders", "comparison_settings"]
 
 KEPT = ("minutes", "windows", "majority_share", "heads", "subsets", "dropout_curve")  # of an evaluation
-HARMLESS = ("threads", "checkpoint_s")  # of train: settings that change no result
+# of train: what changes no result, and precision, which is the machine's and told beside it
+HARMLESS = ("threads", "checkpoint_s", "precision")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def comparison_settings(student: Config, test_minutes: float) -> dict[str, Any]:
 def _settings(config: Config) -> dict[str, Any]:
     settings = asdict(config)
     for name in HARMLESS:
-        del settings["train"][name]
+        settings["train"].pop(name)
     return settings
 
 
@@ -86,6 +87,8 @@ class Measured:
             text = json.loads(self.path.read_text(encoding="utf-8"))
             default = _settings(comparison(text["settings"]["preset"]))
             kept, runs = _filled(text["settings"], default), text["runs"]
+            for name in HARMLESS:  # an older version compared some of them
+                kept["train"].pop(name, None)
             for name, seeds in runs.items():
                 if name in BY_NAME:
                     self._outcomes[name] = {int(seed): Outcome(**outcome) for seed, outcome in seeds.items()}

@@ -21,7 +21,16 @@ from karmma_training.data.store import StoredRecording, StoreFormat
 from karmma_training.datasets.faults import joined
 from karmma_training.parallel import check_workers, map_processes
 
-__all__ = ["Preparation", "RecordingJob", "Source", "StoredSource", "open_recordings", "open_source", "prepare"]
+__all__ = [
+    "DATA_FORMS",
+    "Preparation",
+    "RecordingJob",
+    "Source",
+    "StoredSource",
+    "open_recordings",
+    "open_source",
+    "prepare",
+]
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,12 @@ class StoredSource(ABC):
         prepare(jobs, work, f"{self.name} {split}")
         labels = self.labels()
         return [StoredRecording(work.store / job.path, labels, job.intervals) for job in jobs]
+
+
+DATA_FORMS = (  # what --data takes
+    "tabletop (rendered), a manifest CSV or a folder with one, epic-kitchens-100:FOLDER or "
+    "something-something-v2:FOLDER"
+)
 
 
 def open_source(config: Config) -> Source:

@@ -11,6 +11,7 @@ so a resumed run ends with the weights of an uninterrupted one.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from torch import nn
 from karmma_ros.errors import UsageError
 from karmma_training.checkpoint import extractors_digest, load_extractors, load_model, load_tensors, save_tensors
 from karmma_training.config import Config
-from karmma_training.config_file import save_config
+from karmma_training.config_file import load_config, save_config
 from karmma_training.data.features import FeatureCache, make_features
 from karmma_training.data.labels import Labels
 from karmma_training.data.prefetch import loader_threads, prefetch
@@ -56,7 +57,7 @@ from karmma_training.learning.schedule import learning_rate, seed_step
 from karmma_training.learning.threads import ThreadTuner
 from karmma_training.machine import machine
 from karmma_training.networks.backbones import NamedBackbone
-from karmma_training.networks.model import Teacher, TensorBatch, build_model
+from karmma_training.networks.model import Teacher, TensorBatch, build_model, full_precision
 from karmma_training.progress import progress_bar
 
 __all__ = ["Trainer"]
@@ -105,11 +106,19 @@ class Trainer:
         self.total = self.steps_per_epoch * t.epochs
         fresh = not (folder / "last.pt").exists()  # what goes on needs no weights of a hub, which may be out of reach
         self.model = build_model(config, labels.sizes(), pretrained=fresh).to(self.accelerator.device)
-        self.model.reduced = reduced_dtype(t.precision, self.accelerator.device)
-        self.ema = Ema(self.model, t.ema)
+        self.ema = Ema(self.model, t.ema)  # in float32: what is validated is what is exported
+        begun = any((folder / name).exists() for name in ("last.pt", "stage0.pt"))
+        path = folder / "config.yaml"
+        precision = load_config(path).train.precision if begun and path.exists() else t.precision
+        self.model.reduced = reduced_dtype(precision, self.accelerator.device)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(_groups(self.model, t.weight_decay), lr=t.lr, foreach=True)
         self.progress = Progress()
+
+    @property
+    def precision(self) -> str:
+        """Of convolutions and matrix products: fp32 or bf16."""
+        return "fp32" if self.model.reduced is None else "bf16"
 
     def fit(self) -> None:
         """Train to the end, or until Ctrl-C; either way last.pt is up to date.
@@ -119,7 +128,9 @@ class Trainer:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.accelerator.is_main_process:
-            save_config(self.config, self.folder / "config.yaml")
+            resolved = copy.deepcopy(self.config)
+            resolved.train.precision = self.precision  # a run goes on in what it began with, on whatever machine
+            save_config(resolved, self.folder / "config.yaml")
         self.log.explain(self._headline())
         self.log.line(self._headline())
         try:
@@ -196,7 +207,7 @@ class Trainer:
             own = c.distillation.teacher == "own"
             folder = self.folder / "teacher" if own else Path(c.distillation.teacher)
             teacher, theirs = _load_teacher(folder, c, self.labels)
-            teacher.to(self.accelerator.device)
+            teacher.to(self.accelerator.device).reduced = self.model.reduced
             beside = theirs if _sees_otherwise(c, theirs) else None
         frozen = self.model if isinstance(self.model, Teacher) else teacher
         cached = c.train.cache_features and frozen is not None and beside is None
@@ -219,7 +230,8 @@ class Trainer:
         teacher.eval()
         by_key = list({r.key: r for r in self.recordings}.values())  # no two processes make the same folder
         share = by_key[self.accelerator.process_index :: self.accelerator.num_processes]
-        make_features(root, share, predictor.encode, teacher.specs, teacher.contexts, self.log.console)
+        with full_precision(teacher):  # whichever run makes them, they are the same
+            make_features(root, share, predictor.encode, teacher.specs, teacher.contexts, self.log.console)
         self.accelerator.wait_for_everyone()
         return FeatureCache(root, self.recordings, teacher.specs, teacher.contexts)
 
@@ -320,7 +332,7 @@ class Trainer:
             "score": p.best,
             "validation": scores,
             "temperature": temperature,
-            "machine": machine(self.accelerator.device),
+            "machine": f"{machine(self.accelerator.device)}, {self.precision}",
             "labels": self.labels.to_json(),
         }
 
@@ -364,10 +376,9 @@ class Trainer:
         trained = sum(p.numel() for p in self.trained)
         frozen = sum(p.numel() for p in self.model.parameters()) - trained
         count = f"{trained / 1e3:.0f} k parameters" + (f" and {frozen / 1e3:.0f} k frozen ones" if frozen else "")
-        precision = "bf16" if self.model.reduced is not None else "fp32"
         t = self.config.train
         return (
-            f"{self.config.system}: {count}, {'+'.join(self.config.modalities)}, {precision}, "
+            f"{self.config.system}: {count}, {'+'.join(self.config.modalities)}, {self.precision}, "
             f"{self.total} steps of {t.batch} windows in {t.epochs} epochs"
         )
 

@@ -102,12 +102,12 @@ class TokenPool(nn.Module):
         """(n, c, [t,] h, w) -> (n, N, dim); of a clip, rows of all times lie below each other"""
         if x.ndim == 5:
             x = x.flatten(2, 3)
-        weights = self.query(x).flatten(2).softmax(-1)  # (n, N, hw)
+        weights = self.query(x).flatten(2).float().softmax(-1)  # (n, N, hw)
         features = x.flatten(2).transpose(1, 2)  # (n, hw, c)
         attended = weights @ features  # (n, N, c)
         position = weights @ self.where.to(weights.dtype)  # (n, N, 2)
         mean = features.mean(1, keepdim=True).expand_as(attended)
-        y: Tensor = self.norm(self.project(torch.cat([attended, mean, position], -1)))
+        y: Tensor = self.norm(self.project(torch.cat([attended, mean, position], -1)).float())
         return y
 
 
@@ -127,7 +127,7 @@ class GridPool(nn.Module):
         """(n, c, [t,] h, w) -> (n, cells, c)"""
         for axis, cells in enumerate(self.grid, start=2):
             x = _average_cells(x, axis, cells)
-        y: Tensor = self.norm(x.flatten(2).transpose(1, 2))
+        y: Tensor = self.norm(x.flatten(2).transpose(1, 2).float())
         return y
 
 

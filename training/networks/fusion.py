@@ -63,7 +63,7 @@ class TransformerLayer(nn.Module):
         scores = (q @ k.transpose(-1, -2)) * (width // self.heads) ** -0.5
         if hidden is not None:
             scores = scores + hidden
-        mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(b, length, width)
+        mixed = (scores.float().softmax(-1) @ v).transpose(1, 2).reshape(b, length, width)
         x = x + self.dropout(self.out(mixed))
         y: Tensor = x + self.dropout(self.ffn(self.norm2(x)))
         return y

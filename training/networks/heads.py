@@ -34,7 +34,8 @@ class MultiHeadMLP(nn.Module):
 
     def forward(self, readouts: Tensor, votes: Tensor) -> dict[str, Tensor]:
         """(B, V, width), (B, V) bool -> {head: (B, C)}; voters without a vote change nothing"""
-        ballots = torch.stack([mlp(readouts[:, i]) for i, mlp in enumerate(self.mlps)], 1)  # (B, V, classes)
+        # in float32: autocast on the CPU leaves sums in bfloat16, where logits are steps of 1/32 apart
+        ballots = torch.stack([mlp(readouts[:, i]) for i, mlp in enumerate(self.mlps)], 1).float()  # (B, V, classes)
         weight = votes.to(ballots.dtype)
         logits = (ballots * weight.unsqueeze(-1)).sum(1) / weight.sum(1, keepdim=True)  # CLS always votes: never 0
         return split_heads(logits, self.heads)

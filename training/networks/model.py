@@ -19,7 +19,17 @@ from karmma_training.networks.extractors import Extractor, build_extractor
 from karmma_training.networks.fusion import FusionBlock
 from karmma_training.networks.heads import MultiHeadMLP
 
-__all__ = ["Fusion", "MultimodalModel", "Student", "Teacher", "TensorBatch", "Unimodal", "View", "build_model"]
+__all__ = [
+    "Fusion",
+    "MultimodalModel",
+    "Student",
+    "Teacher",
+    "TensorBatch",
+    "Unimodal",
+    "View",
+    "build_model",
+    "full_precision",
+]
 
 View = Mapping[str, Tensor]  # {m: (B, slots) bool}: which slots a model may look at
 
@@ -158,18 +168,18 @@ class Teacher(MultimodalModel):
 
 
 class Unimodal(nn.Module):
-    """Stage 0: one extractor and a linear classifier of all label heads."""
+    """Stage 0: one extractor and a linear classifier of all label heads on the mean of its tokens."""
 
     def __init__(self, model: MultimodalModel, modality: str) -> None:
         super().__init__()
         spec = model.specs[modality]
         self.extractor = cast(Extractor, model.extractors[modality])
-        self.classifier = nn.Linear(spec.tokens * spec.dim, sum(model.heads.values()))
+        self.classifier = nn.Linear(spec.dim, sum(model.heads.values()))
         self.reduced = model.reduced
 
     def forward(self, samples: Tensor) -> Tensor:
         """Graph input -> logits of all heads side by side (n, classes)"""
-        logits: Tensor = self.classifier(encode(self.extractor, samples, self.reduced).flatten(1))
+        logits: Tensor = self.classifier(encode(self.extractor, samples, self.reduced).mean(1))
         return logits
 
 
@@ -191,6 +201,16 @@ def encode(extractor: Extractor, samples: Tensor, reduced: torch.dtype | None) -
     with reduced_precision(samples.device, reduced):
         tokens: Tensor = extractor.encode(prepared)
     return tokens.float()
+
+
+@contextmanager
+def full_precision(model: MultimodalModel) -> Iterator[None]:
+    """A model in float32, whatever it trains in."""
+    reduced, model.reduced = model.reduced, None
+    try:
+        yield
+    finally:
+        model.reduced = reduced
 
 
 @contextmanager
