@@ -6,12 +6,14 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 pytest.importorskip("torch", reason="training needs torch")
 
+import karmma_training.cli.ablate
 from karmma_ros.cli.main import main
 from karmma_ros.errors import UsageError
 from karmma_training.cli.ablate import _spent, _timed
@@ -52,10 +54,10 @@ def test_differences_are_taken_seed_by_seed(tmp_path: Path) -> None:
     rows = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("|")}
     worth = rows["distillation"]
     assert "| +5.0 +- 1.0 | +5.0, +4.0, +6.0 |" in worth
-    assert worth.endswith("| yes |")
+    assert worth.endswith("| yes | +2.5 to +7.5 |")
     tokens = rows["modality dropout and missing tokens"]
     assert "| +0.3 +- 2.5 | +3.0, -2.0, +0.0 |" in tokens
-    assert tokens.endswith("| no |")
+    assert tokens.endswith("| no | -5.9 to +6.6 |")
     assert "| +1.0 +- 0.0 |" in rows["modality dropout alone"]
     assert "Area under the curve, KARMMA_S over Baseline: +5.3 +- 3.1 points." in text
     assert "Modality dropout alone, with absent tokens masked as in the Baseline, brings +1.0 +- 0.0 over it." in text
@@ -79,6 +81,15 @@ def test_the_minutes_of_all_sessions_count(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert 7.0 < _spent(tmp_path) < 7.1
     assert _spent(tmp_path / "new") == 0.0
+
+
+def test_data_whose_test_split_has_no_labels_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(karmma_training.cli.ablate, "open_source", lambda _: SimpleNamespace(name="epic-kitchens-100"))
+    assert main(["ablate", "--data", "epic-kitchens-100:somewhere", "--out", str(tmp_path / "runs")]) == 2
+    assert "epic-kitchens-100 has no labelled test split" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_data_without_a_test_split_are_refused_before_anything_is_trained(

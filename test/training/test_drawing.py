@@ -127,6 +127,37 @@ def test_what_has_none_of_the_modalities_is_never_drawn(tmp_path: Path) -> None:
         WindowSampler([recordings[0]], configured("video"), batch=4, seed=0)
 
 
+def test_every_action_has_its_turn_before_any_has_another(tmp_path: Path) -> None:
+    whole = record(tmp_path / "one", "V")
+    parts = [(0.1 * i, 0.1 * (i + 1), "wave") for i in range(30)]
+    recordings = [StoredRecording(tmp_path / "one", LABELS, parts[:10]), whole]
+    recordings.append(StoredRecording(tmp_path / "one", LABELS, parts[10:]))
+    config = configured("video")
+    config.data.draw = "actions"
+    config.sensors.snap_p = 0.0  # to a frame before an action of a tenth of a second begins
+    count, batch = 31, 4
+    sampler = WindowSampler(recordings, config, batch=batch, seed=3)
+
+    def drawn(turns: range) -> list[tuple[int, int]]:
+        """Recording and action of each, as several processes share the rows of a batch out."""
+        found = {}
+        for step in range(turns.start // batch, turns.stop // batch + 1):
+            for rows in (range(0, batch, 2), range(1, batch, 2)):
+                origins = sampler.batch(step, rows).origin
+                for row, (number, t_ns) in zip(rows, origins, strict=True):
+                    found[step * batch + row] = (
+                        int(number),
+                        int(recordings[number].interval_at(np.array([t_ns / 1e9]))[0]),
+                    )
+        return [found[turn] for turn in turns]
+
+    first, second = drawn(range(count)), drawn(range(count, 2 * count))
+    assert len(set(first)) == len(set(second)) == count
+    assert first != second
+    samples = SampleSampler(recordings, config, "video", batch=count, seed=3)
+    assert samples.batch(0)[0].shape[0] == count
+
+
 def test_sound_shorter_than_what_is_heard_at_once_is_told(tmp_path: Path) -> None:
     recordings = [record(tmp_path / "short", "A", sound_s=0.2)]
     with pytest.raises(UsageError, match="hardly any labelled moment"):

@@ -122,7 +122,7 @@ def test_the_dropout_curve_of_actions_counts_each_heads_best(
 
     monkeypatch.setattr(segment_report, "predict_segments", lambda *_, subsets, **__: {s: made(s) for s in subsets})
     predictor = SimpleNamespace(specs={"video": None, "flow": None}, labels=labels, temperature={})
-    recordings = [SimpleNamespace(starts=np.zeros(count // 2))] * 2
+    recordings = [SimpleNamespace(starts=np.zeros(count // 2), key=key) for key in ("one", "two")]
     console = Console(quiet=True)
     report, _ = segment_report.evaluate_segments(predictor, recordings, clips=1, crops=1, seed=0, console=console)  # type: ignore[arg-type]
     assert report["subsets"]["flow"]["action"] == 0.5, "the best valid pair is right wherever there is flow"

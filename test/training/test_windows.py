@@ -98,7 +98,7 @@ def test_no_sample_is_from_the_future_and_places_match_presence(tiny_run: TinyRu
 def test_times_are_uniform_over_the_labelled_time(tiny_run: TinyRun) -> None:
     sampler = WindowSampler(tiny_run.train, plain(tiny_run.config), batch=400, seed=3)
     rng = np.random.default_rng(0)
-    windows = [sampler._draw(rng) for _ in range(4000)]
+    windows = [sampler._draw(rng, turn) for turn in range(4000)]
     drawn = [(w.number, w.t_ns) for w in windows]
     shares = np.array([t / 1e9 / tiny_run.train[k].labelled_s for k, t in drawn])
     assert np.abs(np.histogram(shares, 10, (0, 1))[0] / 4000 - 0.1).max() < 0.025

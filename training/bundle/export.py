@@ -33,6 +33,7 @@ from karmma_training.networks.model import Fusion, MultimodalModel
 
 __all__ = ["MAX_ERROR", "compare", "export_bundle", "sample_inputs"]
 
+NO_LICENCE, OUR_LICENCE = "not stated", "Apache-2.0"
 MAX_ERROR = 1e-4  # largest difference between ONNX Runtime and PyTorch, absolute, float32
 OPSET = 18
 IR_VERSION = 10  # read by ONNX Runtime 1.18
@@ -41,10 +42,17 @@ CHECK_TOLERANCE = 1e-3  # other machines and providers sum in another order
 
 
 def export_bundle(
-    folder: Path, name: str, model: MultimodalModel, config: Config, labels: Labels, temperature: dict[str, float]
+    folder: Path,
+    name: str,
+    model: MultimodalModel,
+    config: Config,
+    labels: Labels,
+    temperature: dict[str, float],
+    licence: str = NO_LICENCE,
 ) -> float:
     """Write graphs and manifest into an existing folder and verify them.
 
+    :param licence: of the weights.
     :return: the largest difference found.
     :raises KarmmaError: ONNX Runtime and PyTorch differ by more than MAX_ERROR.
     """
@@ -63,7 +71,7 @@ def export_bundle(
         inputs += [torch.randn(2, n, spec.dim), torch.rand(2, n) < 0.5]
     names = [f"{m}_{part}" for m in model.specs for part in ("tokens", "present")]
     _write_graph(folder / "fusion.onnx", flat, tuple(inputs), names, [f"{h}_logits" for h in labels.heads])
-    manifest = _manifest(folder, name, model, config, labels, temperature)
+    manifest = _manifest(folder, name, model, config, labels, temperature) | {"licence": licence}
     write_manifest(folder, manifest)
     bundle = load_bundle(folder)
     manifest["check"]["expected"] = _expected(model, check_inputs(bundle.modalities, CHECK_SEED))
@@ -245,7 +253,7 @@ def _manifest(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "git": _commit(),
         "preset": config.preset,
-        "licence": "Apache-2.0",
+        "licence": NO_LICENCE,
         "window_s": config.window_s,
         "modalities": {m: {**graph(f"{m}.onnx"), **own[m], **slots[m]} for m in model.specs},
         "fusion": graph("fusion.onnx"),

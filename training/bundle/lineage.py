@@ -9,7 +9,7 @@ from pathlib import Path
 from karmma_training.config import Config
 from karmma_training.config_file import load_config
 
-__all__ = ["Ancestor", "lineage"]
+__all__ = ["Ancestor", "from_scratch", "lineage"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ def lineage(folder: Path, config: Config) -> list[Ancestor]:
             runs += [*_extractors("the teacher's extractors", own), Ancestor("the teacher", source, own)]
     runs += _extractors(f"the {config.system}'s extractors", config)
     return [*runs, Ancestor(f"the {config.system}", folder, config)]
+
+
+def from_scratch(config: Config) -> bool:
+    """Whether a run saw rendered scenes alone and began with random weights: nobody else has a say in its licence."""
+    return config.data.source == "tabletop" and not any(config.slots(m).weights for m in config.modalities)
 
 
 def _extractors(title: str, config: Config) -> list[Ancestor]:

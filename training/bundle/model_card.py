@@ -14,6 +14,7 @@ import yaml
 from karmma_training.bundle.lineage import Ancestor
 from karmma_training.config import Config
 from karmma_training.data.labels import Labels
+from karmma_training.datasets.source import source_name
 
 __all__ = ["accuracy_table", "model_card", "update_evaluation"]
 
@@ -25,7 +26,8 @@ or real sounds: on a real camera its answers mean nothing. It is there to show a
 sensors that fail. For real use, train on your own recordings (`karmma train --data manifest.csv --out RUN`)."""
 
 _OWN_LIMITS = """\
-Trained on the recordings of the manifest named above. It was measured on those and on nothing else."""
+It was trained and measured on the data named below, and on nothing else. Its licence is bound by theirs, and by that
+of any weights that it began with."""
 
 
 def model_card(
@@ -35,6 +37,7 @@ def model_card(
     about: dict[str, Any],
     temperature: dict[str, float],
     size_mb: float,
+    licence: str,
     ancestors: Sequence[Ancestor] = (),
     picture: str = "",
     precisions: Mapping[str, str] | None = None,
@@ -42,6 +45,7 @@ def model_card(
     """The card's text (Markdown).
 
     :param about: best.json of the run.
+    :param licence: of the weights.
     :param ancestors: the runs that it was made from, itself last.
     :param picture: file name of the training's curves, beside the card.
     :param precisions: of the graphs that are not in FP32.
@@ -53,7 +57,7 @@ def model_card(
         f"{config.data.validation_minutes:g} to choose the epoch and fit the temperatures; no scene is shared between "
         "the splits."
         if rendered
-        else f"`{Path(config.data.source).name}`, a manifest of recordings."
+        else f"`{source_name(config.data.source)}`."
     )
     classes = "\n".join(f"- {head}: {', '.join(values)}" for head, values in labels.heads.items())
     fewer = ", ".join(f"{graph} in {precision.upper()}" for graph, precision in (precisions or {}).items())
@@ -62,9 +66,9 @@ def model_card(
     temperatures = ", ".join(f"{head} {value:g}" for head, value in temperature.items())
     return f"""# {name}
 
-A KARMMA student (`{config.preset}` preset, {size_mb:.1f} MB) that names actions from
+A {_what(config)} (`{config.preset}` preset, {size_mb:.1f} MB) that names actions from
 {", ".join(config.modalities)}, and from any part of them, over a window of {config.window_s:g} s.
-{_how(config)} An independent implementation of arXiv 2504.08578. Licence: Apache-2.0.{graphs}
+{_how(config)} An independent implementation of arXiv 2504.08578. Licence of the weights: {licence}.{graphs}
 
 ## What it is not
 {_TABLETOP_LIMITS if rendered else _OWN_LIMITS}
@@ -99,8 +103,9 @@ Not evaluated on the test split yet (`karmma evaluate`).
 def _without_paths(config: Config) -> dict[str, Any]:
     """Settings to show: of another run's folder, or a file, the name; where it lay says nothing elsewhere."""
     tree = asdict(config)
-    for section, key in (("distillation", "teacher"), ("pretrain", "extractors"), ("data", "source")):
+    for section, key in (("distillation", "teacher"), ("pretrain", "extractors")):
         tree[section][key] = Path(tree[section][key]).name
+    tree["data"]["source"] = source_name(config.data.source)
     for modality in config.modalities:
         tree[modality]["weights"] = Path(tree[modality]["weights"]).name
     return tree
@@ -122,12 +127,22 @@ def _how_made(ancestors: Sequence[Ancestor], picture: str) -> str:
         stage0 = c.system == "extractors"
         passes = ", ".join(f"{m} {getattr(c.pretrain, m):g}" for m in c.modalities)
         rows.append(
-            f"| {run.title} | {f'{c.data.minutes:g} min' if rendered else Path(c.data.source).name} "
+            f"| {run.title} | {f'{c.data.minutes:g} min' if rendered else source_name(c.data.source)} "
             f"| {c.data.first_scene if rendered else '-'} | {passes if stage0 else c.train.epochs} | {c.seed} |"
         )
     if picture:
         rows.append(f"\n![Loss and validation accuracy by epoch]({picture})")
     return "\n".join(rows) + "\n"
+
+
+def _what(config: Config) -> str:
+    if config.system == "teacher":
+        return "KARMMA teacher"
+    return (
+        "KARMMA student"
+        if config.distillation.teacher
+        else "student of KARMMA's architecture, trained without a teacher,"
+    )
 
 
 def _how(config: Config) -> str:

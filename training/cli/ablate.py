@@ -76,7 +76,12 @@ def run(args: argparse.Namespace) -> int:
     command += f" --test-minutes {args.test_minutes:g}" if args.test_minutes != TEST_MINUTES else ""
     command += "".join(f" --set {item}" for item in args.set) + " --out DIR"
     source = open_source(student)
-    if isinstance(source, StoredSource) and not source.jobs("test", args.test_minutes):
+    if not isinstance(source, StoredSource):
+        raise UsageError(
+            f"{source.name} has no labelled test split, which the comparison is read on: train each system with "
+            "`karmma train --system`, and compare them with `karmma evaluate RUN --segments --split val`"
+        )
+    if not source.jobs("test", args.test_minutes):
         raise UsageError(f"{args.data} has nothing in split test, which the comparison is read on")
     measured = Measured(report.with_suffix(".json"), comparison_settings(student, args.test_minutes))
     check_folders(args.out, student, args.seeds)

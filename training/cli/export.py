@@ -17,8 +17,8 @@ from rich.console import Console
 
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_folder
-from karmma_training.bundle.export import export_bundle
-from karmma_training.bundle.lineage import lineage
+from karmma_training.bundle.export import NO_LICENCE, OUR_LICENCE, export_bundle
+from karmma_training.bundle.lineage import from_scratch, lineage
 from karmma_training.bundle.model_card import model_card
 from karmma_training.bundle.precision import Samples, calibration_samples, parse_precision, reduce_bundle
 from karmma_training.checkpoint import load_model
@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fp32 (default), fp16 or int8 for all graphs, or e.g. video=int8,fusion=int8; int8 is calibrated on the "
         "validation recordings",
     )
+    parser.add_argument(
+        "--licence",
+        metavar="TEXT",
+        help="of the weights, e.g. CC-BY-NC-4.0, for the manifest and the card; default: Apache-2.0 where all was "
+        "trained on rendered scenes from random weights, else 'not stated'",
+    )
     parser.add_argument("--store", type=Path, metavar="DIR", help="sample store; default in the user's cache folder")
 
 
@@ -59,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         name=args.name,
         replace=args.replace,
         precision=args.precision,
+        licence=args.licence,
         store=args.store,
         console=console,
     )
@@ -73,12 +80,14 @@ def export(
     name: str | None = None,
     replace: bool = False,
     precision: str = "fp32",
+    licence: str | None = None,
     store: Path | None = None,
     console: Console | None = None,
 ) -> float:
     """Export a run; the temperatures are those fitted on its validation recordings.
 
-    :param precision: see `parse_precision`; store: of the samples that INT8 is calibrated with.
+    :param precision: see `parse_precision`; licence: of the weights.
+    :param store: of the samples that INT8 is calibrated with.
     :return: largest difference between ONNX Runtime and PyTorch, in FP32.
     :raises UsageError: `out` is taken, or the run is unusable.
     """
@@ -94,8 +103,10 @@ def export(
     precisions = parse_precision(precision, config.modalities)
     fresh = out.with_name(f".{out.name}.new") if taken else out
     shutil.rmtree(fresh, ignore_errors=True) if taken else None
+    runs = lineage(run_folder, config)
+    licence = licence or (OUR_LICENCE if all(from_scratch(run.config) for run in runs) else NO_LICENCE)
     with whole_folder(fresh) as folder:
-        worst = export_bundle(folder, name, model, config, labels, temperature)
+        worst = export_bundle(folder, name, model, config, labels, temperature, licence)
         samples: Samples = {}
         calibrated = {m: spec for m, spec in model.specs.items() if precisions.get(m) == "int8"}
         if calibrated:
@@ -109,12 +120,11 @@ def export(
                 f"{graph} has nothing to quantise: it stays in FP32", highlight=False
             )
         size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-        runs = lineage(run_folder, config)
         curves = {run.title: run.folder / METRICS for run in runs if (run.folder / METRICS).is_file()}
         if curves:
             plot_training(curves, folder / PICTURE)
         picture = PICTURE if curves else ""
-        card = model_card(name, config, labels, about, temperature, size_mb, runs, picture, reached)
+        card = model_card(name, config, labels, about, temperature, size_mb, licence, runs, picture, reached)
         (folder / "README.md").write_text(card)
     if taken:
         old = out.with_name(f".{out.name}.old")

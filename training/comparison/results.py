@@ -12,6 +12,7 @@ from karmma_ros.files import whole_file
 from karmma_training.comparison.ablation import BY_NAME, CONTRASTS, LARGER_FACTOR, RUNS, Run
 from karmma_training.comparison.measured import Measured, area
 from karmma_training.config import Config
+from karmma_training.datasets.source import source_name
 from karmma_training.evaluation.cost import costs
 from karmma_training.evaluation.patterns import initials
 from karmma_training.evaluation.plots import plot_comparison
@@ -55,7 +56,7 @@ def _introduction(measured: Measured, student: Config, command: str) -> str:
         f"{d.minutes:g} minutes of rendered scenes to train on, other scenes for every seed; the larger set, "
         f"{LARGER_FACTOR} times as long, shares no scene with any of them"
         if rendered
-        else f"`{Path(d.source).name}`; there is no larger set: the teacher's extractors see the same data"
+        else f"`{source_name(d.source)}`; there is no larger set: the teacher's extractors see the same data"
     )
     return f"""# Results
 
@@ -147,6 +148,7 @@ def _contrasts(measured: Measured) -> str:
         pairs = measured.pairs(more, less)
         full = next(iter(pairs[0][0]["subsets"]))
         at_full = [100 * (a["subsets"][full]["action"] - b["subsets"][full]["action"]) for a, b in pairs]
+        certain = _interval(gaps)
         clear = "one seed" if len(gaps) < 2 else "yes" if abs(mean(gaps)) > stdev(gaps) else "no"
         rows.append(
             [
@@ -156,14 +158,18 @@ def _contrasts(measured: Measured) -> str:
                 ", ".join(f"{g:+.1f}" for g in gaps),
                 _spread(at_full, sign=True),
                 clear,
+                certain,
             ]
         )
     if not rows:
         return ""
     head = ["what it is worth", "compared", "area, points", "per seed", "all sensors, points", "beyond deviation"]
+    head.append("95 % interval")
     return f"""## What each ingredient is worth
 
-Differences between runs of the same seed, on the same training and test scenes.
+Differences between runs of the same seed, on the same training and test scenes. Beyond deviation: the mean is larger
+than the seeds' standard deviation. 95 % interval: of the mean, by Student's t; without 0 in it, the sign is hardly an
+accident of the seeds.
 
 {_table(head, rows)}"""
 
@@ -234,6 +240,18 @@ def _spread(values: Sequence[float], *, sign: bool = False) -> str:
     if len(values) < 2:
         return f"{values[0]:{plus}.1f}"
     return f"{mean(values):{plus}.1f} +- {stdev(values):.1f}"
+
+
+# two-sided 95 % quantile of Student's t, by degrees of freedom
+_T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+
+
+def _interval(values: Sequence[float]) -> str:
+    """Where the mean of so few values lies with 95 % confidence."""
+    if len(values) < 2:
+        return "one seed"
+    half = _T.get(len(values) - 1, 1.96) * stdev(values) / len(values) ** 0.5
+    return f"{mean(values) - half:+.1f} to {mean(values) + half:+.1f}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

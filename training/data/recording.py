@@ -171,13 +171,16 @@ def disjoint(items: Sequence[T], span: Callable[[T], tuple[float, float]]) -> li
 class LabelledTime:
     """The labelled time of some recordings, to draw from uniformly.
 
-    :param by: time: every second is as likely; actions: every labelled interval is.
+    :param by: time: every second is as likely; actions: every labelled interval has its turn before any has another.
     :param modalities: recordings that have none of them are never drawn.
+    :param seed: of the order in which actions have their turn.
     :raises UsageError: there is nothing to draw.
     """
 
-    def __init__(self, recordings: Sequence[Recording], by: str, modalities: Iterable[str]) -> None:
+    def __init__(self, recordings: Sequence[Recording], by: str, modalities: Iterable[str], seed: int = 0) -> None:
         self._by_action = by == "actions"
+        self._seed = seed
+        self._order = (-1, np.zeros(0, np.int64))  # of the actions in the pass under way, and which pass it is
         wanted = frozenset(modalities)
         sizes = [len(r.starts) if self._by_action else r.labelled_s for r in recordings]
         usable = [bool(r.modalities & wanted) for r in recordings]
@@ -185,11 +188,27 @@ class LabelledTime:
         if not len(self._until) or not self._until[-1]:
             raise UsageError(f"nothing to train on: no labelled recording has {' or '.join(sorted(wanted))}")
 
-    def draw(self, rng: np.random.Generator) -> tuple[int, int]:
-        """Number of the recording that holds a random moment, and which interval of it, -1 for any."""
-        at = min(rng.random() * self._until[-1], np.nextafter(self._until[-1], 0))
+    def draw(self, rng: np.random.Generator, turn: int | None = None) -> tuple[int, int]:
+        """Number of the recording that holds a random moment, and which interval of it, -1 for any.
+
+        :param turn: how many were drawn before, which decides whose turn it is; None: any action, as likely as another.
+        """
+        if self._by_action and turn is not None:
+            at = self._whose_turn(turn) + 0.5
+        else:
+            at = min(rng.random() * self._until[-1], np.nextafter(self._until[-1], 0))
         number = int(np.searchsorted(self._until, at, side="right"))
         if not self._by_action:
             return number, -1
         before = self._until[number - 1] if number else 0
         return number, int(min(at, self._until[-1] - 0.5) - before)
+
+    def _whose_turn(self, turn: int) -> int:
+        """Actions are shuffled anew for every pass over them; the same for every process."""
+        count = int(self._until[-1])
+        number, place = divmod(turn, count)
+        passed, order = self._order  # one tuple: several threads draw
+        if passed != number:
+            order = np.random.default_rng([self._seed, number]).permutation(count)
+            self._order = (number, order)
+        return int(order[place])

@@ -99,7 +99,7 @@ class WindowSampler:
         self._specs, self._contexts = slot_specs(config), contexts(config)
         self._beside = {m: s for m, s in slot_specs(beside).items() if m in self._specs} if beside else {}
         self._beside_contexts = contexts(beside) if beside else {}
-        self._time = LabelledTime(recordings, config.data.draw, self._specs)
+        self._time = LabelledTime(recordings, config.data.draw, self._specs, seed)
         self._modality_dropout = ModalityDropout(config.dropout.modality_p)
         self._runs = TokenRunDropout(config.dropout.runs_p)
         d = config.dropout
@@ -113,7 +113,7 @@ class WindowSampler:
         others: dict[str, list[npt.NDArray[Any]]] = {m: [] for m in self._beside}
         for row in range(self._batch) if rows is None else rows:
             rng = np.random.default_rng([self._seed, step, row])
-            window = self._draw(rng)
+            window = self._draw(rng, step * self._batch + row)
             windows.append(window)
             for m, slots in window.slots.items():
                 if self._features is not None and (slots >= 0).any():
@@ -152,10 +152,10 @@ class WindowSampler:
                 recording = self._recordings[number]
                 samples[m].append(look.samples(recording, m, which[which >= 0], contexts[m], rng))
 
-    def _draw(self, rng: np.random.Generator) -> Window:
-        """A window with at least one token: t uniform over all labelled time, or within a random action."""
-        for _ in range(_MOMENTS):
-            number, interval = self._time.draw(rng)
+    def _draw(self, rng: np.random.Generator, turn: int) -> Window:
+        """A window with at least one token: t uniform over all labelled time, or within the action whose turn it is."""
+        for attempt in range(_MOMENTS):
+            number, interval = self._time.draw(rng, None if attempt else turn)
             recording = self._recordings[number]
             recorded = np.array([[m in recording.modalities for m in self._specs]])
             kept = self._modality_dropout.draw(recorded, rng)[0]

@@ -30,6 +30,7 @@ __all__ = [
     "open_recordings",
     "open_source",
     "prepare",
+    "source_name",
 ]
 
 
@@ -136,6 +137,12 @@ def open_source(config: Config) -> Source:
             "one, nor `epic-kitchens-100:FOLDER` or `something-something-v2:FOLDER`"
         )
     return ManifestSource(path, form)
+
+
+def source_name(source: str) -> str:
+    """What `config.data.source` names, without the folder that it lies in."""
+    kind, colon, _ = source.partition(":")
+    return kind if colon and f"{kind}:" in DATA_FORMS else Path(source).name
 
 
 def open_recordings(

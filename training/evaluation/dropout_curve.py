@@ -14,13 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_training.data.dropout import ModalityDropout
+from karmma_training.data.recording import Recording
 
-__all__ = ["LEVELS", "dropout_curve"]
+__all__ = ["LEVELS", "by_key", "dropout_curve"]
 
 LEVELS = tuple(round(0.1 * i, 1) for i in range(10))
 DRAWS = 200
 
 Bools = npt.NDArray[np.bool_]
+
+
+def by_key(recordings: Sequence[Recording]) -> npt.NDArray[np.int64]:
+    """A number for each, the same for those of the same samples: overlapping actions make several of one video."""
+    keys = {key: number for number, key in enumerate(dict.fromkeys(recording.key for recording in recordings))}
+    return np.array([keys[recording.key] for recording in recordings], np.int64)
 
 
 def dropout_curve(

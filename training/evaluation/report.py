@@ -12,7 +12,7 @@ from rich.table import Table
 
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Recording
-from karmma_training.evaluation.dropout_curve import dropout_curve
+from karmma_training.evaluation.dropout_curve import by_key, dropout_curve
 from karmma_training.evaluation.evaluate import Logits, encode_recording, predict
 from karmma_training.evaluation.metrics import accuracies, calibration, confusion, score
 from karmma_training.evaluation.patterns import demo_patterns, initials, loss_patterns, subsets
@@ -63,7 +63,7 @@ def evaluate(
         "subsets": {name: accuracies(scored[name]) for name in patterns},
         "patterns": {name: accuracies(scored[name]) for name in failures},
         "dropout_curve": dropout_curve(
-            {name: scored[name].right for name in patterns}, recorded, numbers, modalities, seed
+            {name: scored[name].right for name in patterns}, recorded, by_key(recordings)[numbers], modalities, seed
         ),
         "losses": _losses({which: accuracies(scored[which])["action"] for which in lost}, accuracies(full)["action"]),
         "calibration": {name: calibration(scored[name]) for name in patterns},

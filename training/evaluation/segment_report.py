@@ -13,7 +13,7 @@ from rich.table import Table
 from karmma_ros.errors import UsageError
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Recording
-from karmma_training.evaluation.dropout_curve import dropout_curve
+from karmma_training.evaluation.dropout_curve import by_key, dropout_curve
 from karmma_training.evaluation.metrics import accuracies, score
 from karmma_training.evaluation.patterns import initials, subsets
 from karmma_training.evaluation.predictor import Predictor
@@ -43,7 +43,7 @@ def evaluate_segments(
         name: score(*result.arrays(), predictor.labels, predictor.temperature) for name, result in predictions.items()
     }
     recorded = np.stack([scored[m].predicted for m in modalities], 1)  # what a modality alone answers, it was there for
-    numbers = np.repeat(np.arange(len(recordings)), [len(recording.starts) for recording in recordings])
+    numbers = np.repeat(by_key(recordings), [len(recording.starts) for recording in recordings])
     report = {
         "actions": len(full.targets),
         "clips": clips,

@@ -48,7 +48,7 @@ class SampleSampler:
         self._recordings = [r for r in recordings if modality in r.modalities]
         self._config, self._modality, self._batch, self._seed = config, modality, batch, seed
         self._context = contexts(config)[modality]
-        self._time = LabelledTime(self._recordings, config.data.draw, [modality]) if self._recordings else None
+        self._time = LabelledTime(self._recordings, config.data.draw, [modality], seed) if self._recordings else None
 
     def __len__(self) -> int:
         """How many samples there are; of data drawn by action, how many actions."""
@@ -61,16 +61,16 @@ class SampleSampler:
     def batch(self, number: int, rows: range | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Samples in the shape of the extractor's graph input, and targets (B, heads)."""
         drawn = [
-            self._draw(np.random.default_rng([self._seed, number, row]))
+            self._draw(np.random.default_rng([self._seed, number, row]), number * self._batch + row)
             for row in (range(self._batch) if rows is None else rows)
         ]
         samples, targets = zip(*drawn, strict=True)
         return torch.from_numpy(np.stack(samples)), torch.from_numpy(np.stack(targets))
 
-    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _draw(self, rng: np.random.Generator, turn: int) -> tuple[np.ndarray, np.ndarray]:
         assert self._time is not None, "nothing is drawn of a modality that was not recorded"
-        for _ in range(_TRIES):
-            number, interval = self._time.draw(rng)
+        for attempt in range(_TRIES):
+            number, interval = self._time.draw(rng, None if attempt else turn)
             recording = self._recordings[number]
             t_s = recording.time_at(rng.random(), interval)
             during = _interval(recording, t_s)

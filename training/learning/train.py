@@ -415,7 +415,7 @@ def _sees_otherwise(student: Config, teacher: Config) -> bool:
 
 def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
     """Weight decay for matrices only: not for norms, biases and learned tokens."""
-    tokens = ("modality_token", "token_token", "cls")
+    tokens = ("modality_token", "token_token", "cls", "queries", "time", "relative_position_bias_table")
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():

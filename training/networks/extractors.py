@@ -283,7 +283,7 @@ class DetectionExtractor(Extractor):
         hidden = torch.where(seen, 0.0, -1e9)[:, None, None, :].to(x.dtype)
         for layer in self.layers:
             x = layer(x, hidden)
-        y: Tensor = self.norm(self.project(x[:, : len(self.queries)]))
+        y: Tensor = self.norm(self.project(x[:, : len(self.queries)]).float())
         return y
 
 
