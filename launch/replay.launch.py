@@ -81,6 +81,8 @@ def play_once_active(context: LaunchContext) -> list[Action]:
         return [LogInfo(msg=f"playing {given['bag']}"), player]
 
     def end(event: ProcessExited, _: LaunchContext) -> list[Action]:
+        if event.returncode:
+            return [Shutdown(reason=f"the player ended with status {event.returncode}: see what it says above")]
         return [Shutdown(reason="the bag has ended")] if given["end_with_bag"].lower() == "true" else []
 
     return [

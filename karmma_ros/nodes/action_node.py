@@ -27,6 +27,7 @@ from karmma_ros.nodes import process, qos
 from karmma_ros.nodes.audio_types import info_type
 from karmma_ros.nodes.diagnostics import node_status, sensor_status
 from karmma_ros.nodes.events import Events
+from karmma_ros.nodes.faults import describe
 from karmma_ros.nodes.lifecycle import ManagedNode
 from karmma_ros.nodes.parameters import PARAMETERS, Settings
 from karmma_ros.nodes.sensor_set import make_sensors
@@ -49,6 +50,7 @@ class ActionNode(ManagedNode):
         self._sensors: dict[str, Sensor[Any]] = {}
         self._heard: dict[str, Subscription] = {}
         self._outputs: list[Any] = []
+        self._unheard = ""  # why a sensor that was added while active cannot be heard
         self._reported: Statistics | None = None
         super().__init__("action_node", PARAMETERS, **kwargs)
         # Any step of simulated time is a jump forward: this is how the worker hears of it without polling.
@@ -109,7 +111,7 @@ class ActionNode(ManagedNode):
             recognizer,
             self._sensors,
             settings,
-            follow_clock=lambda: isinstance(clock, ROSClock) and clock.ros_time_is_active,
+            follow_clock=self._simulated_time,
             clock=lambda: clock.now().nanoseconds,
             publish=self._publish,
             warn=self.get_logger().warning,
@@ -158,6 +160,15 @@ class ActionNode(ManagedNode):
                 if sensor.info_topic:
                     self._hear(f"{name} info", info_type(), sensor.info_topic, sensor.inform, 1)
 
+    def _listen_anew(self, settings: Settings) -> None:
+        """As `_listen`, while active: what cannot be heard is told, and ends nothing."""
+        try:
+            self._listen(settings)
+            self._unheard = ""
+        except Exception as error:  # whatever rclpy raises for a parameter qos_overrides.* that makes no sense
+            self._unheard = f"cannot subscribe: {describe(error)}"
+            self.get_logger().error(self._unheard)
+
     def _hear(self, name: str, kind: type, topic: str, receive: Callable[[Any], None], depth: int) -> None:
         self._heard[name] = self.create_subscription(
             kind, topic, receive, qos.sensor(depth), qos_overriding_options=qos.overridable()
@@ -174,7 +185,7 @@ class ActionNode(ManagedNode):
         if isinstance(audio, AudioSensor) and AudioSensor.name in self._heard and audio.follow(self._offered(audio)):
             self.get_logger().info(f"hearing {audio.type_name} on {self.resolve_topic_name(audio.topic)}")
             self._unhear(audio.name)
-            self._listen(Settings.of(self))
+            self._listen_anew(Settings.of(self))
 
     def _offered(self, sensor: Sensor[Any]) -> set[str]:
         """The types that are published on a sensor's topic."""
@@ -196,6 +207,10 @@ class ActionNode(ManagedNode):
             if self.context.ok():  # at shutdown the publisher may go first
                 raise
 
+    def _simulated_time(self) -> bool:
+        clock = self.get_clock()
+        return isinstance(clock, ROSClock) and clock.ros_time_is_active
+
     def _restart(self) -> None:
         if self._worker is not None:
             self._worker.restart()
@@ -209,7 +224,7 @@ class ActionNode(ManagedNode):
             return
         settings = Settings.of(self)
         if self._lifecycle_state == "active":
-            self._listen(settings)
+            self._listen_anew(settings)
         self._worker.configure(settings)
         self._events.configure(settings.event_settings())
 
@@ -223,8 +238,18 @@ class ActionNode(ManagedNode):
             bundle = self._recognizer.bundle
             providers = ",".join(self._recognizer.engine.providers)
             facts = {"bundle": bundle.name, "folder": bundle.folder, "providers": providers}
-        name = self.get_name()
-        statuses = [node_status(name, state=state, fault=self._fault, facts=facts, now=now, before=self._reported)]
+        name = self.full_name
+        statuses = [
+            node_status(
+                name,
+                state=state,
+                fault=self._fault or self._unheard,
+                facts=facts,
+                now=now,
+                before=self._reported,
+                simulated_time=self._simulated_time(),
+            )
+        ]
         lags_s = now.lags_s if now is not None else {}
         for modality, status in (now.statuses if now is not None else {}).items():
             sensor = self._sensors[modality]

@@ -11,6 +11,8 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 
+from karmma_ros.nodes.faults import describe
+
 __all__ = ["Demand"]
 
 
@@ -23,6 +25,7 @@ class Demand:
         self._subscribe = subscribe
         self._output: Publisher | None = None
         self._inputs: list[Subscription] = []
+        self.fault = ""  # why the inputs cannot be heard
         self.callbacks = PublisherEventCallbacks(matched=self._matched)
 
     @property
@@ -46,7 +49,12 @@ class Demand:
     def _follow(self) -> None:
         wanted = self._output is not None and self._output.get_subscription_count() > 0
         if wanted and not self._inputs:
-            self._inputs = self._subscribe()
+            try:
+                self._inputs = self._subscribe()
+                self.fault = ""
+            except Exception as error:  # whatever rclpy raises for a parameter qos_overrides.* that makes no sense
+                self.fault = describe(error)
+                self._node.get_logger().error(f"cannot subscribe: {self.fault}")
         elif not wanted:
             for subscription in self._inputs:
                 self._node.destroy_subscription(subscription)

@@ -44,6 +44,7 @@ def node_status(
     facts: Mapping[str, Any],
     now: Statistics | None,
     before: Statistics | None,
+    simulated_time: bool,
 ) -> DiagnosticStatus:
     """The node's own status.
 
@@ -51,6 +52,7 @@ def node_status(
     :param fault: why the last transition failed; "" if it did not.
     :param facts: what is loaded (bundle, providers, ...).
     :param now, before: statistics of now and of the report before; None unless active.
+    :param simulated_time: whether the node's time is that of `/clock`, which may stand still.
     """
     level, message = DiagnosticStatus.OK, state
     values = {"state": state, **facts}
@@ -59,7 +61,7 @@ def node_status(
     elif now is not None:
         if before is not None and _predictions(now) < _predictions(before):
             before = None  # the clock jumped back: counted afresh since
-        level, message = _running(now, before)
+        level, message = _running(now, before, simulated_time)
         if before is not None:  # by the timer's period: a report that is late has what the next one lacks
             values["rate_hz"] = f"{(_predictions(now) - _predictions(before)) / REPORT_S:.1f}"
         values |= {"period_s": f"{now.period_s:.4f}", **dict(sorted(now.counts.items())), "skipped": _skipped(now)}
@@ -78,12 +80,14 @@ def _skipped(statistics: Statistics) -> int:
     return statistics.counts.get("skipped_predictions", 0) + (camera.skipped if camera is not None else 0)
 
 
-def _running(now: Statistics, before: Statistics | None) -> tuple[bytes, str]:
+def _running(now: Statistics, before: Statistics | None, simulated_time: bool) -> tuple[bytes, str]:
     grown = {key: now.counts.get(key, 0) - (before.counts.get(key, 0) if before else 0) for key in _COUNTS}
     if now.failures:
-        return DiagnosticStatus.ERROR, f"inference failed {now.failures} times: {now.last_failure}"
+        return DiagnosticStatus.ERROR, f"failed {now.failures} times: {now.last_failure}"
     if grown["predictions"] <= 0 and not _rare(now):
-        return DiagnosticStatus.WARN, "no predictions: the clock stands still or has not started"
+        if simulated_time:
+            return DiagnosticStatus.WARN, "no predictions: the clock stands still or has not started"
+        return DiagnosticStatus.WARN, f"no prediction for {REPORT_S:g} s: this machine is too slow for the bundle"
     if 0 < grown["predictions"] == grown["status_no_input"]:
         return DiagnosticStatus.WARN, "no sensor has anything to say: check topics and sensors"
     skipped = _skipped(now) - _skipped(before) if before is not None else now.counts.get("skipped_predictions", 0)
@@ -137,8 +141,10 @@ def sensor_status(
     elif status.state is SensorState.OK and abs(behind_camera_s) > LAG_S:
         level = DiagnosticStatus.WARN
         parameter = f"{name.rsplit(' ', 1)[-1]}.stamp_offset"
+        lie = "before" if behind_camera_s > 0 else "after"
         message += (
-            f": stamps are {behind_camera_s:.2f} s behind the camera's; if the driver stamps late, set {parameter}"
+            f": stamps lie {abs(behind_camera_s):.2f} s {lie} the camera's; if that is constant, and not how long its "
+            f"samples take to come, add {behind_camera_s:+.2f} to {parameter}"
         )
     elif status.state is SensorState.CORRUPT:
         message += f": {status.last_cause}"
@@ -148,7 +154,7 @@ def sensor_status(
         "state": status.state.name,
         "age_s": "none yet" if math.isinf(status.age_s) else f"{status.age_s:.3f}",
         "rate_hz": f"{status.rate_hz:.2f}",
-        "received": status.received + status.rejected,
+        "received": status.received,
         "skipped": status.skipped,
         "rejected": status.rejected,
         "last_cause": status.last_cause,

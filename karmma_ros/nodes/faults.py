@@ -6,9 +6,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from karmma_ros.errors import SampleError
+from karmma_ros.errors import KarmmaError, SampleError
 
-__all__ = ["REMEDIES", "FaultLog"]
+__all__ = ["REMEDIES", "FaultLog", "describe"]
+
+
+def describe(error: Exception) -> str:
+    """An exception in one line: its text, and its type unless it is one of ours."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, KarmmaError) else f"{type(error).__name__}: {text}"
 
 
 _HEADER = "the driver fills in the header wrongly: report it there"

@@ -97,10 +97,11 @@ class FlowNode(ManagedNode):
             self._output.publish(flow)
 
     def _statuses(self) -> list[DiagnosticStatus]:
-        name, state = self.get_name(), self._lifecycle_state
-        if self._fault or self._flow is None:
-            level = DiagnosticStatus.ERROR if self._fault else DiagnosticStatus.OK
-            message = f"{state}: {self._fault}" if self._fault else state
+        name, state = self.full_name, self._lifecycle_state
+        fault = self._fault or self._demand.fault
+        if fault or self._flow is None:
+            level = DiagnosticStatus.ERROR if fault else DiagnosticStatus.OK
+            message = f"{state}: {fault}" if fault else state
             return [status_of(name, level, message, "", {"state": state})]
         flow = self._flow
         heard = self._demand.present

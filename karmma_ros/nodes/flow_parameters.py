@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rclpy.node import Node
 
@@ -36,6 +36,11 @@ PARAMETERS: dict[str, Declaration] = {
         choices=(_OF_BUNDLE, "ultrafast", "fast", "medium"),
     ),
     **CAMERA_PARAMETERS,
+    "video.stamp_offset": replace(
+        CAMERA_PARAMETERS["video.stamp_offset"],
+        description="[s] added to the stamps of this sensor where they are compared with the clock. Fields go out with "
+        "their frames' own stamps: give flow.stamp_offset of action_node the same value. " + AT_CONFIGURE,
+    ),
 }
 
 

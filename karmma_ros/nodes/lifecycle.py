@@ -18,8 +18,8 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from karmma_ros.errors import KarmmaError
 from karmma_ros.nodes.declarations import Declaration, declare
+from karmma_ros.nodes.faults import describe
 
 __all__ = ["ManagedNode"]
 
@@ -49,6 +49,11 @@ class ManagedNode(LifecycleNode, ABC):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady: a robot whose simulated time stands still needs its diagnostics most.
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    @property
+    def full_name(self) -> str:
+        """The node's name within its namespace, as diagnostics call it: several robots share one topic of them."""
+        return self.get_fully_qualified_name().lstrip("/")
 
     # --- for subclasses ----------------------------------------------------------------------------------------------
 
@@ -114,10 +119,7 @@ class ManagedNode(LifecycleNode, ABC):
         try:
             action()
         except Exception as error:
-            text = " ".join(str(error).split())
-            self._fault = f"cannot {what}: " + (
-                text if isinstance(error, KarmmaError) else f"{type(error).__name__}: {text}"
-            )
+            self._fault = f"cannot {what}: {describe(error)}"
             self.get_logger().error(self._fault)
             return FAILURE
         self._fault = ""

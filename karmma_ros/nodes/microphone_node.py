@@ -105,9 +105,7 @@ class MicrophoneNode(ManagedNode):
             hardware = status.device.name if status.device is not None else ""
             values |= _values(status)
         pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-        return [
-            DiagnosticStatus(level=level, name=self.get_name(), message=message, hardware_id=hardware, values=pairs)
-        ]
+        return [DiagnosticStatus(level=level, name=self.full_name, message=message, hardware_id=hardware, values=pairs)]
 
 
 def _judge(status: MicrophoneStatus, before: MicrophoneStatus) -> tuple[bytes, str]:
@@ -117,7 +115,10 @@ def _judge(status: MicrophoneStatus, before: MicrophoneStatus) -> tuple[bytes, s
         return DiagnosticStatus.WARN, status.state.value
     lost = status.overruns - before.overruns
     if lost:
-        return DiagnosticStatus.WARN, f"overruns: sound was lost {lost} times: relieve the machine, or raise chunk"
+        return (
+            DiagnosticStatus.WARN,
+            f"overruns: sound was lost {lost} times: relieve the machine, or raise chunk (to 0.2 s at most)",
+        )
     return DiagnosticStatus.OK, status.state.value
 
 

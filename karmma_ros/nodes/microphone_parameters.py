@@ -31,7 +31,9 @@ PARAMETERS: dict[str, Declaration] = {
         768_000,
     ),
     "channels": Declaration(1, "Channels wanted; 0 is all that the device has. " + _AT_ACTIVATION, 0, 64),
-    "chunk": Declaration(0.02, "[s] of sound in a message. " + _AT_ACTIVATION, 0.005, 1.0),
+    "chunk": Declaration(
+        0.02, "[s] of sound in a message: a node hears of it only when it is full. " + _AT_ACTIVATION, 0.005, 0.2
+    ),
     "frame_id": Declaration("microphone", "frame_id of the messages. " + _AT_ACTIVATION),
     "longest_wait": Declaration(
         5.0, "[s] between two attempts to connect, at most; the first comes after 0.5 s. " + _AT_ACTIVATION, 0.5, 600.0

@@ -425,9 +425,9 @@ class Worker:
                     self._reject(sensor, error, arrival.now_s)
             return None
         with self._wake:
-            state = sensor.health.received(arrival.now_s, verdict.state)
             if epoch != self._epoch:
                 return None
+            state = sensor.health.received(arrival.now_s, verdict.state)
             if sensor.name == CameraSensor.name:
                 self._camera_belief.seen(arrival.stamp_ns, verdict, state)
             if verdict.fresh:

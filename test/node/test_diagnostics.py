@@ -39,8 +39,11 @@ def test_every_state_has_its_level_and_says_what_to_do(state: SensorState, level
 def test_stamps_far_from_the_cameras_are_a_warning_with_the_parameter_to_set() -> None:
     said = sensor_status("action_node: audio", "/audio", status(SensorState.OK), {}, behind_camera_s=0.8)
     assert said.level == b"\x01"
-    assert "0.80 s behind" in said.message
-    assert "audio.stamp_offset" in said.message
+    assert "lie 0.80 s before the camera's" in said.message
+    assert "add +0.80 to audio.stamp_offset" in said.message
+    said = sensor_status("action_node: audio", "/audio", status(SensorState.OK), {}, behind_camera_s=-0.8)
+    assert "lie 0.80 s after the camera's" in said.message
+    assert "add -0.80 to audio.stamp_offset" in said.message
     said = sensor_status("action_node: audio", "/audio", status(SensorState.OK), {}, behind_camera_s=-0.3)
     assert said.level == b"\x00"
 

@@ -20,7 +20,7 @@ from karmma_ros.recognizer import Recognizer
 
 
 def said(now: Statistics, before: Statistics) -> tuple[bytes, str]:
-    status = node_status("action_node", state="active", fault="", facts={}, now=now, before=before)
+    status = node_status("action_node", state="active", fault="", facts={}, now=now, before=before, simulated_time=True)
     return status.level, status.message
 
 
@@ -70,6 +70,15 @@ def test_no_prediction_is_a_warning_once_it_is_longer_than_the_camera_takes(now:
     assert message == ("active" if well else "no predictions: the clock stands still or has not started")
 
 
+def test_on_wall_time_no_prediction_means_a_machine_that_is_too_slow() -> None:
+    now = after(1 / 30, video_s=0.1, audio_s=0.1, rate_hz=30.0)
+    status = node_status("n", state="active", fault="", facts={}, now=now, before=now, simulated_time=False)
+    assert (status.level, status.message) == (
+        b"\x01",
+        "no prediction for 1 s: this machine is too slow for the bundle",
+    )
+
+
 def test_counts_that_begin_afresh_are_no_standstill() -> None:
     """The clock has jumped back: a hundred predictions before, nine since."""
     before, now = (after(1 / 30, video_s=0.01, audio_s=0.01, rate_hz=30.0, predictions=n) for n in (100, 9))
@@ -80,7 +89,7 @@ def test_inference_that_fails_is_an_error_with_its_text() -> None:
     """Whatever else there is to say; with the next report, in which nothing failed, it is over."""
     well = after(1 / 30, video_s=0.01, audio_s=0.01, rate_hz=30.0)
     failed = replace(well, failures=3, last_failure="fusion: CUDA error 700")
-    assert said(failed, well) == (b"\x02", "inference failed 3 times: fusion: CUDA error 700")
+    assert said(failed, well) == (b"\x02", "failed 3 times: fusion: CUDA error 700")
     standing = after(1 / 30, video_s=0.9, audio_s=0.9, rate_hz=30.0, predictions=0)
     assert said(replace(standing, failures=1, last_failure="flow: lost"), standing)[0] == b"\x02"
     assert said(replace(well, counts={"predictions": 39}), failed) == (b"\x00", "active")
@@ -90,7 +99,10 @@ def test_the_rate_is_that_of_predictions_since_the_report_before() -> None:
     before, now = (after(1 / 30, video_s=0.01, audio_s=0.01, rate_hz=30.0, predictions=n) for n in (100, 129))
 
     def rate(now: Statistics, before: Statistics | None) -> str | None:
-        return value(node_status("action_node", state="active", fault="", facts={}, now=now, before=before), "rate_hz")
+        return value(
+            node_status("action_node", state="active", fault="", facts={}, now=now, before=before, simulated_time=True),
+            "rate_hz",
+        )
 
     assert rate(now, before) == "29.0"
     assert rate(now, now) == "0.0"
@@ -106,7 +118,7 @@ def test_frames_that_this_machine_had_no_time_for_are_counted_and_a_warning() ->
         counts={"predictions": 110, "skipped_predictions": 2},
         statuses=well.statuses | {"video": replace(camera, skipped=5)},  # type: ignore[operator]
     )
-    status = node_status("action_node", state="active", fault="", facts={}, now=slow, before=well)
+    status = node_status("action_node", state="active", fault="", facts={}, now=slow, before=well, simulated_time=True)
     assert (status.level, status.message) == (b"\x01", "too slow: 7 frames skipped")
     assert value(status, "skipped") == "7"
     assert said(slow, slow) == (b"\x01", "no predictions: the clock stands still or has not started")
