@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_ros import flow as flow_module
+from karmma_ros import media, resample
 from karmma_ros import samples as samples_module
 from karmma_ros.errors import KarmmaError
 from karmma_ros.files import whole_folder
@@ -68,9 +69,15 @@ class StoreFormat:
             rate=config.audio.rate,
         )
 
-    def key(self, **source: Any) -> str:
-        """Name of the store folder: a digest of this format, of `source` and of the code that prepares samples."""
-        code = source_digest(Path(samples_module.__file__), Path(flow_module.__file__))
+    def key(self, *, decoded: bool = False, **source: Any) -> str:
+        """Name of the store folder: a digest of this format, of `source` and of the code that prepares samples.
+
+        :param decoded: samples come out of files: the code that decodes and resamples counts too.
+        """
+        files = [samples_module.__file__, flow_module.__file__]
+        if decoded:
+            files += [media.__file__, resample.__file__, str(Path(__file__).with_name("sound.py"))]
+        code = source_digest(*map(Path, files))
         text = json.dumps({"format": asdict(self), "source": source, "code": code, "version": 1}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -112,7 +112,7 @@ class ManifestSource(StoredSource):
         paths = [self._folder / file if file else None for file in rows[0].files]
         facts = [[str(p), p.stat().st_size, p.stat().st_mtime_ns] if p else None for p in paths]
         intervals: tuple[Interval, ...] = tuple((r.start_s, r.stop_s, *r.names) for r in rows)
-        key = self._form.key(source="manifest", files=facts)
+        key = self._form.key(decoded=True, source="manifest", files=facts)
         digest = hashlib.sha256(str(self._folder.resolve()).encode()).hexdigest()[:8]
         name = f"{self.name}/{split}/{rows[0].clip_id}"
         where = ", ".join(str(r.line) for r in rows[:3]) + (", ..." if len(rows) > 3 else "")

@@ -115,7 +115,7 @@ class EpicKitchensSource:
         root = hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:8]
         jobs = {
             video: RecordingJob(
-                f"{self.name}-{root}/{self._form.key(source=self.name, video=video, files=facts(found))}",
+                f"{self.name}-{root}/{self._form.key(decoded=True, source=self.name, video=video, files=facts(found))}",
                 index_files,
                 (video, found, self._form.rate),
             )

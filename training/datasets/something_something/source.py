@@ -163,7 +163,7 @@ class SomethingSomethingSource:
         entries, faults = self._entries(split, facts, work)
         files = find_detections(self.root)
         boxes = [[str(p.relative_to(self.root)), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
-        prepared = self._form.key(source=self.name, root=str(self.root.resolve()), detections=boxes)
+        prepared = self._form.key(decoded=True, source=self.name, root=str(self.root.resolve()), detections=boxes)
         detected = read_detections(files, list(entries), work.store / self.name) if files else {}
         out: list[Recording] = []
         given = 0
