@@ -18,6 +18,7 @@ for library in ("timm", "torchvision"):
 from karmma_ros.errors import UsageError  # noqa: E402
 from karmma_training.bundle.export import MAX_ERROR, export_bundle, sample_inputs  # noqa: E402
 from karmma_training.config import Config  # noqa: E402
+from karmma_training.config_file import save_config  # noqa: E402
 from karmma_training.data.labels import Labels  # noqa: E402
 from karmma_training.learning.train import Trainer  # noqa: E402
 from karmma_training.networks.backbones import NamedBackbone, load_backbone_weights  # noqa: E402
@@ -149,9 +150,9 @@ def test_a_checkpoint_needs_no_weights_by_name() -> None:
         build_model(config, {"action": 2}, pretrained=True)
 
 
-def test_a_run_goes_on_without_the_weights_it_began_with(tmp_path: Path) -> None:
+def test_a_run_goes_on_without_the_weights_it_began_with_and_in_its_precision(tmp_path: Path) -> None:
     config = with_backbones()
-    config.train.device = "cpu"
+    config.train.device, config.train.precision = "cpu", "bf16"
     config.video.weights = str(tmp_path / "w.pth")
     torch.save(timm.create_model("test_resnet").state_dict(), config.video.weights)
     labels = Labels.from_names({"action": ["a", "b"]}, [("a",), ("b",)])
@@ -163,10 +164,14 @@ def test_a_run_goes_on_without_the_weights_it_began_with(tmp_path: Path) -> None
     first = trainer()
     first.progress.step = 5
     first.save()
+    save_config(config, tmp_path / "run" / "config.yaml")
+    config.train.precision = "fp32"  # what `auto` means on another machine
     Path(config.video.weights).unlink()
     again = trainer()
     again.resume()
     assert again.progress.step == 5
+    assert again.precision == "bf16"
+    assert again.ema.module.reduced is None, "validated in float32, as it is exported"
     assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), again.model.parameters(), strict=True))
     (tmp_path / "run" / "last.pt").unlink()
     with pytest.raises(UsageError, match="cannot read weights"):
