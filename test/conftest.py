@@ -8,7 +8,13 @@ names.
 import signal
 from pathlib import Path
 
+from hypothesis import settings
+
 pytest_plugins = [f"fixtures.{path.stem}" for path in sorted((Path(__file__).parent / "fixtures").glob("[!_]*.py"))]
+
+# How long an example takes is the machine's business.
+settings.register_profile("karmma", deadline=None)
+settings.load_profile("karmma")
 
 # A shell starts what it puts in the background with SIGINT ignored, and children inherit that: tests that press Ctrl-C
 # on a child would wait forever. A handler of our own is back to the default in every child.

@@ -211,8 +211,9 @@ def test_every_demo_has_a_domain_of_its_own() -> None:
     pytest.importorskip("domain_coordinator")
     with own_domain() as one, own_domain() as other:
         assert one != other
-    with own_domain() as again:
-        assert again == one, "it was not given back"
+    for _ in range(101):  # as many as there are: one that was not given back would be missing
+        with own_domain():
+            pass
 
 
 def test_an_error_of_the_system_inside_a_domain_stays_what_it_is() -> None:

@@ -129,6 +129,7 @@ def start(
     module: str = NODE,
     path: Path | None = None,
     parameter_file: Path | None = None,
+    namespace: str = "",
     **parameters: Any,
 ) -> Process:
     """Starts a node, or the script at `path`; parameter `image__rotate` is `image.rotate`."""
@@ -136,6 +137,8 @@ def start(
     command = [sys.executable, *target, "--ros-args"]
     if parameter_file is not None:
         command += ["--params-file", str(parameter_file)]
+    if namespace:
+        command += ["-r", f"__ns:={namespace}"]
     for name, value in parameters.items():
         text = str(value).lower() if isinstance(value, bool) else str(value)
         command += ["-p", f"{name.replace('__', '.')}:={text}"]
@@ -247,9 +250,10 @@ class Robot:
                 self._heard.wait(min(left, 0.02))
 
     def pause(self, seconds: float) -> None:
-        """Lets so much time pass between two messages."""
+        """Lets so much time pass between two messages, whatever is heard meanwhile."""
+        end = time.monotonic() + seconds
         with self._heard:
-            self._heard.wait(seconds)
+            self._heard.wait_for(lambda: time.monotonic() >= end, seconds)
 
     # --- services ----------------------------------------------------------------------------------------------------
 
@@ -424,12 +428,15 @@ def node_and_robot(
     path: Path | None = None,
     parameter_file: Path | None = None,
     compressed: bool = False,
+    namespace: str = "",
     **parameters: Any,
 ) -> Iterator[tuple[Process, Robot]]:
     """A running node and a robot around it. Afterwards the node is gone, and must have ended with exit status 0."""
-    process = start(log, environment, module=module, path=path, parameter_file=parameter_file, **parameters)
+    process = start(
+        log, environment, module=module, path=path, parameter_file=parameter_file, namespace=namespace, **parameters
+    )
     try:
-        with robot(compressed=compressed) as made:
+        with robot(compressed=compressed, namespace=namespace) as made:
             made.watched = process
             yield process, made
         status = process.end()

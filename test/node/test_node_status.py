@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from node.bench import Bench, now_ns
 from node.harness import node_and_robot, ns_of, picture, time_of, value
 from rosgraph_msgs.msg import Clock
+from toy_bundle import make_toy_bundle
 
 from karmma_ros.health import SensorState, SensorStatus
 from karmma_ros.nodes.diagnostics import node_status
@@ -154,3 +155,11 @@ def test_reports_come_once_a_second_with_the_time_of_the_nodes_clock(
     assert (value(status, "providers"), value(status, "bundle")) == ("cpu", "toy")
     assert float(value(status, "rate_hz") or 0) > 5
     assert {s.name for s in reports[-1][1].status} >= {f"action_node: {name}" for name in ("video", "flow", "audio")}
+
+
+def test_nodes_of_several_robots_have_names_of_their_own(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    bundle = make_toy_bundle(tmp_path / "toy")
+    with node_and_robot(tmp_path / "log", ros_env, namespace="/robot1", bundle=bundle) as (_, r):
+        r.wait_status("its own", "robot1/action_node", lambda s: value(s, "bundle") == "toy")
+        r.wait_status("a sensor's", "robot1/action_node: video", lambda s: True)
+        assert not any(s.name.startswith("action_node") for report in r.diagnostics for s in report.status)

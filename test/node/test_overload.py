@@ -19,10 +19,11 @@ def test_a_slow_machine_skips_frames_and_never_falls_behind(tmp_path: Path, ros_
         played = r.play(3)  # starved for a moment it would skip more, which is what it is about
         r.wait("the newest frame's prediction", lambda: r.predictions[-1].stamp_ns >= played.frames[-1])
         assert_increasing(r.predictions)
-        by_camera = [p for p in r.predictions if p.camera]
+        by_camera = [p for p in r.heard(played.start_s, played.end_s) if p.camera]
         assert 3 / DELAY_S / 2 < len(by_camera) <= 3 / DELAY_S + 1
-        # A frame waits for the pass before it at most, then takes its own time; the last is as fresh as the first.
-        assert max(p.message.latency for p in by_camera) < 2 * DELAY_S + 0.1
+        # A frame waits for the pass before it at most, then takes its own time: the last are as fresh as the first.
+        late = [p.message.latency for p in by_camera]
+        assert max(late[-5:]) < 2 * max(late[:5])
         last = r.heard(played.start_s, played.end_s)[-1]
         video = last.modality("video")
         assert video.skipped > 40

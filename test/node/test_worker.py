@@ -396,3 +396,28 @@ def test_switching_a_sensor_off_erases_it(bench: Bench) -> None:
     assert outcome.prediction.coverages["video"] == 0
     bench.worker.configure(settings())
     assert bench.frame(now_ns()).statuses["video"].state is SensorState.OK
+
+
+@pytest.mark.parametrize(
+    ("bench", "name", "cause"),
+    [
+        ({"image_max_pixels": 100}, "video", "image is too large"),
+        ({"future_tolerance": 0.01}, "video", "stamp in the future"),
+        ({"audio_max_chunk": 0.01}, "audio", "audio chunk is too long"),
+    ],
+    indirect=["bench"],
+)
+def test_a_limit_that_is_set_holds(bench: Bench, name: str, cause: str) -> None:
+    ahead_ns = 400_000_000 if "future" in cause else 0
+    if name == "video":
+        bench.send_frame(now_ns() + ahead_ns)
+    else:
+        bench.sound(now_ns(), np.zeros(320, np.float32))
+    bench.wait("the refusal", lambda o: o.statuses[name].last_cause == cause)
+
+
+def test_the_patience_with_a_sensor_is_what_is_set() -> None:
+    chosen = settings(stale_intervals=7.0, stale_recovery=5, corrupt_samples=6, stale_min_timeout=0.4)
+    health = CameraSensor(chosen).health
+    assert (health.timeout_intervals, health.recovery_samples) == (7.0, 5)
+    assert (health.corrupt_after, health.min_timeout_s) == (6, 0.4)

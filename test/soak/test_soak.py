@@ -28,8 +28,9 @@ START_NS = 10**18
 def test_a_minute_of_storm_is_survived(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "karmma_ros.cli.main", "soak", "--minutes", "1", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    log = tmp_path / "node.log"
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{log.read_text()[-2000:] if log.exists() else ''}"
     result = json.loads((tmp_path / "soak.json").read_text())
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{(tmp_path / 'node.log').read_text()[-2000:]}"
     assert result["failed"] == []
     assert result["killed"] >= 1
     # It was a storm: sensors were seen in the states that it is made to bring about.

@@ -173,7 +173,8 @@ def test_the_streaming_student_has_the_papers_teacher() -> None:
 def test_a_toy_of_the_papers_preset_trains_from_teacher_to_student(tmp_path: Path) -> None:
     command = ["train", "--preset", "paper", "--modalities", "video,audio", "--store", str(tmp_path / "store"), "--out"]
     settings = [*SMALL, "data.minutes=0.2", "data.validation_minutes=0.03", "train.epochs=1", "train.batch=4"]
-    settings += ["train.windows_per_second=0.5", "train.threads=2", "train.validate_step=60"]
+    settings += ["train.windows_per_second=0.5", "train.threads=1", "train.validate_step=60"]
+    settings += ["train.precision=fp32", "pretrain.video=1", "pretrain.audio=1"]
     settings += ["video.weights=''", "audio.weights=''", "video.backbone=torchvision:swin3d_t"]
     arguments = [part for setting in settings for part in ("--set", setting)]
     small = [*arguments, "--set", "audio.backbone=torchvision:resnet18", "--set", "audio.grid=[5,5]"]

@@ -22,11 +22,14 @@ from karmma_ros.cli.main import main  # noqa: E402
 from karmma_ros.errors import KarmmaError, UsageError  # noqa: E402
 from karmma_ros.runtime import Engine  # noqa: E402
 from karmma_training.bundle.export import MAX_ERROR, compare  # noqa: E402
+from karmma_training.bundle.lineage import from_scratch  # noqa: E402
 from karmma_training.checkpoint import load_model  # noqa: E402
 from karmma_training.cli.export import export  # noqa: E402
+from karmma_training.config_file import apply_overrides  # noqa: E402
 from karmma_training.evaluation.bundle_predictor import BundlePredictor  # noqa: E402
 from karmma_training.evaluation.predictor import ModelPredictor  # noqa: E402
 from karmma_training.evaluation.report import evaluate  # noqa: E402
+from karmma_training.presets import preset  # noqa: E402
 
 if TYPE_CHECKING:
     from fixtures.training import TinyRun
@@ -118,6 +121,8 @@ def test_the_command_evaluates_a_bundle_as_it_does_its_run(tiny_run: TinyRun, tm
             "6",
             "--out",
             str(out),
+            "--threads",
+            "1",
         ]
         assert main([*command, "--data", "tabletop", "--store", str(tiny_run.store)]) == 0
         assert {p.suffix for p in out.iterdir()} == {".json", ".png"}
@@ -152,3 +157,10 @@ def test_the_model_card_says_what_the_bundle_is(tiny_run: TinyRun, tmp_path: Pat
     assert card.read_text().count("12.3") == 1
     assert json.loads((tiny_run.bundle / "bundle.json").read_text())["licence"] == "Apache-2.0"
     assert np.isfinite(list(json.loads((tiny_run.bundle / "bundle.json").read_text())["temperature"].values())).all()
+
+
+def test_the_licence_is_ours_only_where_nobody_else_has_a_say() -> None:
+    config = preset("tiny")
+    assert from_scratch(config)
+    assert not from_scratch(apply_overrides(config, ["video.weights=hub"]))
+    assert not from_scratch(apply_overrides(config, ["data.source=mine.csv"]))

@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("torch", reason="training needs torch")
 
 from karmma_ros.bags.session import plan_session, record_scene, write_intervals
+from karmma_ros.bundle import load_bundle
 from karmma_ros.cli.main import main
 from karmma_ros.records import read_records
 from karmma_ros.synthesis import Row
@@ -58,6 +59,7 @@ def test_bags_become_a_bundle_that_replays_them(tmp_path: Path) -> None:
     assert main([*command, "--out", str(tmp_path / "run"), *store, *sets]) == 0
     bundle = tmp_path / "bundle"
     assert main(["export", str(tmp_path / "run"), "--out", str(bundle)]) == 0
+    assert load_bundle(bundle).licence == "not stated", "whose recordings these are, we do not know"
     out = tmp_path / "replay"
     options = ["--bundle", str(bundle), "--truth", labels, "--out", str(out), "--no-overlay"]
     assert main(["replay", str(bags[-1]), *options]) == 0

@@ -26,7 +26,7 @@ from karmma_training.presets import as_system  # noqa: E402
 if TYPE_CHECKING:
     from fixtures.training import TinyRun
 
-TIMEOUT_S = 120
+TIMEOUT_S = 600
 KARMMA = [sys.executable, "-m", "karmma_ros.cli.main"]
 
 

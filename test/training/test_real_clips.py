@@ -44,7 +44,7 @@ def test_the_action_of_real_clips_is_named_from_every_modality_subset(tmp_path: 
     sets = [part for setting in settings for part in ("--set", setting)]
     command = ["train", "--preset", "tiny", "--system", "baseline-dropout", "--data", str(tmp_path / "clips.csv")]
     assert main([*command, "--out", run, *options, *sets]) == 0
-    assert main(["evaluate", run, "--every", "1", *options]) == 0
+    assert main(["evaluate", run, "--every", "1", "--threads", "1", *options]) == 0
     report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert report["windows"] > 100
     assert len(report["subsets"]) == 7

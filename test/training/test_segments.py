@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from karmma_training.data.labels import Labels  # noqa: E402
 from karmma_training.data.store import StoredRecording, StoreFormat, write_recording  # noqa: E402
 from karmma_training.evaluation import segment_report, segments  # noqa: E402
+from karmma_training.evaluation.dropout_curve import by_key  # noqa: E402
 from karmma_training.evaluation.plots import plot_segments  # noqa: E402
 from karmma_training.evaluation.predictor import ModelPredictor  # noqa: E402
 from karmma_training.evaluation.segments import (  # noqa: E402
@@ -135,3 +136,8 @@ def test_the_dropout_curve_of_actions_counts_each_heads_best(
     assert "area" in capsys.readouterr().out
     plot_segments({"target": "run", "data": "made", "split": "val", **report}, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_overlapping_actions_of_one_video_are_one_in_the_bootstrap() -> None:
+    recordings = [SimpleNamespace(key=key) for key in ("first", "second", "first")]
+    assert by_key(recordings).tolist() == [0, 1, 0]  # type: ignore[arg-type]

@@ -343,7 +343,7 @@ def learn(root: Path, out: Path, modalities: str, epochs: int) -> dict[str, Any]
     settings = ["data.draw=actions", f"train.epochs={epochs}", "train.batch=12", "augment.mirror_p=0", "train.ema=0.9"]
     settings += [f"train.validate_every={epochs}", *(f"pretrain.{m}=0" for m in modalities.split(","))]
     assert main([*command, *(part for s in settings for part in ("--set", s))]) == 0
-    command = ["evaluate", str(out / "run"), "--segments", "--split", "val", "--clips", "3", *store]
+    command = ["evaluate", str(out / "run"), "--segments", "--split", "val", "--clips", "3", "--threads", "1", *store]
     assert main([*command, "--out", str(out)]) == 0
     report = json.loads((out / "evaluation-segments.json").read_text())
     assert report["actions"] == 3
@@ -361,6 +361,7 @@ def test_the_test_split_has_no_archive(root: Path, tmp_path: Path, capsys: pytes
     assert main([*command, "--set", "train.epochs=1", "--set", "pretrain.detections=0"]) == 0
     capsys.readouterr()
     command = ["evaluate", str(tmp_path / "run"), "--segments", "--split", "test", "--out", str(tmp_path), *store]
+    command += ["--threads", "1"]
     assert main(command) == 2
     error = capsys.readouterr().err
     assert "nothing to write, its actions have no labels here and there is no official archive" in error
