@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From an image stamped in one process to the prediction heard in a third, by way of the node; and what the node uses.
 
-Beside it the bare core on the same frames: what ROS adds is the difference.
+Beside it the bare core on the same frames, from the frame to its answer. What the node adds, the difference of the two
+percentiles, is ROS and the wait for flow and sound that came just before the frame and are being encoded.
 """
 
 from __future__ import annotations
@@ -225,7 +226,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def _latencies(rows: list[dict[str, Any]]) -> Table:
-    headings = ["camera", "p50", "p95", "p99", "max", "lost / frames", "bare core p50 / p95", "ROS adds p50 / p95"]
+    headings = ["camera", "p50", "p95", "p99", "max", "lost / frames", "bare core p50 / p95", "node adds, p50 / p95"]
     cells = [
         [
             row["camera"],

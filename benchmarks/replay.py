@@ -74,4 +74,4 @@ def _watch(path: Path, settings: Settings, *, with_flow: bool) -> int:
     with Bag(path) as bag:
         sensors = choose(bag, {})
         replay = Replay(recognizer, bag, sensors, producer=producer)
-        return sum(1 for _ in replay.run(origin_ns=origin_ns(bag, sensors)))
+        return sum(1 for _ in replay.run(origin_ns=origin_ns(bag, sensors)[1]))

@@ -40,10 +40,12 @@ def whole_folder(path: str | Path, *, shared: bool = False) -> Iterator[Path]:
     """Like `whole_file` for a folder: `path` must not exist, or be an empty folder.
 
     :param shared: other processes make the same folder: whoever is first is right, and what comes later is dropped.
-    :raises FileExistsError: if `path` exists and is not an empty folder.
+    :raises FileExistsError: if `path` exists and is not an empty folder, or cannot be replaced: a mount point.
     :raises OSError: if it cannot be made or written.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays one, and its target becomes the folder
+    if os.path.ismount(path):  # found now, not when the work of hours is to be put there
+        raise FileExistsError(f"{path} is a mount point: name a folder in it")
     if not shared and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(f"{path} exists and is not empty")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -117,9 +117,13 @@ class Film:
             samples = np.repeat(samples, 2, axis=1)
         if abs(gap) <= JOIN_S * rate:  # jitter of the stamps
             gap = 0
-        if gap > 0:
-            samples = np.concatenate([np.zeros((gap, samples.shape[1]), np.float32), samples])
-        samples = samples[max(-gap, 0) :]
+        while gap > 0:  # a second at a time: it may be hours
+            silence = np.zeros((min(gap, rate), samples.shape[1]), np.float32)
+            self._write_sound(silence)
+            gap -= len(silence)
+        self._write_sound(samples[-gap:] if gap < 0 else samples)
+
+    def _write_sound(self, samples: npt.NDArray[np.float32]) -> None:
         self._heard += len(samples)
         if self._resampler is not None:
             samples = self._resampler.process(samples[:, 0])

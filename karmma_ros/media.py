@@ -48,6 +48,7 @@ _TICKS = (
     90_000  # the time base of written videos, per second: MPEG's own, exact for 24, 25, 30 and 50 frames per second
 )
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+_HOPELESS = 1000  # damaged packets in a row after which nothing more is expected of a file
 _UNKNOWN_RATE = 25.0  # frames per second where a container does not say: what ffmpeg assumes as well
 
 
@@ -71,9 +72,12 @@ class _Reader:
     def __init__(self, path: Path, kind: Literal["video", "audio"]) -> None:
         self.path = path
         self.damaged = 0  # packets that could not be decoded and were left out
+        self.late = 0  # frames left out since their stamp is not after that of the one before
+        self.ended_early = False  # the file cannot be read to its end
         self._container = open_container(path)
         streams = getattr(self._container.streams, kind)
-        self._stream: Any = streams[0] if streams else None
+        # FFmpeg may have no decoder for a stream: its codec context is None then
+        self._stream: Any = next((stream for stream in streams if stream.codec_context is not None), None)
         self._origin_s = origin_s(self._container)
 
     def close(self) -> None:
@@ -89,17 +93,25 @@ class _Reader:
     def _decoded(self) -> Iterator[Any]:
         """Frames of the stream; damaged packets are counted and left out."""
         packets = self._container.demux(self._stream)
+        in_a_row = 0
         while True:
             try:
                 packet = next(packets)
-                yield from packet.decode()
-            except StopIteration:
+            except (StopIteration, av.error.EOFError):
                 return
+            except av.error.FFmpegError:  # the demuxer has given up: it is a generator, and ends with its error
+                self.ended_early = True
+                return
+            try:
+                yield from packet.decode()
+                in_a_row = 0
             except av.error.EOFError:
                 return
             except av.error.FFmpegError:
                 self.damaged += 1
-                if self.damaged > 1000:  # a demuxer that repeats its error would never end
+                in_a_row += 1
+                if in_a_row > _HOPELESS:
+                    self.ended_early = True
                     return
 
     def _stamp_ns(self, frame: Any) -> int | None:
@@ -153,6 +165,7 @@ class VideoReader(_Reader):
             if stamp is None:  # raw streams carry no time
                 stamp = 0 if last is None else last + period_ns
             if last is not None and stamp <= last:  # a repeated or late stamp: time is data, and this frame has none
+                self.late += 1
                 continue
             last = stamp
             yield Frame(stamp, upright(frame, self._reformatter))

@@ -37,6 +37,7 @@ _NS = 1_000_000_000
 _CRF = 12  # of the pictures: no difference to be seen
 _FLOW_WIDTH = 160  # pixels; larger fields are shrunk, training shrinks them further
 _LOST_S = 1.0  # silence longer than this is sound that was not recorded
+_LARGEST_WAV = 2**32 - 64  # bytes of sound
 _LONGEST_GAP_S = 3600.0  # a longer step of the stamps is a clock that was set
 
 
@@ -229,11 +230,16 @@ class _Sound(_File):
         if late > JOIN_S * rate:
             if late > _LOST_S * rate:
                 self._silent.append((self._samples / rate, (self._samples + late) / rate))
-            self._write(np.zeros((late, chunk.shape[1]), np.float32))
+            self._check_length(late + len(chunk))
+            while late > 0:  # a second at a time: it may be an hour
+                silence = np.zeros((min(late, rate), chunk.shape[1]), np.float32)
+                self._write(silence)
+                late -= len(silence)
         elif late < -JOIN_S * rate:
             chunk = chunk[-late:]  # known already
             if not len(chunk):
                 raise SampleError("stamp is not newer than the one before")
+        self._check_length(len(chunk))
         self._write(chunk)
         self.stop_s = self._samples / rate
 
@@ -244,6 +250,11 @@ class _Sound(_File):
         self._writer.setsampwidth(2)
         self._writer.setframerate(rate)
         self._format = (rate, channels)
+
+    def _check_length(self, more: int) -> None:
+        """A WAV file counts its bytes in 32 bits."""
+        if 2 * self._format[1] * (self._samples + more) > _LARGEST_WAV:
+            raise SampleError("sound is longer than a WAV file can hold")
 
     def _write(self, samples: npt.NDArray[np.float32]) -> None:
         assert self._writer is not None

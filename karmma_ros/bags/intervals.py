@@ -77,8 +77,10 @@ class BagIntervals:
     def settled(self, t_s: float, margin_s: float) -> bool:
         """Whether nothing changes within `margin_s`; unlabelled time is no change."""
         here = self.at(t_s)
-        around = (self.at(t_s - margin_s), self.at(t_s + margin_s))
-        return here is not None and all(row is None or row.names == here.names for row in around)
+        first = max(bisect_right(self._starts, t_s - margin_s) - 1, 0)
+        last = bisect_right(self._starts, t_s + margin_s)
+        around = (row for row in self.rows[first:last] if row.stop_s > t_s - margin_s)
+        return here is not None and all(row.names == here.names for row in around)
 
 
 def read_intervals(path: Path, bags: Collection[str]) -> Intervals:

@@ -173,15 +173,15 @@ def usual_rate_hz(bag: Bag, topic: Topic) -> float:
     return min(max(1e9 / intervals[len(intervals) // 2], 1.0), 240.0) if intervals else 30.0
 
 
-def origin_ns(bag: Bag, sensors: Sensors) -> int:
-    """The stamp that times of a bag count from: the camera's first, else the first of what there is.
+def origin_ns(bag: Bag, sensors: Sensors) -> tuple[str, int]:
+    """The stamp that times of a bag count from, and whose it is: the camera's first, else the first of what there is.
 
     :raises KarmmaError: there is none.
     """
-    for _, topic in sensors.items():
+    for modality, topic in sensors.items():
         stamp_ns = first_stamp_ns(bag, topic)
         if stamp_ns is not None:
-            return stamp_ns
+            return modality, stamp_ns
     raise KarmmaError(f"{bag.path}: no camera, flow or sound with a stamp; `karmma record-check` says more")
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from karmma_ros.bags.manifest import SPLITS, Labelled, outside, recorded, split_
 from karmma_ros.bags.reader import Bag, bag_name
 from karmma_ros.bags.topics import Sensors, choose, origin_ns
 from karmma_ros.cli.bag_options import add_rotate, add_topics, wanted_topics
-from karmma_ros.cli.common import add_json, add_seed, add_split_shares, check_file, check_out
+from karmma_ros.cli.common import add_json, add_seed, add_split_shares, check_file, check_out, make_console
 from karmma_ros.cli.recognition import progress_bar
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_folder, write_json
@@ -64,12 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = make_console()
     labels = _check(args)
     with ExitStack() as stack:
         opened = {bag_name(path): stack.enter_context(Bag(path)) for path in args.bags}
         sensors = {name: choose(bag, wanted_topics(args)) for name, bag in opened.items()}
-        origins = {name: origin_ns(opened[name], found) for name, found in sensors.items()}
+        origins = {name: origin_ns(opened[name], found)[1] for name, found in sensors.items()}
         intervals = {name: labels.of(name, origins[name]) for name in opened}
         faults = [f for name, bag in opened.items() for f in outside(name, intervals[name], bag.duration_s)]
         if faults:

@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table as RichTable
 
 from karmma_ros.bundle import load_bundle
-from karmma_ros.cli.common import add_bundle, add_out, add_threads, check_out, terminable
+from karmma_ros.cli.common import add_bundle, add_out, add_threads, check_out, make_console, terminable
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_file, write_json
 from karmma_ros.records import describe_machine
@@ -57,13 +55,13 @@ def run(args: argparse.Namespace) -> int:
     if unknown:
         raise UsageError(f"no benchmark {unknown[0]!r}: choose from {', '.join(BENCHMARKS)}")
     check_out(args.out)
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = make_console()
     from karmma_benchmarks.settings import Settings
 
     lacking = {name: lack for name in args.names or BENCHMARKS if (lack := _lack(name))}
     if args.names and lacking:
         raise UsageError("; ".join(f"{name} {lack}" for name, lack in lacking.items()))
-    settings = Settings(load_bundle(args.bundle), args.threads, args.quick, Console(stderr=True))
+    settings = Settings(load_bundle(args.bundle), args.threads, args.quick, make_console(stderr=True))
     machine = describe_machine()
     with terminable():
         for name in args.names or BENCHMARKS:
@@ -101,7 +99,7 @@ def _lack(name: str) -> str:
 
 def _draw(name: str, result: dict[str, Any], machine: dict[str, Any], out: Path) -> None:
     if find_spec("matplotlib") is None:
-        Console(stderr=True).print(f"no {name}.png: matplotlib is not installed", style="yellow", highlight=False)
+        make_console(stderr=True).print(f"no {name}.png: matplotlib is not installed", style="yellow", highlight=False)
         return
     from karmma_benchmarks.pictures import draw
 

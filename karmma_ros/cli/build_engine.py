@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from karmma_ros.bundle import Bundle, load_bundle
-from karmma_ros.cli.common import add_bundle
+from karmma_ros.cli.common import add_bundle, make_console
 from karmma_ros.errors import EngineError
 from karmma_ros.files import whole_folder
 from karmma_ros.inference.engine_cache import Target, engine_folder, find_target
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if "tensorrt" not in available():
         raise EngineError("this ONNX Runtime has no TensorRT: install a build that has it (docs/jetson.md)")
     target = find_target()
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     console.print(f"TensorRT {target.tensorrt}, compute capability {target.capability}", highlight=False)
     build(bundle, target, _compile, console)
     engine = Engine(bundle, "tensorrt,cuda" if "cuda" in available() else "tensorrt")

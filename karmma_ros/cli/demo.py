@@ -4,13 +4,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from karmma_ros.bundle import load_bundle
-from karmma_ros.cli.common import add_bundle, add_json, add_out, add_seed, check_file, check_out, positive, terminable
+from karmma_ros.cli.common import (
+    add_bundle,
+    add_json,
+    add_out,
+    add_seed,
+    check_file,
+    check_out,
+    make_console,
+    positive,
+    terminable,
+)
 from karmma_ros.demo.sources import SceneSource, Source, open_file_source
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
@@ -47,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         source = SceneSource(args.seed, args.seconds)
     from karmma_ros.demo.run import Settings, run_demo
 
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = make_console()
     settings = Settings(bundle, source, args.out, args.seed, view=not args.no_view, film=not args.no_overlay)
     with terminable():
         summary = run_demo(settings, console)

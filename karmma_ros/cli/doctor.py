@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
-from karmma_ros.cli.common import add_bundle, add_json, one_line
+from karmma_ros.cli.common import add_bundle, add_json, make_console, one_line
 from karmma_ros.doctor.bundles import check_bundle, try_bundle
 from karmma_ros.doctor.dds import Camera, Host, check_dds
 from karmma_ros.doctor.engine import check_engine
@@ -54,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         "ONNX Runtime": partial(check_engine, partial(try_bundle, args.bundle)),
         "microphone": check_sound,
     }
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = make_console()
     with console.status("looking ..."):
         findings = [finding for name, check in checks.items() for finding in _all_of(name, check)]
     faults = sum(finding.level is Level.FAULT for finding in findings)
@@ -80,13 +78,15 @@ def _as_dict(findings: Iterable[Finding], faults: int) -> dict[str, object]:
 def _show(console: Console, findings: list[Finding], faults: int) -> None:
     width = max(len(finding.subject) for finding in findings)
     for finding in findings:
-        line = Text.from_markup(f"[{_STYLES[finding.level]}]{finding.level.value:<6}[/]  ")
+        line = Text.assemble((f"{finding.level.value:<6}", _STYLES[finding.level]), "  ")
         line.append(f"{finding.subject:<{width}}  ", style="bold")
         line.append(one_line(finding.text))
         console.print(line, soft_wrap=True, highlight=False)
         if finding.remedy:
-            console.print(f"{'':<{8 + width}}  [cyan]->[/] {escape(finding.remedy)}", soft_wrap=True, highlight=False)
+            remedy = Text.assemble(" " * (10 + width), ("->", "cyan"), f" {finding.remedy}")
+            console.print(remedy, soft_wrap=True, highlight=False)
     advised = sum(finding.level is Level.ADVICE for finding in findings)
     verdict = f"{faults} at fault" if faults else "everything works"
     style = _STYLES[Level.FAULT if faults else Level.OK]
-    console.print(f"[{style}]{verdict}[/]" + (f", {advised} worth a look" if advised else ""), highlight=False)
+    rest = f", {advised} worth a look" if advised else ""
+    console.print(Text.assemble((verdict, style), rest), highlight=False)

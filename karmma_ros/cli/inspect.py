@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from karmma_ros.bundle import Bundle, load_bundle
-from karmma_ros.cli.common import add_json
+from karmma_ros.cli.common import add_json, make_console
 from karmma_ros.files import write_json
 from karmma_ros.manifest import GraphSpec
 from karmma_ros.runtime import Engine
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     facts = _facts(bundle, engine)
     if args.json is not None:
         write_json(args.json, facts)
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = make_console()
     _show(console, facts)
     return 0
 
@@ -89,14 +89,13 @@ def _evaluation(bundle: Bundle) -> Any:
 
 
 def _show(console: Console, facts: dict[str, Any]) -> None:
-    heading = f"[bold]{facts['name']}[/]  {facts['preset']} preset, {facts['window_s']:g} s window, "
-    console.print(
-        heading + f"{facts['bytes'] / 1e6:.1f} MB, licence {facts['licence']}", highlight=False, soft_wrap=True
-    )
+    about = f"  {facts['preset']} preset, {facts['window_s']:g} s window, {facts['bytes'] / 1e6:.1f} MB, "
+    heading = Text.assemble((facts["name"], "bold"), about, f"licence {facts['licence']}")
+    console.print(heading, highlight=False, soft_wrap=True)
     console.print(f"{facts['folder']}  (made {facts['created']}, {facts['git']})", style="dim", highlight=False)
     table = Table()
-    for heading in ("graph", "size", "precision", "input", "slots", "spacing", "delay", "tokens"):
-        table.add_column(heading, justify="left" if heading == "graph" else "right")
+    for column in ("graph", "size", "precision", "input", "slots", "spacing", "delay", "tokens"):
+        table.add_column(column, justify="left" if column == "graph" else "right")
     for name, m in facts["modalities"].items():
         shape = "x".join(map(str, m["input"]))
         table.add_row(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +13,7 @@ from karmma_ros.bags.check import BagReport, check_bag
 from karmma_ros.bags.reader import Bag
 from karmma_ros.bags.topic_check import Finding, Severity
 from karmma_ros.cli.bag_options import add_topics, wanted_topics
-from karmma_ros.cli.common import add_json
+from karmma_ros.cli.common import add_json, make_console
 from karmma_ros.cli.recognition import progress_bar
 from karmma_ros.errors import BagError, UsageError
 from karmma_ros.files import write_json
@@ -33,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = make_console()
     if not args.bag.exists():
         raise UsageError(f"{args.bag}: no such bag")
     report = _check(args, console)

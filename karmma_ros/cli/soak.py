@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from karmma_ros.bundle import load_bundle
-from karmma_ros.cli.common import add_bundle, add_json, add_out, add_seed, check_out, positive, terminable
+from karmma_ros.cli.common import add_bundle, add_json, add_out, add_seed, check_out, make_console, positive, terminable
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 
@@ -39,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     bundle = load_bundle(args.bundle)
     from karmma_ros.soak.run import run_soak
 
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = make_console()
     with terminable():
         result = run_soak(bundle, args.minutes * 60, args.seed, args.out, console)
     console.print(_table(result))

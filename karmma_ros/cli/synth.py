@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from karmma_ros import __version__
-from karmma_ros.cli.common import add_seed, add_split_shares, check_out, count, positive
+from karmma_ros.cli.common import add_seed, add_split_shares, check_out, count, make_console, positive
 from karmma_ros.contact_sheet import write_contact_sheet
 from karmma_ros.errors import KarmmaError, UsageError
 from karmma_ros.files import whole_folder, write_json
@@ -53,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = make_console()
     jobs = _check(args)
     if args.contact_sheet is not None:
         with console.status("drawing the contact sheet"):

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from karmma_ros.cli.common import add_bundle, add_json, add_out, add_threads, check_file, check_out
+from karmma_ros.cli.common import add_bundle, add_json, add_out, add_threads, check_file, check_out, make_console
 from karmma_ros.cli.recognition import progress_bar, seen_longest
 from karmma_ros.event_log import EventLog, LoggedAction, write_actions
 from karmma_ros.files import whole_file, write_json
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     check_file(args.file)
     check_out(args.out)
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = make_console()
     # Whatever can be wrong with the file is found before anything is written.
     with ExitStack() as stack:
         video = stack.enter_context(read_video(args.file))
@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
             stream = _Stream(recognizer, video, sound, film)
             for frame, record, processing_s in stream.run():
                 lines.write(to_line(record))
-                records.append(record)
+                # of the labels the first is all that the summary needs, and a file may be hours long
+                records.append(replace(record, actions=record.actions[:1], verbs=(), nouns=()))
                 if film is not None:
                     film.add_frame(frame.rgb, record, processing_s=processing_s)
                 progress.update(task, completed=record.t_s, action=record.actions[0].name if record.actions else "")
@@ -171,6 +172,18 @@ def _summary(
     return summary
 
 
+def _left_out(video: VideoReader, sound: AudioReader | None) -> Iterator[str]:
+    """What of a file was not seen, or heard, and why."""
+    damaged = video.damaged + (sound.damaged if sound else 0)
+    if damaged:
+        yield f"{damaged} damaged packets were left out"
+    if video.late:
+        yield f"{video.late} frames whose stamps are not after the one before were left out: several files in one?"
+    for what, reader in (("picture", video), ("sound", sound)):
+        if reader is not None and reader.ended_early:
+            yield f"the {what} cannot be read to its end: the file is damaged"
+
+
 def _report(
     console: Console,
     args: argparse.Namespace,
@@ -184,11 +197,11 @@ def _report(
     speed, processing = summary["speed"], summary["processing_ms"]
     console.print(
         f"{len(records)} frames of {video.width}x{video.height} at {video.rate:.2f}/s, {hearing}; "
-        f"{processing['p50']:.1f} ms a frame (p99 {processing['p99']:.1f}), {speed:.1f}x real time",
+        f"{processing['p50']:.1f} ms from frame to answer (p99 {processing['p99']:.1f}); "
+        f"in all {speed:.1f}x real time",
         highlight=False,
         soft_wrap=True,
     )
-    damaged = video.damaged + (sound.damaged if sound else 0)
-    if damaged:
-        console.print(f"{damaged} damaged packets were left out", style="yellow", highlight=False)
+    for warning in _left_out(video, sound):
+        console.print(warning, style="yellow", highlight=False, soft_wrap=True)
     console.print(f"written to {args.out}", highlight=False, soft_wrap=True)

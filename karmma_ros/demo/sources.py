@@ -116,7 +116,11 @@ def open_file_source(path: Path, seconds: float) -> FileSource:
     :raises MediaError: if it cannot be played.
     """
     with read_video(path) as reader:
-        stamps = [frame.stamp_ns for frame in reader]
+        stamps = []
+        for frame in reader:  # of a long file no more than is played
+            stamps.append(frame.stamp_ns)
+            if stamps[-1] - stamps[0] > seconds * _NS:
+                break
         width, height, rate = reader.width, reader.height, reader.rate
     if len(stamps) > 1:
         rate = (len(stamps) - 1) * _NS / (stamps[-1] - stamps[0])

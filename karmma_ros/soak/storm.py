@@ -112,7 +112,8 @@ def make_storm(seconds: float, seed: int) -> Storm:
         if off is not None:
             chosen, off = SENSORS, None  # what was switched off comes back in the next episode
         elif rng.random() < 0.1 and not relearning:
-            off = chosen = tuple(name for name in SENSORS if name != rng.choice(SENSORS))
+            out = str(rng.choice(SENSORS))
+            off = chosen = tuple(name for name in SENSORS if name != out)
         else:
             chosen = None
         killed: tuple[str, ...] = ()

@@ -8,7 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+from rich.table import Table
 from toy_bundle import make_toy_bundle
+
+from karmma_ros.cli.common import make_console
 
 
 def test_the_table_and_the_json_say_what_is_in_the_bundle(karmma: Any, bundle: Path, tmp_path: Path) -> None:
@@ -42,3 +46,14 @@ def test_a_bundle_without_a_modality_and_with_a_single_head(karmma: Any, tmp_pat
     assert "flow" not in result.out
     assert "head action" in result.out
     shutil.rmtree(folder)
+
+
+def test_a_name_with_brackets_stays_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    console = make_console()
+    table = Table(title="film [hd].mp4")
+    table.add_column("action", min_width=40)
+    table.add_row("tap [/x]")
+    console.print(table)
+    console.print("written to out/[bold]")
+    said = capsys.readouterr().out
+    assert all(text in said for text in ("film [hd].mp4", "tap [/x]", "out/[bold]"))

@@ -15,6 +15,7 @@ from bag_helpers import NS, SMALL, SMALL_INTERVALS, START_NS, Recording, changes
 from cli_helpers import Outcome, said
 
 from karmma_ros.bags.health_picture import _STATES
+from karmma_ros.bags.intervals import BagIntervals, Interval
 from karmma_ros.bags.reader import Bag, header_ns
 from karmma_ros.decode import audio_to_chunk, compressed_to_rgb, flow_to_field, scale_flow
 from karmma_ros.media import read_audio, read_video
@@ -433,3 +434,29 @@ def test_stamps_that_cannot_be_are_refused_as_the_node_does(replay: Any, tmp_pat
     outcome = replay(recording.write(tmp_path / "bag"))
     assert outcome.summary["sensors"]["video"]["faults"] == {"no stamp": 1, "stamp in the future": 1}
     assert max(outcome.stamps()) < START_NS + 2 * NS
+
+
+def test_a_camera_whose_clock_is_ahead_is_set_right_with_its_truth(replay: Any, tmp_path: Path) -> None:
+    ahead = frame_stamps(3.0, START_NS + 5 * NS)
+    recording = Recording()
+    for index, stamp in enumerate(ahead):
+        log = stamp - 5 * NS + NS // 100
+        recording.add(log, lambda bag, s=stamp, i=index, g=log: bag.image("/camera/image_raw", s, picture(i), log_ns=g))
+    path = recording.write(tmp_path / "bag")
+    (tmp_path / "truth.csv").write_text("start_s,stop_s,verb,noun\n0,3,tap,box\n")
+    outcome = replay(path, "--stamp-offset", "video=-5.0", "--truth", tmp_path / "truth.csv", film=True)
+    assert outcome.records[0].t_s == 0.0
+    assert outcome.records[-1].t_s == pytest.approx(3.0 - 1 / 30, abs=0.001)
+    assert outcome.summary["truth"]["scored"] == len(outcome.records) == 90
+    with read_video(outcome.folder / "overlay.mp4") as film:
+        assert film.duration_s == pytest.approx(3.0, abs=0.1)
+
+
+def test_a_short_action_nearby_is_a_change() -> None:
+    stretches = [(0.0, 2.0, "tap"), (2.0, 2.3, "lift"), (2.3, 5.0, "tap")]
+    truth = BagIntervals([Interval(i, "", start, stop, (name,)) for i, (start, stop, name) in enumerate(stretches)])
+    assert truth.settled(1.0, 0.5)
+    assert not truth.settled(1.9, 0.5), "the same before and after, and another between"
+    assert not truth.settled(2.4, 0.5)
+    assert truth.settled(2.9, 0.5)
+    assert not truth.settled(9.0, 0.5), "not labelled"

@@ -239,3 +239,35 @@ def test_damage_in_the_middle_costs_frames_but_not_the_rest(tmp_path: Path) -> N
     assert stamps[0] == 0  # though such a file's own time starts at 1.4 s
     assert stamps[-1] == round(59 * NS / 30)
     assert 40 <= len(stamps) <= 60
+
+
+def test_frames_whose_stamps_begin_again_are_counted(tmp_path: Path) -> None:
+    """As in two recordings written one after the other into one file."""
+    parts = [encode(tmp_path / f"{i}.ts", list(range(30)), Fraction(1, 30)).read_bytes() for i in range(2)]
+    (tmp_path / "both.ts").write_bytes(b"".join(parts))
+    with read_video(tmp_path / "both.ts") as video:
+        seen = len(list(video))
+    assert seen + video.late == 60
+    assert seen == 60 or video.late > 0
+
+
+def test_a_file_that_cannot_be_read_to_its_end_says_so(tmp_path: Path) -> None:
+    """A disk that fails: the demuxer gives packets, then an error, and as a generator nothing more."""
+    path = encode(tmp_path / "a.mp4", list(range(30)), Fraction(1, 30))
+    with read_video(path) as video:
+        real = video._container
+
+        class Failing:
+            def demux(self, stream: Any) -> Any:
+                for number, packet in enumerate(real.demux(stream)):
+                    if number == 10:
+                        raise av.error.OSError(5, "Input/output error")
+                    yield packet
+
+        video._container = Failing()  # type: ignore[assignment]
+        video._first, video._frames = None, video._read()
+        real.seek(0)
+        seen = len(list(video))
+        video._container = real
+        assert 0 < seen < 30
+        assert video.ended_early

@@ -204,3 +204,10 @@ sys.stdin.read()
         assert ready, "it outlives the soak"
     finally:
         os.close(watched)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_storm_switches_off_one_sensor_at_a_time(seed: int) -> None:
+    off = [e.modalities for e in make_storm(1200, seed).episodes if e.modalities not in (None, SENSORS)]
+    assert off
+    assert all(modalities is not None and len(modalities) == len(SENSORS) - 1 for modalities in off)

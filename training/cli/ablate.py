@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from karmma_ros.cli.common import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.cli.train import train
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     if args.seeds < 1 or args.test_minutes <= 0:
         raise UsageError("--seeds and --test-minutes must be positive")
     student = comparison(args.preset)

@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from karmma_ros.cli.common import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.config import MODALITIES
@@ -53,11 +54,11 @@ def run(args: argparse.Namespace) -> int:
     source = open_source(config)
     if not isinstance(source, CheckedSource):
         raise UsageError(f"{args.data}: nothing to check here, its files are checked whenever they are used")
-    console = Console()
+    console = make_console()
     splits = [args.split] if args.split else [s for s in SPLITS if source.has_split(s)]
     found: dict[str, list[VideoCheck]] = {}
     for split in splits:
-        found[split] = source.check(split, args.decode, args.workers, Console(stderr=True))
+        found[split] = source.check(split, args.decode, args.workers, make_console(stderr=True))
         _print(console, split, found[split], everything=args.all)
     for note in source.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from karmma_ros.bundle import Bundle, find_bundle, load_bundle
+from karmma_ros.cli.common import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.bundle.model_card import update_evaluation
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     check_segment_arguments(args)
     if args.minutes <= 0 or args.recording_s <= 0 or args.every < 1 or args.threads < 1:
         raise UsageError("--minutes, --recording-s, --every and --threads must be positive")

@@ -12,8 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from karmma_ros.cli.common import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.data.recording import Recording
@@ -68,7 +67,7 @@ def run_segments(
 
     :param folder: of the model; head: how the report begins.
     """
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     challenge = source if isinstance(source, EpicKitchensSource) else None
     if args.submission:
         if challenge is None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from karmma_ros.cli.common import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_folder
 from karmma_training.bundle.export import NO_LICENCE, OUR_LICENCE, export_bundle
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     worst = export(
         args.run_folder,
         args.out,

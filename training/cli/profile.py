@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
+from karmma_ros.cli.common import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.config_file import apply_overrides
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     device = device_of(args.device)
     student = apply_overrides(preset(args.preset, "baseline-dropout"), args.set)
     student.check()
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     configs = {"teacher": as_system(student, "teacher"), "student": student}
     if args.preset == "stream":  # what its student replaces
         configs[PAPER_STUDENT] = preset("paper", "baseline-dropout")
@@ -100,7 +100,7 @@ def _heads(texts: list[str]) -> dict[str, int]:
 
 
 def _print(report: dict[str, Any]) -> None:
-    console = Console()
+    console = make_console()
     paper, runs = report["paper"], report["runs"]
     for system, rows in report["systems"].items():
         which = "" if system == PAPER_STUDENT else f" of the {report['preset']} preset"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from karmma_ros.cli.common import make_console
 from karmma_ros.errors import UsageError
 from karmma_training.checkpoint import load_extractors
 from karmma_training.config import MODALITIES, Config
@@ -71,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     train(_config(args), args.out, resume=args.resume, store=args.store, workers=args.workers, console=console)
     console.print(f"weights: {args.out}/best.pt; next: karmma export {args.out} --out models/NAME", highlight=False)
     return 0

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from karmma_ros.cli.common import make_console
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Recording
 from karmma_training.evaluation.dropout_curve import by_key, dropout_curve
@@ -97,7 +98,7 @@ def print_report(report: Mapping[str, Any], labels: Labels) -> None:
             cells += [f"{100 * s[c]:.1f}" for c in ("action_settled", "action_independent", "ece")]
             table.add_row(initials(name) if section == "subsets" else name, *cells)
         table.add_section()
-    console = Console()
+    console = make_console()
     console.print(table)
     print_curve(console, report["dropout_curve"])
     if report["losses"]:

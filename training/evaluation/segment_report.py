@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from karmma_ros.cli.common import make_console
 from karmma_ros.errors import UsageError
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Recording
@@ -59,7 +60,7 @@ def evaluate_segments(
 
 def print_segments(report: Mapping[str, Any], labels: Labels) -> None:
     """The report as tables."""
-    console = Console()
+    console = make_console()
     heads = [head for head in labels.heads if len(labels.heads) > 1]
     views = f"{report['clips']} clips x {report['crops']} crops"
     table = Table(title=f"{report['actions']} actions, {views}, top-1 (top-5) [%]")
