@@ -421,3 +421,22 @@ def test_the_patience_with_a_sensor_is_what_is_set() -> None:
     health = CameraSensor(chosen).health
     assert (health.timeout_intervals, health.recovery_samples) == (7.0, 5)
     assert (health.corrupt_after, health.min_timeout_s) == (6, 0.4)
+
+
+def test_a_frame_that_is_being_decoded_when_all_starts_anew_does_not_count(bench: Bench) -> None:
+    camera = bench.sensors["video"]
+    decode = camera.decode
+    begun, go_on = threading.Event(), threading.Event()
+
+    def held(*message: Any) -> Any:
+        begun.set()
+        assert go_on.wait(PATIENCE_S)
+        return decode(*message)
+
+    camera.decode = held  # type: ignore[method-assign]
+    bench.send_frame(now_ns())
+    assert begun.wait(PATIENCE_S)
+    camera.decode = decode  # type: ignore[method-assign]
+    bench.worker.restart()
+    go_on.set()
+    assert bench.frame(now_ns()).statuses["video"].received == 1
