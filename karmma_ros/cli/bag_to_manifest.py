@@ -20,8 +20,9 @@ from karmma_ros.bags.manifest import SPLITS, Labelled, outside, recorded, split_
 from karmma_ros.bags.reader import Bag, bag_name
 from karmma_ros.bags.topics import Sensors, choose, origin_ns
 from karmma_ros.cli.bag_options import add_rotate, add_topics, wanted_topics
-from karmma_ros.cli.common import add_json, add_seed, add_split_shares, check_file, check_out, make_console
+from karmma_ros.cli.common import add_json, add_seed, add_split_shares, check_file, check_out
 from karmma_ros.cli.recognition import progress_bar
+from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_folder, write_json
 

@@ -12,7 +12,8 @@ from typing import Any
 from rich.table import Table as RichTable
 
 from karmma_ros.bundle import load_bundle
-from karmma_ros.cli.common import add_bundle, add_out, add_threads, check_out, make_console, terminable
+from karmma_ros.cli.common import add_bundle, add_out, add_threads, check_out, terminable
+from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_file, write_json
 from karmma_ros.records import describe_machine

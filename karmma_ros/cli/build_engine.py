@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from karmma_ros.bundle import Bundle, load_bundle
-from karmma_ros.cli.common import add_bundle, make_console
+from karmma_ros.cli.common import add_bundle
+from karmma_ros.console import make_console
 from karmma_ros.errors import EngineError
 from karmma_ros.files import whole_folder
 from karmma_ros.inference.engine_cache import Target, engine_folder, find_target

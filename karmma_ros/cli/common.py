@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
-
-from rich.console import Console
 
 from karmma_ros.errors import UsageError
 
@@ -27,7 +24,6 @@ __all__ = [
     "check_file",
     "check_out",
     "count",
-    "make_console",
     "one_line",
     "positive",
     "share",
@@ -35,12 +31,6 @@ __all__ = [
 ]
 
 DEFAULT_BUNDLE = "tabletop"
-
-
-def make_console(*, stderr: bool = False) -> Console:
-    """Where a subcommand prints: names with brackets in them stay as they are; 120 columns where nobody looks on."""
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, markup=False, width=None if stderr or stream.isatty() else 120)
 
 
 class Parser(argparse.ArgumentParser):

@@ -14,10 +14,10 @@ from karmma_ros.cli.common import (
     add_seed,
     check_file,
     check_out,
-    make_console,
     positive,
     terminable,
 )
+from karmma_ros.console import make_console
 from karmma_ros.demo.sources import SceneSource, Source, open_file_source
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json

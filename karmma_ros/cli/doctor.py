@@ -11,7 +11,8 @@ from functools import partial
 from rich.console import Console
 from rich.text import Text
 
-from karmma_ros.cli.common import add_bundle, add_json, make_console, one_line
+from karmma_ros.cli.common import add_bundle, add_json, one_line
+from karmma_ros.console import make_console
 from karmma_ros.doctor.bundles import check_bundle, try_bundle
 from karmma_ros.doctor.dds import Camera, Host, check_dds
 from karmma_ros.doctor.engine import check_engine

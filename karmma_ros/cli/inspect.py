@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from karmma_ros.bundle import Bundle, load_bundle
-from karmma_ros.cli.common import add_json, make_console
+from karmma_ros.cli.common import add_json
+from karmma_ros.console import make_console
 from karmma_ros.files import write_json
 from karmma_ros.manifest import GraphSpec
 from karmma_ros.runtime import Engine

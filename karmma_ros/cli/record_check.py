@@ -13,8 +13,9 @@ from karmma_ros.bags.check import BagReport, check_bag
 from karmma_ros.bags.reader import Bag
 from karmma_ros.bags.topic_check import Finding, Severity
 from karmma_ros.cli.bag_options import add_topics, wanted_topics
-from karmma_ros.cli.common import add_json, make_console
+from karmma_ros.cli.common import add_json
 from karmma_ros.cli.recognition import progress_bar
+from karmma_ros.console import make_console
 from karmma_ros.errors import BagError, UsageError
 from karmma_ros.files import write_json
 

@@ -33,10 +33,10 @@ from karmma_ros.cli.common import (
     add_threads,
     check_file,
     check_out,
-    make_console,
     positive,
 )
 from karmma_ros.cli.recognition import progress_bar, seen_longest
+from karmma_ros.console import make_console
 from karmma_ros.errors import KarmmaError, SampleError, UsageError
 from karmma_ros.event_log import EventLog, write_actions
 from karmma_ros.events import EventSettings

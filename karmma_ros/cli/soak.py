@@ -9,7 +9,8 @@ from typing import Any
 from rich.table import Table
 
 from karmma_ros.bundle import load_bundle
-from karmma_ros.cli.common import add_bundle, add_json, add_out, add_seed, check_out, make_console, positive, terminable
+from karmma_ros.cli.common import add_bundle, add_json, add_out, add_seed, check_out, positive, terminable
+from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from karmma_ros import __version__
-from karmma_ros.cli.common import add_seed, add_split_shares, check_out, count, make_console, positive
+from karmma_ros.cli.common import add_seed, add_split_shares, check_out, count, positive
+from karmma_ros.console import make_console
 from karmma_ros.contact_sheet import write_contact_sheet
 from karmma_ros.errors import KarmmaError, UsageError
 from karmma_ros.files import whole_folder, write_json

@@ -13,8 +13,9 @@ from typing import Any
 
 from rich.console import Console
 
-from karmma_ros.cli.common import add_bundle, add_json, add_out, add_threads, check_file, check_out, make_console
+from karmma_ros.cli.common import add_bundle, add_json, add_out, add_threads, check_file, check_out
 from karmma_ros.cli.recognition import progress_bar, seen_longest
+from karmma_ros.console import make_console
 from karmma_ros.event_log import EventLog, LoggedAction, write_actions
 from karmma_ros.files import whole_file, write_json
 from karmma_ros.film import Film

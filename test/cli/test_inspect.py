@@ -12,7 +12,7 @@ import pytest
 from rich.table import Table
 from toy_bundle import make_toy_bundle
 
-from karmma_ros.cli.common import make_console
+from karmma_ros.console import make_console
 
 
 def test_the_table_and_the_json_say_what_is_in_the_bundle(karmma: Any, bundle: Path, tmp_path: Path) -> None:

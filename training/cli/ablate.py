@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from karmma_ros.cli.common import make_console
+from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.cli.train import train

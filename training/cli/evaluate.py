@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from karmma_ros.bundle import Bundle, find_bundle, load_bundle
-from karmma_ros.cli.common import make_console
+from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.bundle.model_card import update_evaluation

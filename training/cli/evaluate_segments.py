@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from karmma_ros.cli.common import make_console
+from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.data.recording import Recording

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from karmma_ros.cli.common import make_console
+from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_folder
 from karmma_training.bundle.export import NO_LICENCE, OUR_LICENCE, export_bundle

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from karmma_ros.cli.common import make_console
+from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.config_file import apply_overrides

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from karmma_ros.cli.common import make_console
+from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
 from karmma_training.checkpoint import load_extractors
 from karmma_training.config import MODALITIES, Config

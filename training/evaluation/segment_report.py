@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from karmma_ros.cli.common import make_console
+from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Recording
