@@ -34,7 +34,7 @@ from karmma_ros.processes import (
     shared_memory_of,
     unlink_shared_memory,
 )
-from karmma_ros.recognizer import Recognizer
+from karmma_ros.recognizer import LIVE_AUDIO_LIMIT, Recognizer
 from karmma_ros.records import percentiles
 from karmma_ros.soak.watch import usage_of
 
@@ -156,7 +156,9 @@ def judge(sent: dict[str, Any], heard: list[list[float]], core: list[float]) -> 
 def core_s(settings: Settings, camera: Camera, seconds: float) -> list[float]:
     """[s] that the core takes from an image as it lies in a message to the prediction, at the camera's pace."""
     feed = Feed(settings.bundle, seconds=1.0, size=(camera.width, camera.height))
-    sensors = OfflineSensors(Recognizer(settings.bundle, providers="cpu", threads=settings.threads), audio_limit=2)
+    sensors = OfflineSensors(
+        Recognizer(settings.bundle, providers="cpu", threads=settings.threads), audio_limit=LIVE_AUDIO_LIMIT
+    )
     coded = [jpeg_of(frame) for frame in feed.frames] if camera.encoding == "jpeg" else []
     spent = []
     for index, moment in enumerate(_paced(feed, camera.fps, seconds)):

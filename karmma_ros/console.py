@@ -13,4 +13,4 @@ __all__ = ["make_console"]
 def make_console(*, stderr: bool = False) -> Console:
     """Where a command prints: names with brackets in them stay as they are; 120 columns where nobody looks on."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, markup=False, width=None if stderr or stream.isatty() else 120)
+    return Console(stderr=stderr, markup=False, highlight=False, width=None if stderr or stream.isatty() else 120)

@@ -115,7 +115,7 @@ class SensorHealth:
         if len(self._intervals) < 3:
             return max(self.min_timeout_s, self.initial_timeout_s)
         ordered = sorted(self._intervals)
-        learned = ordered[min(len(ordered) - 1, int(self.QUANTILE * (len(ordered) - 1)))]
+        learned = ordered[int(self.QUANTILE * (len(ordered) - 1))]
         return max(self.min_timeout_s, self.timeout_intervals * learned)
 
     def received(self, now_s: float, content: SensorState = SensorState.OK) -> SensorState:

@@ -123,7 +123,7 @@ def _finite(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of a recording, [start_s, stop_s) from its start, in which the sensors are in one condition."""
+    """A stretch of a recording, [start_s, end_s) from its start, in which the sensors are in one condition."""
 
     name: str
     start_s: float

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from karmma_ros.detections import BOX
 from karmma_ros.errors import UsageError
+from karmma_ros.manifest import MODALITIES
 
 __all__ = ["MODALITIES", "SYSTEMS", "Config"]
 
-MODALITIES = ("video", "flow", "audio", "detections")
 # extractors: stage 0 alone; teacher: frozen extractors, fusion trained; student: KARMMA_S and its ablations
 SYSTEMS = ("extractors", "teacher", "student")
 

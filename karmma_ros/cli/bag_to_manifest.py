@@ -166,7 +166,7 @@ def _report(
     lost: Mapping[str, Sequence[Interval]],
 ) -> None:
     def say(text: str, style: str = "") -> None:
-        console.print(text, style=style, highlight=False, soft_wrap=True)
+        console.print(text, style=style, soft_wrap=True)
 
     table = Table()
     for heading in ("bag", "files", "intervals", "actions", "labelled", "split"):

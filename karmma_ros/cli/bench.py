@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     with terminable():
         for name in args.names or BENCHMARKS:
             if name in lacking:
-                console.print(f"not measured: {name} {lacking[name]}", style="yellow", highlight=False)
+                console.print(f"not measured: {name} {lacking[name]}", style="yellow")
                 continue
             report = importlib.import_module(f"karmma_benchmarks.{name}").run(settings)
             result = {
@@ -87,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
             for table in report.tables:
                 console.print(_as_rich(table))
             for what, why in report.skipped.items():
-                console.print(f"not measured: {what}: {why}", style="yellow", highlight=False)
-    console.print(f"written to {args.out}", highlight=False, soft_wrap=True)
+                console.print(f"not measured: {what}: {why}", style="yellow")
+    console.print(f"written to {args.out}", soft_wrap=True)
     return 0
 
 
@@ -100,7 +100,7 @@ def _lack(name: str) -> str:
 
 def _draw(name: str, result: dict[str, Any], machine: dict[str, Any], out: Path) -> None:
     if find_spec("matplotlib") is None:
-        make_console(stderr=True).print(f"no {name}.png: matplotlib is not installed", style="yellow", highlight=False)
+        make_console(stderr=True).print(f"no {name}.png: matplotlib is not installed", style="yellow")
         return
     from karmma_benchmarks.pictures import draw
 

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise EngineError("this ONNX Runtime has no TensorRT: install a build that has it (docs/jetson.md)")
     target = find_target()
     console = make_console(stderr=True)
-    console.print(f"TensorRT {target.tensorrt}, compute capability {target.capability}", highlight=False)
+    console.print(f"TensorRT {target.tensorrt}, compute capability {target.capability}")
     build(bundle, target, _compile, console)
     engine = Engine(bundle, "tensorrt,cuda" if "cuda" in available() else "tensorrt")
     console.print(f"{bundle.name} runs on {', '.join(engine.providers)}; the manifest's check passed", style="green")

@@ -82,12 +82,12 @@ def _show(console: Console, findings: list[Finding], faults: int) -> None:
         line = Text.assemble((f"{finding.level.value:<6}", _STYLES[finding.level]), "  ")
         line.append(f"{finding.subject:<{width}}  ", style="bold")
         line.append(one_line(finding.text))
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line, soft_wrap=True)
         if finding.remedy:
             remedy = Text.assemble(" " * (10 + width), ("->", "cyan"), f" {finding.remedy}")
-            console.print(remedy, soft_wrap=True, highlight=False)
+            console.print(remedy, soft_wrap=True)
     advised = sum(finding.level is Level.ADVICE for finding in findings)
     verdict = f"{faults} at fault" if faults else "everything works"
     style = _STYLES[Level.FAULT if faults else Level.OK]
     rest = f", {advised} worth a look" if advised else ""
-    console.print(Text.assemble((verdict, style), rest), highlight=False)
+    console.print(Text.assemble((verdict, style), rest))

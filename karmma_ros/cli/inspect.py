@@ -92,8 +92,8 @@ def _evaluation(bundle: Bundle) -> Any:
 def _show(console: Console, facts: dict[str, Any]) -> None:
     about = f"  {facts['preset']} preset, {facts['window_s']:g} s window, {facts['bytes'] / 1e6:.1f} MB, "
     heading = Text.assemble((facts["name"], "bold"), about, f"licence {facts['licence']}")
-    console.print(heading, highlight=False, soft_wrap=True)
-    console.print(f"{facts['folder']}  (made {facts['created']}, {facts['git']})", style="dim", highlight=False)
+    console.print(heading, soft_wrap=True)
+    console.print(f"{facts['folder']}  (made {facts['created']}, {facts['git']})", style="dim")
     table = Table()
     for column in ("graph", "size", "precision", "input", "slots", "spacing", "delay", "tokens"):
         table.add_column(column, justify="left" if column == "graph" else "right")
@@ -113,13 +113,11 @@ def _show(console: Console, facts: dict[str, Any]) -> None:
     table.add_row("fusion", f"{fusion['bytes'] / 1e6:.2f} MB", fusion["precision"])
     console.print(table)
     for head, labels in facts["heads"].items():
-        console.print(f"{len(labels)} of head {head}: {_some(labels)}", highlight=False, soft_wrap=True)
-    console.print(f"{len(facts['actions'])} actions: {_some(facts['actions'])}", highlight=False, soft_wrap=True)
+        console.print(f"{len(labels)} of head {head}: {_some(labels)}", soft_wrap=True)
+    console.print(f"{len(facts['actions'])} actions: {_some(facts['actions'])}", soft_wrap=True)
     for reason in facts["providers_passed_over"]:
-        console.print(f"passed over: {reason}", style="yellow", highlight=False, soft_wrap=True)
-    console.print(
-        f"runs on {', '.join(facts['providers'])}; the manifest's check passed", style="green", highlight=False
-    )
+        console.print(f"passed over: {reason}", style="yellow", soft_wrap=True)
+    console.print(f"runs on {', '.join(facts['providers'])}; the manifest's check passed", style="green")
 
 
 def _some(labels: list[str], most: int = 12) -> str:

@@ -56,7 +56,7 @@ def _check(args: argparse.Namespace, console: Console) -> BagReport:
 
 def _print(console: Console, report: BagReport) -> None:
     def say(text: str, style: str = "") -> None:
-        console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+        console.print(text, style=style, soft_wrap=True)
 
     say(f"{report.path}: {report.duration_s:.1f} s, {report.messages} messages")
     if report.topics:

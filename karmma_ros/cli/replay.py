@@ -319,16 +319,15 @@ def _report(
         _report_truth(console, summary["truth"])
     if summary["restarts"]:
         text = f"stamps jumped back {summary['restarts']} times, and all began anew: a bag that holds several runs"
-        console.print(text, style="yellow", highlight=False, soft_wrap=True)
+        console.print(text, style="yellow", soft_wrap=True)
     processing = summary["processing_ms"]
     console.print(
         f"{len(records)} predictions for {summary['overall']['frames']} frames in {bag.duration_s:.1f} s; "
         f"{processing['p50']:.1f} ms from frame to answer (p99 {processing['p99']:.1f}); "
         f"in all {summary['speed']:.1f}x real time",
-        highlight=False,
         soft_wrap=True,
     )
-    console.print(f"written to {args.out}", highlight=False, soft_wrap=True)
+    console.print(f"written to {args.out}", soft_wrap=True)
 
 
 def _report_truth(console: Console, truth: dict[str, Any]) -> None:
@@ -351,12 +350,11 @@ def _report_truth(console: Console, truth: dict[str, Any]) -> None:
     console.print(
         f"events: {events['said']} said, {events['true']} true, F1 {events['f1']:.0%} at half of the union, "
         f"{events['false_starts']} false starts" + (f", {late:.1f} s after the start" if late is not None else ""),
-        highlight=False,
         soft_wrap=True,
     )
     if truth["unknown"]:
         text = f"the bundle cannot say: {', '.join(truth['unknown'])}"
-        console.print(text, style="yellow", highlight=False, soft_wrap=True)
+        console.print(text, style="yellow", soft_wrap=True)
 
 
 def _size(text: str) -> tuple[int, int]:

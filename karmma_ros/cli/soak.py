@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
         result = run_soak(bundle, args.minutes * 60, args.seed, args.out, console)
     console.print(_table(result))
     for text in result["failed"]:
-        console.print(f"failed: {text}", style="red", highlight=False)
-    console.print(f"written to {args.out}: soak.json, node.log", highlight=False, soft_wrap=True)
+        console.print(f"failed: {text}", style="red")
+    console.print(f"written to {args.out}: soak.json, node.log", soft_wrap=True)
     if args.json is not None:
         write_json(args.json, result)
     return 1 if result["failed"] else 0

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if args.contact_sheet is not None:
         with console.status("drawing the contact sheet"):
             write_contact_sheet(args.contact_sheet, args.seed)
-        console.print(f"written to {args.contact_sheet}", highlight=False, soft_wrap=True)
+        console.print(f"written to {args.contact_sheet}", soft_wrap=True)
     if not jobs:
         return 0
     with whole_folder(args.out) as folder:
@@ -67,7 +67,6 @@ def run(args: argparse.Namespace) -> int:
         write_json(folder / "synth.json", _origin(args))
     console.print(
         f"{len(jobs)} recordings, {len(rows)} labelled intervals: {args.out / table}",
-        highlight=False,
         soft_wrap=True,
     )
     return 0

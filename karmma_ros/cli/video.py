@@ -200,9 +200,8 @@ def _report(
         f"{len(records)} frames of {video.width}x{video.height} at {video.rate:.2f}/s, {hearing}; "
         f"{processing['p50']:.1f} ms from frame to answer (p99 {processing['p99']:.1f}); "
         f"in all {speed:.1f}x real time",
-        highlight=False,
         soft_wrap=True,
     )
     for warning in _left_out(video, sound):
-        console.print(warning, style="yellow", highlight=False, soft_wrap=True)
-    console.print(f"written to {args.out}", highlight=False, soft_wrap=True)
+        console.print(warning, style="yellow", soft_wrap=True)
+    console.print(f"written to {args.out}", soft_wrap=True)

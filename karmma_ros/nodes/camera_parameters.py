@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from karmma_ros.content import GateLimits
+from karmma_ros.decode import MAX_PIXELS
 from karmma_ros.nodes.declarations import Declaration
 
 __all__ = ["AT_CONFIGURE", "CAMERA_PARAMETERS", "IMAGE_PARAMETERS", "STAMP_OFFSET", "CameraSettings"]
@@ -33,7 +34,7 @@ IMAGE_PARAMETERS: dict[str, Declaration] = {
         live=True,
     ),
     "image.max_pixels": Declaration(
-        16_777_216, "Images with more pixels than this are refused. " + AT_CONFIGURE, 1, 268_435_456
+        MAX_PIXELS, "Images with more pixels than this are refused. " + AT_CONFIGURE, 1, 268_435_456
     ),
 }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from rclpy.node import Node
 
 from karmma_ros.content import GateLimits
+from karmma_ros.decode import MAX_PIXELS
 from karmma_ros.decode_detections import MAX_BOXES
 from karmma_ros.events import EventSettings
 from karmma_ros.manifest import MODALITIES
@@ -65,7 +66,7 @@ PARAMETERS: dict[str, Declaration] = {
         choices=("camera", "independent"),
     ),
     "flow.max_pixels": Declaration(
-        16_777_216, "Flow fields with more pixels than this are refused. " + AT_CONFIGURE, 1, 268_435_456
+        MAX_PIXELS, "Flow fields with more pixels than this are refused. " + AT_CONFIGURE, 1, 268_435_456
     ),
     "audio.type": Declaration(
         AUTO,

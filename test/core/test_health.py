@@ -230,16 +230,6 @@ def test_lost_frames_and_an_outage_do_not_change_the_period() -> None:
     assert estimator.period_s == pytest.approx(1 / 25, rel=0.1)
 
 
-def test_a_fixed_rate_overrides_and_zero_follows() -> None:
-    estimator = PeriodEstimator(10.0)
-    arrivals(estimator, 0.02, 40)
-    assert estimator.period_s == pytest.approx(0.1)
-    estimator.rate_hz = 0.0
-    assert estimator.period_s == pytest.approx(0.02)
-    estimator.reset()
-    assert estimator.period_s == pytest.approx(1 / 30)
-
-
 def test_frames_in_a_clump_do_not_make_the_period_vanish() -> None:
     estimator = PeriodEstimator()
     arrivals(estimator, 1e-5, 40)

@@ -132,7 +132,7 @@ def test_the_dropout_curve_of_actions_counts_each_heads_best(
     assert curve[0.0] == 1.0
     # Both recorded: the camera stays in 1/2, and in half of the 1/4 where all would go. Without flow it always stays.
     assert curve[0.5] == pytest.approx((0.625 + 1) / 2, abs=0.01)
-    segment_report.print_segments(report, labels)
+    segment_report.print_segments(Console(), report, labels)
     assert "area" in capsys.readouterr().out
     plot_segments({"target": "run", "data": "made", "split": "val", **report}, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000

@@ -71,7 +71,7 @@ def export_bundle(
         inputs += [torch.randn(2, n, spec.dim), torch.rand(2, n) < 0.5]
     names = [f"{m}_{part}" for m in model.specs for part in ("tokens", "present")]
     _write_graph(folder / "fusion.onnx", flat, tuple(inputs), names, [f"{h}_logits" for h in labels.heads])
-    manifest = _manifest(folder, name, model, config, labels, temperature) | {"licence": licence}
+    manifest = _manifest(folder, name, model, config, labels, temperature, licence)
     write_manifest(folder, manifest)
     bundle = load_bundle(folder)
     manifest["check"]["expected"] = _expected(model, check_inputs(bundle.modalities, CHECK_SEED))
@@ -203,7 +203,13 @@ def _expected(model: MultimodalModel, inputs: dict[str, npt.NDArray[Any]]) -> di
 
 
 def _manifest(
-    folder: Path, name: str, model: MultimodalModel, config: Config, labels: Labels, temperature: dict[str, float]
+    folder: Path,
+    name: str,
+    model: MultimodalModel,
+    config: Config,
+    labels: Labels,
+    temperature: dict[str, float],
+    licence: str,
 ) -> dict[str, Any]:
     def graph(file: str) -> dict[str, Any]:
         return {"graph": file, "sha256": sha256((folder / file).read_bytes()), "precision": "fp32"}
@@ -253,7 +259,7 @@ def _manifest(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "git": _commit(),
         "preset": config.preset,
-        "licence": NO_LICENCE,
+        "licence": licence,
         "window_s": config.window_s,
         "modalities": {m: {**graph(f"{m}.onnx"), **own[m], **slots[m]} for m in model.specs},
         "fusion": graph("fusion.onnx"),

@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
             write_json(folder / "done.json", {"minutes": round(_spent(folder), 1), "machine": where})
             measured.add(args.out, one, seed)
             write_results(report, measured, student, command)
-    console.print(f"written: {report}", highlight=False)
+    console.print(f"written: {report}")
     return 0
 
 

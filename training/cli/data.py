@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         found[split] = source.check(split, args.decode, args.workers, make_console(stderr=True))
         _print(console, split, found[split], everything=args.all)
     for note in source.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)
     if args.json:
         write_json(args.json, {split: [asdict(c) for c in checks] for split, checks in found.items()})
     return 0 if any(c.has for checks in found.values() for c in checks) else 1
@@ -87,6 +87,5 @@ def _print(console: Console, split: str, checks: Sequence[VideoCheck], *, everyt
     total = sum(c.actions for c in checks)
     console.print(
         f"{split}: {videos['any']} of {len(checks)} videos on disk ({parts}), with {actions['any']} of {total} actions",
-        highlight=False,
         soft_wrap=True,
     )

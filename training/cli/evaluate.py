@@ -92,8 +92,8 @@ def run(args: argparse.Namespace) -> int:
     plot_confusion(report, path.with_name(f"{path.stem}-confusion.png"))
     if path.parent == folder:
         update_evaluation(folder / "README.md", report)
-    print_report(report, predictor.labels)
-    console.print(f"written: {path}", highlight=False)
+    print_report(make_console(), report, predictor.labels)
+    console.print(f"written: {path}")
     return 0
 
 

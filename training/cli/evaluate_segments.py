@@ -76,7 +76,7 @@ def run_segments(
             predictor, recordings, clips=args.clips, crops=args.crops, console=console
         ).items()
         write_submission(args.submission, challenge.segments(args.split), made.ids, made.logits, tuple(args.sls))
-        console.print(f"written: {args.submission}", highlight=False)
+        console.print(f"written: {args.submission}")
         return 0
     unofficial = isinstance(source, SomethingSomethingSource) and args.split == "test"
     if unofficial and any((recording.targets < 0).any() for recording in recordings):  # before hours of predictions
@@ -98,9 +98,9 @@ def run_segments(
     report = head | report
     write_json(path, _without_nan(report))
     plot_segments(report, path.with_suffix(".png"))
-    print_segments(report, predictor.labels)
+    print_segments(make_console(), report, predictor.labels)
     what = " (accuracies; there is no official archive)" if unofficial else ""
-    console.print(f"written: {path}{what}", highlight=False, soft_wrap=True)
+    console.print(f"written: {path}{what}", soft_wrap=True)
     return 0
 
 

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         store=args.store,
         console=console,
     )
-    console.print(f"{args.out}: ONNX Runtime and PyTorch agree to {worst:.1e}", highlight=False)
+    console.print(f"{args.out}: ONNX Runtime and PyTorch agree to {worst:.1e}")
     return 0
 
 
@@ -103,7 +103,8 @@ def export(
     temperature = about["temperature"]
     precisions = parse_precision(precision, config.modalities)
     fresh = out.with_name(f".{out.name}.new") if taken else out
-    shutil.rmtree(fresh, ignore_errors=True) if taken else None
+    if taken:
+        shutil.rmtree(fresh, ignore_errors=True)
     runs = lineage(run_folder, config)
     licence = licence or (OUR_LICENCE if all(from_scratch(run.config) for run in runs) else NO_LICENCE)
     with whole_folder(fresh) as folder:
@@ -117,9 +118,7 @@ def export(
             samples = calibration_samples(validation, calibrated, model.contexts)
         reached = reduce_bundle(folder, precisions, samples)
         for graph in sorted(set(precisions) - set(reached)):
-            (console or Console(quiet=True)).print(
-                f"{graph} has nothing to quantise: it stays in FP32", highlight=False
-            )
+            (console or Console(quiet=True)).print(f"{graph} has nothing to quantise: it stays in FP32")
         size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
         curves = {run.title: run.folder / METRICS for run in runs if (run.folder / METRICS).is_file()}
         if curves:

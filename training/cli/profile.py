@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     write_json(args.out / "profile.json", report)
     plot_profile(report, args.out / "profile.png")
     _print(report)
-    console.print(f"written: {args.out}/profile.json, profile.png", highlight=False)
+    console.print(f"written: {args.out}/profile.json, profile.png")
     return 0
 
 

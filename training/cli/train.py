@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     console = make_console(stderr=True)
     train(_config(args), args.out, resume=args.resume, store=args.store, workers=args.workers, console=console)
-    console.print(f"weights: {args.out}/best.pt; next: karmma export {args.out} --out models/NAME", highlight=False)
+    console.print(f"weights: {args.out}/best.pt; next: karmma export {args.out} --out models/NAME")
     return 0
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from karmma_ros.clips import clip_positions
 from karmma_ros.errors import UsageError
+from karmma_ros.records import SETTLE_S
 from karmma_training.data.labels import Labels
 
 __all__ = ["Context", "Interval", "LabelledTime", "Recording", "Stamps", "disjoint"]
@@ -117,7 +118,7 @@ class Recording(ABC):
         inside = (k >= 0) & (times_s < self.stops[np.maximum(k, 0)])
         return np.where(inside, k, -1).astype(np.int64)
 
-    def settled(self, times_s: npt.NDArray[np.float64], margin_s: float = 0.5) -> npt.NDArray[np.bool_]:
+    def settled(self, times_s: npt.NDArray[np.float64], margin_s: float = SETTLE_S) -> npt.NDArray[np.bool_]:
         """Whether the label is the same `margin_s` before and after; unlabelled time does not count as a change."""
         same = np.ones(len(times_s), bool)
         now = self.targets[self.interval_at(times_s)]

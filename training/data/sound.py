@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from karmma_ros.audio import JOIN_S
 from karmma_ros.media import read_audio
 from karmma_ros.resample import Resampler
 from karmma_ros.samples import to_mono
+from karmma_ros.window import to_ns
 
 __all__ = ["read_sound"]
 
-_JOIN_NS = 20_000_000  # chunks this close to their expected time follow seamlessly, as on the robot
+_JOIN_NS = to_ns(JOIN_S)  # chunks this close to their expected time follow seamlessly, as on the robot
 
 
 def read_sound(path: Path, rate: int) -> tuple[npt.NDArray[np.float32], int] | None:

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `karmma data check` finds, and the processes that look for it."""
+"""What `karmma data check` finds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 
 __all__ = ["SPLITS", "CheckedSource", "VideoCheck"]
-
-A = TypeVar("A")
-R = TypeVar("R")
 
 SPLITS = ("train", "val", "test")
 

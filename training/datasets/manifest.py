@@ -40,7 +40,6 @@ __all__ = ["ManifestSource"]
 FIXED = ("clip_id", "split", "video", "flow", "audio", "start_s", "stop_s")
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 FIRST = ("idle", "none")  # these names lead their head's classes
-_SHOWN = 20  # errors listed before "and n more"
 _SHOWN_OF_NAME = 200  # letters shown of a file's name
 _SLACK_S = 0.5  # that stop_s may be beyond the end without a word
 
@@ -139,8 +138,7 @@ def _read(path: Path) -> tuple[list[str], list[_Row]]:
     faults: list[str] = []
     rows = [row for number, line in lines if (row := _row(path.parent, number, line, heads, faults)) is not None]
     if faults:
-        more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        raise UsageError(f"{path}: {'; '.join(faults[:_SHOWN])}{more}")
+        raise UsageError(f"{path}: {joined(faults)}")
     if not rows:
         raise UsageError(f"{path}: no rows")
     return heads, rows

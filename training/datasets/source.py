@@ -162,7 +162,7 @@ def open_recordings(
     told = len(source.notes) if split != "train" else 0
     recordings = source.recordings(split, Preparation(store, workers, console), minutes)
     for note in source.notes[told:]:
-        console.print(f"note: {note}", highlight=False)
+        console.print(f"note: {note}")
     if not recordings:
         raise UsageError(f"{source.name} has no recordings in split {split!r}")
     return recordings

@@ -10,7 +10,7 @@ import cv2
 
 from karmma_ros import tabletop
 from karmma_ros.tabletop.sequence import make_sequence
-from karmma_ros.tabletop.vocabulary import ACTIONS, IDLE, NONE, NOUNS, VERBS
+from karmma_ros.tabletop.vocabulary import ACTIONS, NOUNS, VERBS
 from karmma_training.config import DataConfig
 from karmma_training.data.labels import Labels
 from karmma_training.data.store import StoreFormat, source_digest, write_recording
@@ -59,15 +59,7 @@ def _render(folder: Path, split: str, seed: int, take: int, data: DataConfig, fo
     sequence = make_sequence(seed, split, duration_s=data.recording_s, size=size, fps=data.fps, take=take)
     if form.rate != SOUND_RATE:
         raise ValueError(f"tabletop sounds at {SOUND_RATE} Hz, the run wants {form.rate} Hz")
-    intervals: list[list[float | str]] = []
-    at = 0.0
-    for interval in sequence.intervals:  # what lies between actions is idle
-        if interval.start_s > at:
-            intervals.append([at, interval.start_s, IDLE, NONE])
-        intervals.append([interval.start_s, interval.stop_s, interval.verb, interval.noun])
-        at = interval.stop_s
-    if sequence.duration_s > at:
-        intervals.append([at, sequence.duration_s, IDLE, NONE])
+    intervals = [[i.start_s, i.stop_s, i.verb, i.noun] for i in sequence.intervals]
     write_recording(
         folder,
         form,

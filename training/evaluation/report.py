@@ -10,7 +10,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from karmma_ros.console import make_console
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Recording
 from karmma_training.evaluation.dropout_curve import by_key, dropout_curve
@@ -85,8 +84,8 @@ def _losses(accuracy: Mapping[tuple[str, float], float], nothing_lost: float) ->
     return curves
 
 
-def print_report(report: Mapping[str, Any], labels: Labels) -> None:
-    """The report as tables on stdout."""
+def print_report(console: Console, report: Mapping[str, Any], labels: Labels) -> None:
+    """The report as tables."""
     both = list(dict.fromkeys(["action", *labels.heads]))
     table = Table(title=f"{report['data']} {report['split']}, {report['minutes']:.1f} min: % right, top-1 / top-5")
     table.add_column("sensors")
@@ -98,7 +97,6 @@ def print_report(report: Mapping[str, Any], labels: Labels) -> None:
             cells += [f"{100 * s[c]:.1f}" for c in ("action_settled", "action_independent", "ece")]
             table.add_row(initials(name) if section == "subsets" else name, *cells)
         table.add_section()
-    console = make_console()
     console.print(table)
     print_curve(console, report["dropout_curve"])
     if report["losses"]:
@@ -109,7 +107,7 @@ def print_report(report: Mapping[str, Any], labels: Labels) -> None:
         for what, lost in report["losses"].items():
             table.add_row(what, *(f"{100 * value:.1f}" for value in lost["action"]))
         console.print(table)
-    console.print(f"majority class: {100 * report['majority_share']:.1f} %", highlight=False)
+    console.print(f"majority class: {100 * report['majority_share']:.1f} %")
 
 
 def print_curve(console: Console, curve: Mapping[str, Any]) -> None:
@@ -120,4 +118,4 @@ def print_curve(console: Console, curve: Mapping[str, Any]) -> None:
     for p, middle, low, high in zip(*(curve[c] for c in ("p", "mean", "low", "high")), strict=True):
         table.add_row(f"{p:.1f}", f"{100 * middle:.1f}", f"{100 * low:.1f} to {100 * high:.1f}")
     console.print(table)
-    console.print(f"area under the curve: {100 * curve['area']:.1f} %", highlight=False)
+    console.print(f"area under the curve: {100 * curve['area']:.1f} %")

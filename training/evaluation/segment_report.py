@@ -10,7 +10,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Recording
@@ -58,9 +57,8 @@ def evaluate_segments(
     return report, predictions
 
 
-def print_segments(report: Mapping[str, Any], labels: Labels) -> None:
+def print_segments(console: Console, report: Mapping[str, Any], labels: Labels) -> None:
     """The report as tables."""
-    console = make_console()
     heads = [head for head in labels.heads if len(labels.heads) > 1]
     views = f"{report['clips']} clips x {report['crops']} crops"
     table = Table(title=f"{report['actions']} actions, {views}, top-1 (top-5) [%]")

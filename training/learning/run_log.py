@@ -57,7 +57,7 @@ class RunLog:
         """To the terminal and into log.txt."""
         if self.silent:
             return
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
         with (self.folder / "log.txt").open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 

@@ -147,8 +147,8 @@ class SomethingSomethingSource:
 
     def _answers(self, test: Path) -> dict[str, str]:
         """Actions of the test split, where they were published: `ID;name` per line."""
-        path = next((p for p in (test.with_name("test-answers.csv"),) if p.is_file()), None)
-        if path is None:
+        path = test.with_name("test-answers.csv")
+        if not path.is_file():
             return {}
         try:
             with path.open(newline="", encoding="utf-8") as file:
