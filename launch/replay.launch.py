@@ -60,6 +60,11 @@ def generate_launch_description() -> LaunchDescription:
     )
 
 
+def ended(why: str) -> list[Action]:
+    """The end of the launch; the reason of a Shutdown is not printed where a process's exit leads to it."""
+    return [LogInfo(msg=why), Shutdown(reason=why)]
+
+
 def play_once_active(context: LaunchContext) -> list[Action]:
     """Waits for the node, plays, and ends."""
     given = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
@@ -77,13 +82,13 @@ def play_once_active(context: LaunchContext) -> list[Action]:
 
     def play(event: ProcessExited, _: LaunchContext) -> list[Action]:
         if event.returncode:
-            return [Shutdown(reason=f"{node} did not become active")]
+            return ended(f"{node} did not become active")
         return [LogInfo(msg=f"playing {given['bag']}"), player]
 
     def end(event: ProcessExited, _: LaunchContext) -> list[Action]:
         if event.returncode:
-            return [Shutdown(reason=f"the player ended with status {event.returncode}: see what it says above")]
-        return [Shutdown(reason="the bag has ended")] if given["end_with_bag"].lower() == "true" else []
+            return ended(f"the player ended with status {event.returncode}: see what it says above")
+        return ended("the bag has ended") if given["end_with_bag"].lower() == "true" else []
 
     return [
         RegisterEventHandler(OnProcessExit(target_action=waiting, on_exit=play)),

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from toy_bundle import make_toy_bundle
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CASES = Path(__file__).resolve().parent / "cases"
@@ -72,3 +73,22 @@ print("status", service.run())
     done = subprocess.run([sys.executable, "-c", program], env=launch_env, capture_output=True, text=True, timeout=60)
     assert "status 1" in done.stdout
     assert "params_file:=~/nowhere.yaml: no such file" in done.stdout + done.stderr
+
+
+def test_a_player_that_fails_is_no_end_of_the_bag(launch_env: dict[str, str], tmp_path: Path) -> None:
+    program = f"""
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+source = PythonLaunchDescriptionSource({str(CHECKOUT / "launch" / "replay.launch.py")!r})
+given = dict(bag="nowhere", player="sh -c 'exit 3'", bundle={str(make_toy_bundle(tmp_path / "toy"))!r})
+service = LaunchService()
+service.include_launch_description(
+    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=given.items())])
+)
+service.run()
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=launch_env, capture_output=True, text=True, timeout=200)
+    said = done.stdout + done.stderr
+    assert "the player ended with status 3" in said, said[-3000:]
+    assert "the bag has ended" not in said
