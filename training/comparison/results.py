@@ -67,8 +67,8 @@ Data: {data}. {t.epochs} epochs of {t.windows_per_second:g} windows a second of 
 the best mean over the modality subsets on the validation split; the test split ({first.get("minutes", 0):g}
 minutes, {first.get("windows", 0)} windows) was read once. All systems have the same data, epochs and settings,
 none of which was tuned for one of them alone; students of one seed start from the same extractors. The extractors of
-the larger set are trained once on a machine, for all seeds: deviations leave theirs out. What is shown: {spread}. Action
-accuracy in %, top-1, verb and noun both right. Area: mean over the curve's ten probabilities.
+the larger set are trained once on a machine, for all seeds: deviations leave theirs out. What is shown: {spread}.
+Action accuracy in %, top-1, verb and noun both right. Area: mean over the curve's ten probabilities.
 
 EPIC-KITCHENS-100 and Something-Something v2, on which the paper reports, were not run: what follows says nothing about
 accuracy on them."""
