@@ -137,6 +137,7 @@ class ActionNode(ManagedNode):
         for subscription in self._heard.values():
             self.destroy_subscription(subscription)
         self._heard.clear()
+        self._unheard = ""
 
     def _release(self) -> None:
         self._silence()

@@ -41,6 +41,7 @@ class Demand:
     def end(self) -> None:
         """No longer hears the inputs, whatever the demand."""
         self._output = None
+        self.fault = ""
         self._follow()
 
     def _matched(self, info: Any) -> None:
