@@ -54,7 +54,7 @@ def test_the_tiny_run_learned(tiny_run: TinyRun) -> None:
         rows = list(csv.DictReader(file))
     assert [int(r["epoch"]) for r in rows] == list(range(1, tiny_run.config.train.epochs + 1))
     losses = [float(r["loss"]) for r in rows]
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
 
 
 @pytest.mark.full
