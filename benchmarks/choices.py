@@ -120,28 +120,23 @@ def _openings(settings: Settings, folder: Path) -> dict[str, Callable[[int], Any
     """All graphs made ready to run: as they are, and as ONNX Runtime had optimised and saved them before."""
     bundle = settings.bundle
     graphs = (*bundle.modalities, FUSION)
-    saved = {graph: folder / f"{graph}.onnx" for graph in graphs}
-    for graph, path in saved.items():
+    plain = [folder / f"{graph}.plain.onnx" for graph in graphs]
+    saved = [folder / f"{graph}.onnx" for graph in graphs]
+    for graph, before, after in zip(graphs, plain, saved, strict=True):
+        before.write_bytes(bundle.read_graph(bundle.fusion if graph == FUSION else bundle.modalities[graph]))
         options = session_options(settings.threads)
-        options.optimized_model_filepath = str(path)
-        spec = bundle.fusion if graph == FUSION else bundle.modalities[graph]
-        onnxruntime.InferenceSession(bundle.read_graph(spec), options, providers=["CPUExecutionProvider"])
-    plain = [path.with_suffix(".plain.onnx") for path in saved.values()]
-    for graph, path in zip(graphs, plain, strict=True):
-        path.write_bytes(bundle.read_graph(bundle.fusion if graph == FUSION else bundle.modalities[graph]))
-    done = session_options(settings.threads)
+        options.optimized_model_filepath = str(after)
+        _opened([before], options)
+    usual, done = session_options(settings.threads), session_options(settings.threads)
     done.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return {
-        "as they are": lambda _: [
-            onnxruntime.InferenceSession(
-                str(path), session_options(settings.threads), providers=["CPUExecutionProvider"]
-            )
-            for path in plain
-        ],
-        "optimised ahead of time": lambda _: [
-            onnxruntime.InferenceSession(str(path), done, providers=["CPUExecutionProvider"]) for path in saved.values()
-        ],
+        "as they are": lambda _: _opened(plain, usual),
+        "optimised ahead of time": lambda _: _opened(saved, done),
     }
+
+
+def _opened(paths: Sequence[Path], options: onnxruntime.SessionOptions) -> list[onnxruntime.InferenceSession]:
+    return [onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in paths]
 
 
 def _fed(run_graph: Callable[[_Feed], Any], feed: _Feed) -> Callable[[int], Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_ros.audio import JOIN_S
-from karmma_ros.media import VideoWriter
+from karmma_ros.media import VideoWriter, silent_pieces
 from karmma_ros.overlay import PredictionView, draw
 from karmma_ros.records import PredictionRecord
 from karmma_ros.resample import Resampler
@@ -117,10 +117,8 @@ class Film:
             samples = np.repeat(samples, 2, axis=1)
         if abs(gap) <= JOIN_S * rate:  # jitter of the stamps
             gap = 0
-        while gap > 0:  # a second at a time: it may be hours
-            silence = np.zeros((min(gap, rate), samples.shape[1]), np.float32)
+        for silence in silent_pieces(gap, samples.shape[1], rate):
             self._write_sound(silence)
-            gap -= len(silence)
         self._write_sound(samples[-gap:] if gap < 0 else samples)
 
     def _write_sound(self, samples: npt.NDArray[np.float32]) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "origin_s",
     "read_audio",
     "read_video",
+    "silent_pieces",
     "to_pcm16",
     "upright",
     "write_wav",
@@ -219,6 +220,12 @@ def read_audio(path: str | Path) -> AudioReader | None:
         reader.close()
         return None
     return reader
+
+
+def silent_pieces(count: int, channels: int, rate: int) -> Iterator[Samples]:
+    """`count` samples of silence (none below 1), at most a second at a time: it may be hours.  -> (n, channels) each"""
+    for begin in range(0, count, rate):
+        yield np.zeros((min(rate, count - begin), channels), np.float32)
 
 
 class VideoWriter:

@@ -40,6 +40,6 @@ class PeriodEstimator:
         return min(max(quartile, self.SHORTEST_S), self.LONGEST_S)
 
     def reset(self) -> None:
-        """Forgets what was learned; an override stays."""
+        """Forgets what was learned."""
         self._intervals.clear()
         self._last_s = None

@@ -28,7 +28,7 @@ from karmma_ros.errors import KarmmaError, SampleError
 from karmma_ros.files import whole_file
 from karmma_ros.flow import FlowIntervals
 from karmma_ros.flow_file import FlowFileWriter
-from karmma_ros.media import VideoWriter, to_pcm16
+from karmma_ros.media import VideoWriter, silent_pieces, to_pcm16
 from karmma_ros.samples import prepare_flow
 
 __all__ = ["ExtractSettings", "Extracted", "extract"]
@@ -227,19 +227,16 @@ class _Sound(_File):
         late = round(time_ns * rate / _NS) - self._samples
         if late > _LONGEST_GAP_S * rate:
             raise SampleError("stamp is hours after the one before")
-        if late > JOIN_S * rate:
-            if late > _LOST_S * rate:
-                self._silent.append((self._samples / rate, (self._samples + late) / rate))
-            self._check_length(late + len(chunk))
-            while late > 0:  # a second at a time: it may be an hour
-                silence = np.zeros((min(late, rate), chunk.shape[1]), np.float32)
-                self._write(silence)
-                late -= len(silence)
-        elif late < -JOIN_S * rate:
+        gap = late if late > JOIN_S * rate else 0
+        if late < -JOIN_S * rate:
             chunk = chunk[-late:]  # known already
             if not len(chunk):
                 raise SampleError("stamp is not newer than the one before")
-        self._check_length(len(chunk))
+        self._check_length(gap + len(chunk))
+        if gap > _LOST_S * rate:
+            self._silent.append((self._samples / rate, (self._samples + gap) / rate))
+        for silence in silent_pieces(gap, chunk.shape[1], rate):
+            self._write(silence)
         self._write(chunk)
         self.stop_s = self._samples / rate
 

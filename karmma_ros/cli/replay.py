@@ -102,12 +102,11 @@ def run(args: argparse.Namespace) -> int:
     with Bag(args.bag) as bag:
         recognizer = Recognizer(args.bundle, threads=args.threads, modalities=args.modalities)
         sensors, computed = _sensors(bag, args, recognizer)
-        offsets_ns = {modality: round(offset_s * _NS) for modality, offset_s in args.stamp_offset}
         modality, sent_ns = origin_ns(bag, sensors)
         truth = None
         if args.truth is not None:
             truth = read_intervals(check_file(args.truth), [bag.name]).of(bag.name, sent_ns)
-        begin_ns = sent_ns + offsets_ns.get(modality, 0)  # as everything from here on counts
+        begin_ns = sent_ns + _offset_ns(args, modality)  # as everything from here on counts
         settings = ReplaySettings(
             rotate=args.rotate,
             rate_hz=args.rate,
@@ -131,6 +130,11 @@ def run(args: argparse.Namespace) -> int:
         write_json(args.json, summary)
     _report(console, args, bag, outcome.records, summary)
     return 0
+
+
+def _offset_ns(args: argparse.Namespace, modality: str) -> int:
+    """What --stamp-offset adds to a sensor's stamps."""
+    return round(dict(args.stamp_offset).get(modality, 0.0) * _NS)
 
 
 def _sensors(bag: Bag, args: argparse.Namespace, recognizer: Recognizer) -> tuple[Sensors, bool]:
@@ -271,9 +275,8 @@ def _film(args: argparse.Namespace, bag: Bag, sensors: Sensors, begin_ns: int) -
     if sensors.video is not None:
         size = first_picture(bag, sensors.video, args.rotate)
         rate_hz = args.rate or usual_rate_hz(bag, sensors.video)
-    offsets_s = dict(args.stamp_offset)
     stamps = [
-        stamp_ns + round(offsets_s.get(modality, 0.0) * _NS)
+        stamp_ns + _offset_ns(args, modality)
         for modality, topic in sensors.items()
         if (stamp_ns := first_stamp_ns(bag, topic)) is not None
     ]

@@ -11,12 +11,6 @@ from karmma_ros.errors import KarmmaError, SampleError
 __all__ = ["REMEDIES", "FaultLog", "describe"]
 
 
-def describe(error: Exception) -> str:
-    """An exception in one line: its text, and its type unless it is one of ours."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, KarmmaError) else f"{type(error).__name__}: {text}"
-
-
 _HEADER = "the driver fills in the header wrongly: report it there"
 _SPOILED = "the camera, its cable or its driver spoils it: look at them, or take raw images"
 _COLOURS = "set the driver to rgb8, bgr8 or mono8"
@@ -63,6 +57,12 @@ REMEDIES = {
     "MUTED": "look whether the microphone is muted or unplugged",
     "CORRUPT": "what is published as flow is noise: look at its source and unit",
 }
+
+
+def describe(error: Exception) -> str:
+    """An exception in one line: its text, and its type unless it is one of ours."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, KarmmaError) else f"{type(error).__name__}: {text}"
 
 
 class FaultLog:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import QoSProfile
 
 from karmma_msgs.msg import Audio
@@ -22,6 +22,7 @@ from karmma_ros.messages import stamp_to_msg
 from karmma_ros.microphones.microphone import Chunk, Microphone, MicrophoneState, MicrophoneStatus
 from karmma_ros.microphones.portaudio import sounddevice
 from karmma_ros.nodes import process, qos
+from karmma_ros.nodes.diagnostics import status_of
 from karmma_ros.nodes.lifecycle import ManagedNode
 from karmma_ros.nodes.microphone_parameters import PARAMETERS, Settings
 
@@ -104,8 +105,7 @@ class MicrophoneNode(ManagedNode):
             level, message = _judge(status, before)
             hardware = status.device.name if status.device is not None else ""
             values |= _values(status)
-        pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-        return [DiagnosticStatus(level=level, name=self.full_name, message=message, hardware_id=hardware, values=pairs)]
+        return [status_of(self.full_name, level, message, hardware, values)]
 
 
 def _judge(status: MicrophoneStatus, before: MicrophoneStatus) -> tuple[bytes, str]:

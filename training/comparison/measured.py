@@ -44,9 +44,13 @@ def comparison_settings(student: Config, test_minutes: float) -> dict[str, Any]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    settings = asdict(config)
+    return _comparable(asdict(config))
+
+
+def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without what is HARMLESS."""
     for name in HARMLESS:
-        settings["train"].pop(name)
+        settings["train"].pop(name, None)
     return settings
 
 
@@ -86,9 +90,8 @@ class Measured:
         try:
             text = json.loads(self.path.read_text(encoding="utf-8"))
             default = _settings(comparison(text["settings"]["preset"]))
-            kept, runs = _filled(text["settings"], default), text["runs"]
-            for name in HARMLESS:  # an older version compared some of them
-                kept["train"].pop(name, None)
+            kept = _comparable(_filled(text["settings"], default))  # an older version kept some that are harmless
+            runs = text["runs"]
             for name, seeds in runs.items():
                 if name in BY_NAME:
                     self._outcomes[name] = {int(seed): Outcome(**outcome) for seed, outcome in seeds.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,12 +55,15 @@ class Scored:
     @property
     def independent(self) -> npt.NDArray[np.bool_]:
         """Where every head's own best class is the true one, as the paper counts.  -> (n,)"""
-        return np.logical_and.reduce([self.head_right(head) for head in self.classes])
+        return np.logical_and.reduce(list(self.heads_right.values()))
 
-    def head_right(self, head: str) -> npt.NDArray[np.bool_]:
-        """Where one head's best class is the true one.  -> (n,)"""
-        truth = self.targets[:, list(self.classes).index(head)]
-        return np.asarray(self.predicted & (self.classes[head].argmax(1) == truth))
+    @cached_property
+    def heads_right(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Where each head's best class is the true one.  -> {head: (n,)}"""
+        return {
+            head: self.predicted & (values.argmax(1) == self.targets[:, i])
+            for i, (head, values) in enumerate(self.classes.items())
+        }
 
 
 def score(
@@ -92,7 +96,7 @@ def accuracies(scored: Scored) -> dict[str, float]:
         "action_top5": (s.predicted & _among_best(s.actions, s.truth)).mean(),
         "action_settled": s.right[s.settled].mean() if s.settled.any() else 0.0,
         "action_independent": s.independent.mean(),
-        **{h: s.head_right(h).mean() for h in s.classes},
+        **{h: hit.mean() for h, hit in s.heads_right.items()},
         **{
             f"{h}_top5": (s.predicted & _among_best(v, s.targets[:, i])).mean()
             for i, (h, v) in enumerate(s.classes.items())
