@@ -62,7 +62,7 @@ setup(
     ],
     extras_require={
         "cpu": ["onnxruntime>=1.18,<2"],
-        "gpu": ["onnxruntime-gpu>=1.18,<2"],
+        "gpu": ["onnxruntime-gpu[cuda,cudnn]>=1.21,<2"],
         "bags": ["rosbags>=0.11,<0.12"],
         "microphone": ["sounddevice>=0.4.6"],
         "training": ["torch>=2.5", "accelerate>=1", "tensorboard>=2.16", "onnx>=1.16", "onnxscript", "matplotlib"],

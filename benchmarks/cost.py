@@ -48,7 +48,7 @@ def run(settings: Settings) -> Report:
         ways_ms = bench.ways()
         windows = bench.windows()
         sensors_ms = bench.sensors()
-        recognizer = Recognizer(bundle, providers="cpu", threads=settings.threads)
+        recognizer = Recognizer(bundle, providers=settings.providers, threads=settings.threads)
         parts_ms = parts(bench.feed, recognizer, 5 if settings.quick else 50, progress)
     data = {"ways_ms": ways_ms, "windows": windows, "sensors_ms": sensors_ms, "parts_ms": parts_ms}
     return Report(data, _tables(data, bundle), bench.skipped)
@@ -62,6 +62,7 @@ def _is_streamed(spec: ModalitySpec) -> bool:
 class _Bench:
     def __init__(self, settings: Settings, progress: Progress, folder: Path) -> None:
         self.bundle, self.threads, self.quick = settings.bundle, settings.threads, settings.quick
+        self.providers = settings.providers
         self.progress, self.folder = progress, folder
         self.feed = Feed(self.bundle)
         self.rounds, self.frames = (2, 6) if self.quick else (20, 30)
@@ -81,11 +82,11 @@ class _Bench:
         return is_of_its_preset(self.bundle)
 
     def streaming(self, bundle: Bundle, modalities: tuple[str, ...] | None = None) -> Streaming:
-        recognizer = Recognizer(bundle, providers="cpu", threads=self.threads)
+        recognizer = Recognizer(bundle, providers=self.providers, threads=self.threads)
         return Streaming(self.feed, recognizer, modalities or tuple(bundle.modalities))
 
     def again(self, bundle: Bundle) -> Again:
-        return Again(self.feed, Engine(bundle, "cpu", self.threads))
+        return Again(self.feed, Engine(bundle, self.providers, self.threads))
 
     def ways(self) -> dict[str, float]:
         """{way: ms}."""
@@ -115,7 +116,9 @@ class _Bench:
                 bundles[window_s] = untrained_bundle(self.bundle, window_s, self.folder)
         streaming = self.turns({f"{w:g}": self.streaming(b) for w, b in bundles.items()}, "windows, streaming")
         again = self.turns({f"{w:g}": self.again(b) for w, b in bundles.items()}, "windows, encoded again")
-        fusion = self.turns({f"{w:g}": Fusing(Engine(b, "cpu", self.threads)) for w, b in bundles.items()}, "fusion")
+        fusion = self.turns(
+            {f"{w:g}": Fusing(Engine(b, self.providers, self.threads)) for w, b in bundles.items()}, "fusion"
+        )
         return [
             {"window_s": w, "streaming_ms": streaming[key], "fusion_ms": fusion[key], "again_ms": again[key]}
             for w, key in sorted((w, f"{w:g}") for w in bundles)

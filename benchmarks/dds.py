@@ -157,7 +157,8 @@ def core_s(settings: Settings, camera: Camera, seconds: float) -> list[float]:
     """[s] that the core takes from an image as it lies in a message to the prediction, at the camera's pace."""
     feed = Feed(settings.bundle, seconds=1.0, size=(camera.width, camera.height))
     sensors = OfflineSensors(
-        Recognizer(settings.bundle, providers="cpu", threads=settings.threads), audio_limit=LIVE_AUDIO_LIMIT
+        Recognizer(settings.bundle, providers=settings.providers, threads=settings.threads),
+        audio_limit=LIVE_AUDIO_LIMIT,
     )
     coded = [jpeg_of(frame) for frame in feed.frames] if camera.encoding == "jpeg" else []
     spent = []
@@ -196,7 +197,7 @@ def node_parameters(settings: Settings, camera: Camera) -> dict[str, object]:
     return {
         "bundle": settings.bundle.folder,
         "threads": settings.threads,
-        "providers": "cpu",
+        "providers": settings.providers,
         "image.transport": "compressed" if camera.encoding == "jpeg" else "raw",
     }
 

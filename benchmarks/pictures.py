@@ -15,6 +15,7 @@ from karmma_ros.files import whole_file
 
 __all__ = ["draw"]
 
+_FRAME = "a frame"
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"  # Okabe and Ito
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
@@ -23,7 +24,8 @@ def draw(name: str, data: Mapping[str, Any], machine: Mapping[str, Any], path: P
     """Draws the results of one benchmark into a PNG."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     _PICTURES[name](figure, data)
-    figure.suptitle(f"{machine['cpu']}, {machine['cores']} cores", size=10, color="#555555")
+    parts = [*machine["gpus"], machine["cpu"], f"{machine['cores']} cores"]
+    figure.suptitle(", ".join(parts), size=10, color="#555555")
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
@@ -97,6 +99,28 @@ def _choices(figure: Figure, data: Mapping[str, Any]) -> None:
     _bars(runs, data["runs_ms"], "ms", "one run of a graph")
 
 
+def _providers(figure: Figure, data: Mapping[str, Any]) -> None:
+    """A group of bars for each graph, and for a frame."""
+    rows = data["by_provider"]
+    axes = figure.subplots()
+    colours = {"cpu": BLUE, "cuda": GREEN, "tensorrt": ORANGE}
+    height = 0.8 / len(rows)
+    names = [*rows[0]["graphs_ms"], *([_FRAME] if "frame_ms" in rows[0] else [])]
+    for i, row in enumerate(rows):
+        values = {**row["graphs_ms"], _FRAME: row.get("frame_ms", 0.0)}
+        places = [k + (0.5 - i / len(rows)) * 0.8 - height / 2 for k in range(len(names))][::-1]
+        label = f"{row['provider']}, {row['precision']}"
+        alpha = 1.0 if row["precision"] == rows[0]["precision"] else 0.5
+        axes.barh(places, [values[n] for n in names], height, color=colours[row["provider"]], alpha=alpha, label=label)
+        for place, name in zip(places, names, strict=True):
+            axes.annotate(f" {values[name]:.2g}", (values[name], place), va="center", size=7)
+    axes.set_yticks(range(len(names)), names[::-1])
+    axes.set_xlabel("ms")
+    axes.set_title("one run of a graph, and a frame with all its sensors", size=10)
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def _replay(figure: Figure, data: Mapping[str, Any]) -> None:
     values = {name: row["times_real_time"] for name, row in data["bags"].items()}
     _bars(figure.subplots(), values, "times real time", "a bag of 640x480 at 30 Hz with sound, replayed")
@@ -120,5 +144,6 @@ _PICTURES: Mapping[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "cost": _cost,
     "dds": _dds,
     "decode": _decode,
+    "providers": _providers,
     "replay": _replay,
 }

@@ -68,7 +68,7 @@ def _write(path: Path, feed: Feed, seconds: float, jpeg: bool, with_flow: bool) 
 
 def _watch(path: Path, settings: Settings, *, with_flow: bool) -> int:
     """Replays a bag; gives the number of predictions. The bundle's loading is part of it."""
-    recognizer = Recognizer(settings.bundle, providers="cpu", threads=settings.threads)
+    recognizer = Recognizer(settings.bundle, providers=settings.providers, threads=settings.threads)
     spec = recognizer.bundle.modalities["flow"].producer if "flow" in recognizer.bundle.modalities else None
     producer = FlowProducer(spec.size, spec.preset) if spec and not with_flow else None
     with Bag(path) as bag:

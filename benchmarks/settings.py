@@ -19,12 +19,13 @@ __all__ = ["Report", "Settings", "Table", "take_turns"]
 
 @dataclass(frozen=True)
 class Settings:
-    """quick: a minute in all, to see that it works; its numbers mean little."""
+    """quick: a minute in all, to see that it works; its numbers mean little. providers: see `runtime.Engine`."""
 
     bundle: Bundle
     threads: int
     quick: bool
     console: Console
+    providers: str = "cpu"
 
 
 @dataclass(frozen=True)

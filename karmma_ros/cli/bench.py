@@ -16,6 +16,7 @@ from karmma_ros.cli.common import add_bundle, add_out, add_threads, check_out, t
 from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_file, write_json
+from karmma_ros.inference.gpu import find_gpus
 from karmma_ros.records import describe_machine
 
 HELP = "Measures cost, latency and speed on this machine; nothing is judged by time, so compare within one run."
@@ -26,6 +27,7 @@ BENCHMARKS = {
     "cost": "cost of a prediction: streaming, the window encoded again, a clip model; by window and by sensors",
     "dds": "latency from camera to listener over DDS, losses, processor and memory of the node (needs ROS 2)",
     "decode": "clips a second and core out of a data set's files, against a plain OpenCV loop",
+    "providers": "every execution provider that is here, graphs as exported and in FP16: cost of each and of a frame",
     "replay": "how many times faster than real time a bag is watched",
 }
 _NEEDS = {
@@ -47,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="a minute in all, to see that it works")
     add_bundle(parser)
     add_threads(parser)
+    parser.add_argument(
+        "--providers",
+        default="cpu",
+        metavar="LIST",
+        help="execution providers of cost, dds and replay: auto, or names with commas (default: %(default)s)",
+    )
     add_out(parser, "out/bench")
 
 
@@ -62,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
     lacking = {name: lack for name in args.names or BENCHMARKS if (lack := _lack(name))}
     if args.names and lacking:
         raise UsageError("; ".join(f"{name} {lack}" for name, lack in lacking.items()))
-    settings = Settings(load_bundle(args.bundle), args.threads, args.quick, make_console(stderr=True))
-    machine = describe_machine()
+    settings = Settings(load_bundle(args.bundle), args.threads, args.quick, make_console(stderr=True), args.providers)
+    machine = describe_machine() | {"gpus": [gpu.name for gpu in find_gpus()]}
     with terminable():
         for name in args.names or BENCHMARKS:
             if name in lacking:
@@ -75,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
                 "machine": machine,
                 "bundle": settings.bundle.name,
                 "threads": settings.threads,
+                "providers": settings.providers,
                 "quick": settings.quick,
                 "skipped": report.skipped,
                 **report.data,

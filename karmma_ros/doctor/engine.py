@@ -16,7 +16,7 @@ __all__ = ["check_engine", "judge_auto", "judge_gpus", "judge_trials"]
 _BUILD = "karmma build-engine"  # the command that an error names where TensorRT has not compiled the bundle yet
 _ON_GPU = ("cuda", "tensorrt")
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
-_INSTALL = "pip install onnxruntime, or onnxruntime-gpu; never both, they overwrite each other"
+_INSTALL = "pip install onnxruntime, or 'onnxruntime-gpu[cuda,cudnn]'; never both, they overwrite each other"
 
 
 def check_engine(run: Callable[[str], Trial]) -> Iterator[Finding]:
@@ -91,4 +91,6 @@ def judge_gpus(gpus: Sequence[Gpu], trials: Sequence[Trial], machine: str = "") 
         elif on_gpu:
             yield advice("GPU", f"{text}: not used", f"mend provider {' or '.join(sorted(on_gpu))}, above")
         else:
-            yield advice("GPU", f"{text}: not used", "pip uninstall onnxruntime, then pip install onnxruntime-gpu")
+            yield advice(
+                "GPU", f"{text}: not used", "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]'"
+            )

@@ -50,7 +50,7 @@ def attempts(providers: str | Sequence[str], *, engines: bool) -> list[tuple[str
         if name not in here:
             raise EngineError(
                 f"execution provider {name} is not in this ONNX Runtime {onnxruntime.__version__}: "
-                "install a build that has it (for cuda: onnxruntime-gpu), or use auto"
+                "install a build that has it (for cuda: 'onnxruntime-gpu[cuda,cudnn]'), or use auto"
             )
     if not names:
         raise EngineError("no execution provider given: use auto, cpu, cuda or tensorrt")

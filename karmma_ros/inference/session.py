@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,6 +101,7 @@ def _load(
     chain: Sequence[str],
     tensorrt: dict[str, str] | None = None,
 ) -> onnxruntime.InferenceSession:
+    _find_cuda(chain)
     # TF32 would round to 10 bits of mantissa without a word.
     settings: dict[str, dict[str, str]] = {"tensorrt": tensorrt or {}, "cuda": {"use_tf32": "0"}, "cpu": {}}
     providers: list[Any] = [(PROVIDERS[name], settings[name]) for name in chain]
@@ -116,6 +119,14 @@ def _load(
             f"execution provider {missing[0]} cannot start on this machine: check its driver and libraries, or use auto"
         )
     return session
+
+
+def _find_cuda(chain: Sequence[str]) -> None:
+    """Makes CUDA's libraries known that pip has installed (`onnxruntime-gpu[cuda,cudnn]`): nothing else looks there."""
+    preload = getattr(onnxruntime, "preload_dlls", None)  # from 1.21 on
+    if preload is not None and {"cuda", "tensorrt"} & set(chain):
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it misses, whether that is needed or not
+            preload()
 
 
 def _match(path: Path, session: onnxruntime.InferenceSession, inputs: Signature, outputs: Signature) -> None:

@@ -93,6 +93,18 @@ def test_decode_quickly(quick: dict[str, Any]) -> None:
 
 
 @pytest.mark.clock
+def test_providers_quickly(quick: dict[str, Any]) -> None:
+    rows = {(row["provider"], row["precision"]): row for row in quick["providers"]["by_provider"]}
+    assert {("cpu", "as exported"), ("cpu", "FP16")} <= set(rows)
+    for row in rows.values():
+        assert set(row["graphs_ms"]) == {"video", "flow", "audio", FUSION}
+        assert positive(row["graphs_ms"].values())
+        assert 0 < row["frame_ms"] < row["again_ms"], "a window holds many samples"
+    assert rows["cpu", "as exported"]["off_by"] < 1e-5
+    assert 1e-5 < rows["cpu", "FP16"]["off_by"] < 0.1, "rounded, and no more than that"
+
+
+@pytest.mark.clock
 def test_dds_quickly(quick: dict[str, Any]) -> None:
     (row,) = quick["dds"]["cameras"]
     assert row["camera"] == "640x480 rgb8 at 30 Hz"
@@ -251,4 +263,4 @@ def test_all_ways_see_the_same_window() -> None:
 
 def test_an_unknown_benchmark_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["bench", "speed", "--out", str(tmp_path)]) == 2
-    assert "choose from choices, cost, dds, decode, replay" in capsys.readouterr().err
+    assert "choose from choices, cost, dds, decode, providers, replay" in capsys.readouterr().err

@@ -111,6 +111,29 @@ def test_a_provider_that_computes_something_else_is_passed_over(
         Engine(bundle, "cuda")
 
 
+def test_cuda_is_looked_for_where_pip_puts_it(
+    monkeypatch: pytest.MonkeyPatch, bundle: Bundle, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real = onnxruntime.InferenceSession
+    order: list[str] = []
+
+    def preload() -> None:
+        print("Failed to load libcufft.so.12")  # as ONNX Runtime does of what hardly any graph needs
+        order.append("preload")
+
+    def record(data: bytes, sess_options: Any, providers: list[Any]) -> Any:
+        order.append(providers[0][0])
+        return real(data, sess_options=sess_options, providers=[CPU])
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload, raising=False)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", record)
+    with pytest.raises(EngineError, match="cuda cannot start"):
+        open_session(bundle, FUSION, ("cuda", "cpu"), 1)
+    open_session(bundle, FUSION, ("cpu",), 1)
+    assert order == ["preload", CUDA, CPU]
+    assert capfd.readouterr().out == ""
+
+
 def test_what_is_broken_everywhere_is_no_matter_of_providers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = make_toy_bundle(tmp_path / "toy")
     bundle = load_bundle(folder)

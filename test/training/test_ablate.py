@@ -153,6 +153,7 @@ def test_a_comparison_is_written_and_goes_on_where_it_stopped(
     again = [str(elsewhere) if part == str(out) else part for part in command]
     again[again.index("student,baseline")] = "student,baseline-votes"
     again[again.index("--seeds") + 1] = "1"
+    again += ["--jobs", "2"]
     kept = json.loads(record.read_text())["runs"]
     assert main(again) == 0
     assert sorted(p.name for p in elsewhere.iterdir()) == ["baseline-votes", "extractors-own"]

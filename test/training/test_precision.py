@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import pytest
 pytest.importorskip("torch", reason="training needs torch")
 
 import onnx
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from toy_bundle import make_toy_bundle
 
 from karmma_ros.bundle import load_bundle
@@ -64,6 +66,21 @@ def test_precisions_are_given_for_all_graphs_or_each() -> None:
         parse_precision("int4", modalities)
     with pytest.raises(UsageError, match="no graph 'lidar'"):
         parse_precision("lidar=int8", modalities)
+
+
+def test_a_cast_that_is_there_twice_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ONNX Runtime before 1.32 leaves it, which then refuses the graph."""
+
+    def convert(*given: Any, **how: Any) -> onnx.ModelProto:
+        model: onnx.ModelProto = convert_float_to_float16(*given, **how)
+        model.graph.node.extend([copy.deepcopy(node) for node in model.graph.node if node.op_type == "Cast"])
+        return model
+
+    monkeypatch.setattr("onnxruntime.transformers.float16.convert_float_to_float16", convert)
+    bundle = make_toy_bundle(tmp_path / "toy", modalities=["video"])
+    reached = reduce_bundle(bundle, parse_precision("fp16", ["video"]), {})
+    assert reached == {"video": "fp16", "fusion": "fp16"}
+    Engine(load_bundle(bundle), "cpu")
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

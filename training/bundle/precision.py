@@ -137,6 +137,10 @@ def _to_fp16(path: Path) -> None:
     left_out = [*DEFAULT_OP_BLOCK_LIST, *FP32_OPERATORS]
     model = convert_float_to_float16(onnx.load(str(path)), keep_io_types=True, op_block_list=left_out)
     del model.graph.value_info[:]  # of the types before
+    # ONNX Runtime before 1.32 casts a weight once for every node that reads it, each time under the same name
+    different = {tuple(node.output): node for node in model.graph.node}
+    del model.graph.node[:]
+    model.graph.node.extend(different.values())
     onnx.save(model, str(path))
 
 

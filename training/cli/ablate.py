@@ -8,10 +8,13 @@ karmma ablate --preset demo --seeds 3 --out runs/ablation --only teacher,student
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -25,13 +28,15 @@ from karmma_training.comparison.measured import Measured, check_folders, compari
 from karmma_training.comparison.results import write_results
 from karmma_training.config import Config
 from karmma_training.config_file import apply_overrides
+from karmma_training.data.recording import Recording
 from karmma_training.data.store import default_store
-from karmma_training.datasets.source import DATA_FORMS, StoredSource, open_recordings, open_source
+from karmma_training.datasets.source import DATA_FORMS, Source, StoredSource, open_recordings, open_source
 from karmma_training.evaluation.plots import plot_evaluation
 from karmma_training.evaluation.predictor import load_predictor
 from karmma_training.evaluation.report import evaluate
 from karmma_training.machine import machine
 from karmma_training.presets import PRESETS
+from karmma_training.side_by_side import run_side_by_side
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -57,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"rendered to test on (default {TEST_MINUTES:g})",
     )
     parser.add_argument("--store", type=Path, metavar="DIR", help="sample store; default in the user's cache folder")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs at the same time (default 1): small ones leave much of a GPU idle",
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes that prepare data; default one per core")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, for all runs")
 
@@ -64,8 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     console = make_console(stderr=True)
-    if args.seeds < 1 or args.test_minutes <= 0:
-        raise UsageError("--seeds and --test-minutes must be positive")
+    if args.seeds < 1 or args.jobs < 1 or args.test_minutes <= 0:
+        raise UsageError("--seeds, --jobs and --test-minutes must be positive")
     student = comparison(args.preset)
     student.data.source = args.data
     student = apply_overrides(student, args.set)
@@ -88,21 +100,94 @@ def run(args: argparse.Namespace) -> int:
     check_folders(args.out, student, args.seeds)
     measured.collect(args.out, args.seeds)
     write_results(report, measured, student, command)
-    for seed in range(args.seeds):
-        for one in _due(chosen, measured, seed, args.out):
+    work = _Work(student, args.out, store, args.workers, args.test_minutes)
+    due = _due(chosen, measured, args.seeds, args.out)
+    if args.jobs == 1:
+        for one, seed in due:
             console.rule(f"{one.title}, seed {seed}")
-            folder = run_folder(args.out, one, seed)
-            config = run_config(student, one, seed, args.out)
-            with _timed(folder):
-                trained = train(config, folder, resume=True, store=store, workers=args.workers, console=console)
-            if config.system != "extractors":
-                _test(folder, config, args.test_minutes, store, console)
-            where = f"{machine(trained.accelerator.device)}, {trained.precision}"
-            write_json(folder / "done.json", {"minutes": round(_spent(folder), 1), "machine": where})
+            work.finish(one, seed, console)
             measured.add(args.out, one, seed)
+            write_results(report, measured, student, command)
+    else:
+        if not student.train.threads:
+            student.train.threads = max(1, (os.cpu_count() or 1) // args.jobs)
+        ended = run_side_by_side(
+            work,
+            due,
+            args.jobs,
+            before=lambda task: work.prepare(*task, console),  # with all cores
+        )
+        try:
+            for number, (one, seed) in enumerate(ended, 1):
+                measured.add(args.out, one, seed)
+                console.print(f"{number} of {len(due)}: {one.title}, seed {seed}: {measured.words(one, seed)}")
+        finally:
             write_results(report, measured, student, command)
     console.print(f"written: {report}")
     return 0
+
+
+_Task = tuple[Run, int]  # and seed
+
+
+@dataclass(frozen=True)
+class _Work:
+    """How the runs of a comparison are trained and tested.
+
+    out: folder of the run folders; workers: processes that prepare data.
+    """
+
+    student: Config
+    out: Path
+    store: Path
+    workers: int | None
+    test_minutes: float
+
+    def __call__(self, task: _Task) -> None:
+        """In a process of its own, which says nothing: the run folder has a log."""
+        self.finish(*task, Console(quiet=True))
+
+    def prepare(self, one: Run, seed: int, console: Console) -> None:
+        """Make the samples that a run needs."""
+        config = run_config(self.student, one, seed, self.out)
+        for split in ("train", "val"):
+            self._recordings(config, split, console)
+        if config.system != "extractors":
+            self._recordings(config, "test", console)
+
+    def finish(self, one: Run, seed: int, console: Console) -> None:
+        """Train a run, or go on with it, and read the test split."""
+        folder = run_folder(self.out, one, seed)
+        config = run_config(self.student, one, seed, self.out)
+        with _timed(folder):
+            trained = train(config, folder, resume=True, store=self.store, workers=self.workers, console=console)
+        if config.system != "extractors":
+            self._test(folder, config, console)
+        where = f"{machine(trained.accelerator.device)}, {trained.precision}"
+        write_json(folder / "done.json", {"minutes": round(_spent(folder), 1), "machine": where})
+
+    def _test(self, folder: Path, config: Config, console: Console) -> None:
+        """Read the test split, once, with the weights that were best in validation."""
+        predictor, _ = load_predictor(folder, config.train.device)
+        source, recordings = self._recordings(config, "test", console)
+        report = {
+            "target": folder.parent.name,
+            "data": source.name,
+            "split": "test",
+            **evaluate(predictor, recordings, every=7, seed=0, console=console, losses=False),
+        }
+        write_json(folder / "evaluation.json", report)
+        plot_evaluation(report, folder / "evaluation.png")
+
+    def _recordings(self, config: Config, split: str, console: Console) -> tuple[Source, list[Recording]]:
+        config = copy.deepcopy(config)
+        if split == "test":
+            config.data.recording_s = 30.0
+        source = open_source(config)
+        minutes = self.test_minutes if split == "test" else None
+        return source, open_recordings(
+            source, split, self.store, minutes=minutes, workers=self.workers, console=console
+        )
 
 
 @contextmanager
@@ -121,22 +206,6 @@ def _spent(folder: Path) -> float:
     return float(json.loads(path.read_text())["minutes"]) if path.exists() else 0.0
 
 
-def _test(folder: Path, config: Config, minutes: float, store: Path, console: Console) -> None:
-    """Read the test split, once, with the weights that were best in validation."""
-    predictor, _ = load_predictor(folder)
-    config.data.recording_s = 30.0
-    source = open_source(config)
-    recordings = open_recordings(source, "test", store, minutes=minutes, console=console)
-    report = {
-        "target": folder.parent.name,
-        "data": source.name,
-        "split": "test",
-        **evaluate(predictor, recordings, every=7, seed=0, console=console, losses=False),
-    }
-    write_json(folder / "evaluation.json", report)
-    plot_evaluation(report, folder / "evaluation.png")
-
-
 def _chosen(only: str | None) -> list[Run]:
     """The runs asked for.
 
@@ -151,13 +220,24 @@ def _chosen(only: str | None) -> list[Run]:
     return [BY_NAME[name] for name in wanted]
 
 
-def _due(chosen: list[Run], measured: Measured, seed: int, root: Path) -> list[Run]:
-    """Which runs of a seed are still to be trained, in order: those not measured, and those whose weights they need."""
-    due: set[str] = set()
-    ask = [run.name for run in chosen if not measured.has(run, seed)]
-    while ask:
-        run = BY_NAME[ask.pop()]
-        if run.name not in due and not (run_folder(root, run, seed) / "done.json").exists():
-            due.add(run.name)
-            ask += [name for name in (run.extractors, run.teacher) if name]
-    return [run for run in RUNS if run.name in due]
+def _due(chosen: list[Run], measured: Measured, seeds: int, root: Path) -> dict[_Task, list[_Task]]:
+    """Which runs are still to be trained, in order, and which of them each needs: those not measured, and those whose
+    weights they need."""
+    due: dict[_Task, list[_Task]] = {}
+    for seed in range(seeds):
+        names: set[str] = set()
+        ask = [run.name for run in chosen if not measured.has(run, seed)]
+        while ask:
+            run = BY_NAME[ask.pop()]
+            if run.name not in names and not (run_folder(root, run, seed) / "done.json").exists():
+                names.add(run.name)
+                ask += _needed(run)
+        for run in RUNS:
+            if run.name in names:
+                needed = [(BY_NAME[name], BY_NAME[name].own_seed(seed)) for name in _needed(run) if name in names]
+                due[run, run.own_seed(seed)] = needed
+    return due
+
+
+def _needed(run: Run) -> list[str]:
+    return [name for name in (run.extractors, run.teacher) if name]

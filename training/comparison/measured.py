@@ -23,7 +23,7 @@ __all__ = ["Measured", "Outcome", "check_folders", "comparison_settings"]
 
 KEPT = ("minutes", "windows", "majority_share", "heads", "subsets", "dropout_curve")  # of an evaluation
 # of train: what changes no result, and precision, which is the machine's and told beside it
-HARMLESS = ("threads", "checkpoint_s", "precision")
+HARMLESS = ("threads", "loaders", "checkpoint_s", "precision")
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,12 @@ class Measured:
     def has(self, run: Run, seed: int) -> bool:
         """Whether a run is finished, here or elsewhere; one of the larger set is the same for all seeds."""
         return run.own_seed(seed) in self._outcomes.get(run.name, {})
+
+    def words(self, run: Run, seed: int) -> str:
+        """How a run came out."""
+        outcome = self._outcomes[run.name][run.own_seed(seed)]
+        found = f", area {area(outcome.evaluation):.1f}" if outcome.evaluation else ""
+        return f"{outcome.minutes:g} minutes{found}"
 
     def runs(self, group: str = "") -> list[Run]:
         """The runs with an evaluation, in order; of one group if named."""

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every execution provider that is here, with the bundle's graphs as they are and in FP16: cost of each graph, of a
+frame and of the window encoded again, and how far the logits are from the CPU's.
+
+A provider that does not prove itself, by the manifest's own check, is not measured, and the reason is said.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from karmma_benchmarks.feed import FPS, Feed
+from karmma_benchmarks.settings import Report, Settings, Table, take_turns
+from karmma_benchmarks.ways import Again, Fusing, Streaming
+from karmma_ros.bundle import Bundle, load_bundle
+from karmma_ros.errors import BundleError, EngineError
+from karmma_ros.inference.providers import available
+from karmma_ros.recognizer import Recognizer
+from karmma_ros.runtime import FUSION, Engine, check_inputs
+
+__all__ = ["run"]
+
+AS_IS, FP16 = "as exported", "FP16"
+FRAME, AGAIN = "a frame", "window encoded again"
+STREAMED = ("video", "flow", "audio")  # what the feed can give
+
+
+def run(settings: Settings) -> Report:
+    """Measures."""
+    rows: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder, Progress(console=settings.console, transient=True) as progress:
+        bundles = {AS_IS: settings.bundle}
+        if find_spec("onnx") is None:
+            skipped[FP16] = "needs onnx (training extra)"
+        elif (precisions := _precisions(settings.bundle)) != {"fp32"}:
+            skipped[FP16] = f"this bundle's graphs are {', '.join(sorted(precisions))}: only FP32 is converted"
+        else:
+            bundles[FP16] = _in_fp16(settings.bundle, Path(folder))
+        expected = Engine(settings.bundle, "cpu", settings.threads).check_logits()
+        for provider in available():
+            for precision, bundle in bundles.items():
+                begun = time.perf_counter()
+                try:
+                    engine = Engine(bundle, provider, settings.threads)
+                except (BundleError, EngineError) as error:
+                    skipped[f"{provider}, {precision}"] = str(error)
+                    continue
+                start_s = time.perf_counter() - begun
+                logits = engine.check_logits()
+                row = {
+                    "provider": provider,
+                    "precision": precision,
+                    "start_s": round(start_s, 2),
+                    "off_by": max(float(np.abs(logits[head] - expected[head]).max()) for head in expected),
+                }
+                rows.append(row | _times(settings, engine, progress, f"{provider}, {precision}"))
+    return Report({"by_provider": rows}, [_table(rows, settings.bundle)] if rows else [], skipped)
+
+
+def _precisions(bundle: Bundle) -> set[str]:
+    return {spec.precision for spec in (*bundle.modalities.values(), bundle.fusion)}
+
+
+def _in_fp16(bundle: Bundle, folder: Path) -> Bundle:
+    from karmma_training.bundle.precision import parse_precision, reduce_bundle
+
+    copy = folder / "fp16"
+    shutil.copytree(bundle.folder, copy)
+    reduce_bundle(copy, parse_precision("fp16", list(bundle.modalities)), {})
+    return load_bundle(copy)
+
+
+def _times(settings: Settings, engine: Engine, progress: Progress, what: str) -> dict[str, Any]:
+    """{graphs_ms, frame_ms, again_ms}; the last two only of what the feed can give."""
+    bundle = engine.bundle
+    inputs = check_inputs(bundle.modalities, bundle.check.seed)
+    steps: dict[str, Callable[[int], Any]] = {
+        name: partial(_encode, engine, name, batch) for name, batch in inputs.items()
+    }
+    steps[FUSION] = Fusing(engine).predict
+    rounds, count = (3, 5) if settings.quick else (30, 30)
+    for step in steps.values():  # a GPU's first runs load kernels
+        for index in range(count):
+            step(index)
+    times: dict[str, Any] = {"graphs_ms": take_turns(steps, rounds, count, progress, what)}
+    if any(name not in STREAMED or (name != "audio" and spec.context > 1) for name, spec in bundle.modalities.items()):
+        return times
+    feed, full = Feed(bundle), round(FPS * (bundle.window_s + 1))  # until the window is full
+    recognizer = Recognizer(bundle, providers=",".join(engine.providers), threads=settings.threads)
+    streaming, again = Streaming(feed, recognizer, tuple(bundle.modalities)), Again(feed, engine)
+    ways: dict[str, Callable[[int], Any]] = {}
+    for name, way in ((FRAME, streaming), (AGAIN, again)):
+        for index in range(full):
+            way.take(index)
+        way.predict(full - 1)
+        ways[name] = partial(_frame, way, full)
+    spent = take_turns(ways, rounds, count, progress, what)
+    return times | {"frame_ms": spent[FRAME], "again_ms": spent[AGAIN]}
+
+
+def _encode(engine: Engine, name: str, batch: Any, _: int) -> None:
+    engine.encode(name, batch)
+
+
+def _frame(way: Streaming | Again, first: int, index: int) -> None:
+    way.take(first + index)
+    way.predict(first + index)
+
+
+def _table(rows: list[dict[str, Any]], bundle: Bundle) -> Table:
+    graphs = [*bundle.modalities, FUSION]
+    cells = [
+        [
+            f"{row['provider']}, {row['precision']}",
+            *(f"{row['graphs_ms'][name]:.2f}" for name in graphs),
+            *(f"{row[key]:.2f}" if key in row else "-" for key in ("frame_ms", "again_ms")),
+            f"{row['start_s']:.1f}",
+            f"{row['off_by']:.2g}",
+        ]
+        for row in rows
+    ]
+    headings = ["provider, graphs", *(f"{name} [ms]" for name in graphs), f"{FRAME} [ms]", f"{AGAIN} [ms]"]
+    return Table(
+        "a run of each graph, a frame with all its sensors, and the start",
+        [*headings, "start [s]", "logits off by"],
+        cells,
+    )
