@@ -41,12 +41,15 @@ def run(settings: Settings) -> Report:
     skipped: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder, Progress(console=settings.console, transient=True) as progress:
         bundles = {AS_IS: settings.bundle}
-        if find_spec("onnx") is None:
-            skipped[FP16] = "needs onnx (training extra)"
+        if missing := [name for name in ("torch", "onnx") if find_spec(name) is None]:
+            skipped[FP16] = f"needs {missing[0]} (training extra)"
         elif (precisions := _precisions(settings.bundle)) != {"fp32"}:
             skipped[FP16] = f"this bundle's graphs are {', '.join(sorted(precisions))}: only FP32 is converted"
         else:
-            bundles[FP16] = _in_fp16(settings.bundle, Path(folder))
+            try:
+                bundles[FP16] = _in_fp16(settings.bundle, Path(folder))
+            except (BundleError, EngineError) as error:
+                skipped[FP16] = str(error)
         expected = Engine(settings.bundle, "cpu", settings.threads).check_logits()
         for provider in available():
             for precision, bundle in bundles.items():

@@ -9,6 +9,7 @@ folder.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import stat
@@ -30,9 +31,20 @@ from karmma_ros.manifest import (
 )
 from karmma_ros.share import share_folders
 
-__all__ = ["MANIFEST", "SCHEMA", "Bundle", "ModalitySpec", "find_bundle", "load_bundle", "sha256", "write_manifest"]
+__all__ = [
+    "MANIFEST",
+    "SCHEMA",
+    "Bundle",
+    "ModalitySpec",
+    "find_bundle",
+    "load_bundle",
+    "read_evaluation",
+    "sha256",
+    "write_manifest",
+]
 
 MANIFEST = "bundle.json"
+_EVALUATION = "evaluation.json"
 _MAX_GRAPH_BYTES = 2**31 - 1  # an ONNX file cannot be larger
 
 
@@ -77,6 +89,16 @@ def load_bundle(name_or_path: str | os.PathLike[str]) -> Bundle:
     for spec in (*bundle.modalities.values(), bundle.fusion):
         bundle.read_graph(spec)
     return bundle
+
+
+def read_evaluation(folder: Path) -> dict[str, Any]:
+    """What the exporter measured: a bundle's evaluation.json; empty where it has none, or none that can be trusted."""
+    try:
+        value = decode_manifest(_read_file(Path(os.path.realpath(folder)), _EVALUATION, MAX_BYTES), _EVALUATION)
+        json.dumps(value, allow_nan=False)  # 1e999 is infinite too
+    except (BundleError, ValueError):
+        return {}
+    return value
 
 
 def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:

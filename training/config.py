@@ -247,6 +247,9 @@ class Config:
             "train.batch": self.train.batch,
             "train.windows_per_second": self.train.windows_per_second,
             "train.lr": self.train.lr,
+            "train.clip": self.train.clip,
+            "train.validate_every": self.train.validate_every,
+            "train.validate_step": self.train.validate_step,
             "data.minutes": self.data.minutes,
             "data.validation_minutes": self.data.validation_minutes,
             "data.recording_s": self.data.recording_s,
@@ -268,7 +271,7 @@ class Config:
             if not value > 0:
                 raise UsageError(f"{name} must be positive, not {value}")
         counts = {"train.threads": self.train.threads, "train.loaders": self.train.loaders}
-        for name, count in {**counts, "data.first_scene": self.data.first_scene}.items():
+        for name, count in {**counts, "data.first_scene": self.data.first_scene, "seed": self.seed}.items():
             if count < 0:
                 raise UsageError(f"{name} must not be negative, but is {count}")
         if not 0 <= self.distillation.alpha <= 1:

@@ -174,6 +174,7 @@ def _enlarge(config: Config) -> None:
         return
     for section in (config.video, config.flow, config.audio):
         section.channels = [round(c * 2.25) for c in section.channels]
-        section.dim = round(section.dim * 2.25)
+        if not (section.backbone and section.grid):  # then it is the channels of the backbone
+            section.dim = round(section.dim * 2.25)
     config.detections.width, config.detections.dim = 2 * config.detections.width, 2 * config.detections.dim
     f.width, f.ffn, f.head_hidden = 2 * f.width, 2 * f.ffn, 2 * f.head_hidden

@@ -6,7 +6,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -27,15 +27,15 @@ class _Running(NamedTuple):
 
 def run_side_by_side(
     work: Callable[[A], None], needs: Mapping[A, Sequence[A]], jobs: int, *, before: Callable[[A], None]
-) -> Iterator[A]:
+) -> Generator[A, None, None]:
     """Yields every item when `work`, a function of a module, is done with it.
 
-    An item starts when all that it needs is done, at most `jobs` at once, first come first served. Ctrl-C reaches all
-    processes; each ends in its own way and is waited for.
+    An item starts when all that it needs is done, at most `jobs` at once, first come first served. However this ends,
+    what still runs gets SIGTERM and is waited for.
 
     :param needs: {item: what it needs}, in the order of their importance.
     :param before: called here before an item starts.
-    :raises KarmmaError: `work` failed for an item; the others are stopped by SIGTERM.
+    :raises KarmmaError: `work` failed for an item; where it was no KarmmaError, the traceback has been printed.
     """
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     waiting, done = dict(needs), set[A]()
@@ -61,10 +61,6 @@ def run_side_by_side(
                     raise KarmmaError(problem)
                 done.add(item)
                 yield item
-    except KeyboardInterrupt:
-        for each in running.values():
-            each.process.join()
-        raise
     finally:
         for each in running.values():
             each.process.terminate()
@@ -82,8 +78,9 @@ def _work(work: Callable[[A], None], item: A, parent: int, outcome: Connection) 
         problem = str(error)
     except KeyboardInterrupt:
         problem = "interrupted"
-    except BaseException:
-        problem = traceback.format_exc()
+    except BaseException as error:
+        traceback.print_exc()
+        problem = f"{type(error).__name__}: {error}"
     with suppress(BrokenPipeError):  # who started it is gone
         outcome.send(problem)
 

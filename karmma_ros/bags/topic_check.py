@@ -82,7 +82,8 @@ class TopicCheck:
         self._stamps: list[int] = []
         self._ends: list[int] = []  # stamps, of sound those of the chunks' ends
         self._zero = 0
-        self._faults: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()  # of all messages
+        self._content_faults: Counter[str] = Counter()  # of those whose picture is decoded
         self._example: dict[str, str] = {}
         self._decoded = 0
         self._loudest = 0.0
@@ -92,6 +93,7 @@ class TopicCheck:
     def take(self, message: BagMessage) -> None:
         """The topic's next message."""
         self._logs.append(message.log_ns)
+        counted = self._faults
         try:
             decoded = message.decode()
             stamp_ns = header_ns(decoded)
@@ -105,10 +107,11 @@ class TopicCheck:
                 self._loudest = max(self._loudest, level(samples))
                 self._details[f"{rate} Hz, {samples.shape[1]} channel{'s' * (samples.shape[1] > 1)}"] += 1
             elif (len(self._logs) - 1) % _DECODED == 0:
+                counted = self._content_faults
                 self._details.update(self._content(decoded))
                 self._decoded += 1
         except SampleError as error:
-            self._faults[error.cause] += 1
+            counted[error.cause] += 1
             self._example.setdefault(error.cause, str(error))
             return
         if stamp_ns <= 0:
@@ -180,11 +183,12 @@ class TopicCheck:
         return found
 
     def _judge_faults(self, find: Callable[[Severity, str, str], None], total: int) -> None:
-        looked_at = total if self.modality == "audio" else max(self._decoded + sum(self._faults.values()), 1)
-        for cause, count in self._faults.most_common(_SHOWN):
-            severity = Severity.ERROR if count > looked_at / 2 else Severity.WARNING
-            text = f"{self._example[cause]}: {count} of {looked_at} messages looked at"
-            find(severity, text, "they are left out in a replay; mend the driver or its encoding")
+        decoded = self._decoded + sum(self._content_faults.values())
+        for faults, looked_at in ((self._faults, total), (self._content_faults, decoded)):
+            for cause, count in faults.most_common(_SHOWN):
+                severity = Severity.ERROR if count > looked_at / 2 else Severity.WARNING
+                text = f"{self._example[cause]}: {count} of {looked_at} messages looked at"
+                find(severity, text, "they are left out in a replay; mend the driver or its encoding")
 
     def _judge_stamps(self, find: Callable[[Severity, str, str], None], total: int) -> None:
         if self._zero:

@@ -30,6 +30,7 @@ BENCHMARKS = {
     "providers": "every execution provider that is here, graphs as exported and in FP16: cost of each and of a frame",
     "replay": "how many times faster than real time a bag is watched",
 }
+_ON_ANY = ("cost", "dds", "replay")  # execution provider; the others compare them, or have none
 _NEEDS = {
     "choices": {"rclpy": "source a ROS 2 installation"},
     "dds": {"rclpy": "source a ROS 2 installation"},
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
                 "machine": machine,
                 "bundle": settings.bundle.name,
                 "threads": settings.threads,
-                "providers": settings.providers,
+                **({"providers": settings.providers} if name in _ON_ANY else {}),
                 "quick": settings.quick,
                 "skipped": report.skipped,
                 **report.data,

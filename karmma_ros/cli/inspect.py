@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from karmma_ros.bundle import Bundle, load_bundle
+from karmma_ros.bundle import Bundle, load_bundle, read_evaluation
 from karmma_ros.cli.common import add_json
 from karmma_ros.console import make_console
 from karmma_ros.files import write_json
@@ -72,21 +71,13 @@ def _facts(bundle: Bundle, engine: Engine) -> dict[str, Any]:
         "bytes": sum(path.stat().st_size for path in bundle.folder.iterdir() if path.is_file()),
         "providers": list(engine.providers),
         "providers_passed_over": list(engine.passed_over),
-        "evaluation": _evaluation(bundle),
+        "evaluation": read_evaluation(bundle.folder) or None,
     }
 
 
 def _graph(bundle: Bundle, spec: GraphSpec) -> dict[str, Any]:
     size = (bundle.folder / spec.graph).stat().st_size
     return {"graph": spec.graph, "bytes": size, "precision": spec.precision, "sha256": spec.sha256}
-
-
-def _evaluation(bundle: Bundle) -> Any:
-    """The bundle's evaluation.json, or None."""
-    try:
-        return json.loads((bundle.folder / "evaluation.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _show(console: Console, facts: dict[str, Any]) -> None:

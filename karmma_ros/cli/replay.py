@@ -148,11 +148,12 @@ def _sensors(bag: Bag, args: argparse.Namespace, recognizer: Recognizer) -> tupl
         raise UsageError(f"{bag.path}: nothing to replay: no camera, flow or sound; `karmma record-check` says more")
     if asked and sensors.video is None:
         raise UsageError(f"--flow camera: no camera in {bag.path}")
-    return sensors, sensors.video is not None and sensors.flow is None and (asked or wanted["flow"] is None)
+    unsent = sensors.video is not None and sensors.flow is None and (asked or wanted["flow"] is None)
+    return sensors, unsent and "flow" in recognizer.modalities
 
 
 def _producer(recognizer: Recognizer, computed: bool) -> FlowProducer | None:
-    if not computed or "flow" not in recognizer.modalities:
+    if not computed:
         return None
     spec = recognizer.bundle.modalities["flow"].producer
     return FlowProducer(spec.size, spec.preset) if spec else None

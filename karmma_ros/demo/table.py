@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from karmma_ros.bundle import read_evaluation
 from karmma_ros.demo.script import SensorScript
 
 __all__ = ["offline_accuracies", "result_table"]
@@ -18,9 +18,9 @@ __all__ = ["offline_accuracies", "result_table"]
 def offline_accuracies(bundle_folder: Path) -> dict[str, float]:
     """{sensor pattern: accuracy of actions} out of the bundle's evaluation.json; empty if it has none."""
     try:
-        patterns = json.loads((bundle_folder / "evaluation.json").read_text(encoding="utf-8"))["patterns"]
+        patterns = read_evaluation(bundle_folder)["patterns"]
         return {name: float(result["action"]) for name, result in patterns.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return {}  # it is beside the point of a demo
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "sounddevice",
 ]
 
+_SYSTEM = "is the sound system running?"  # the remedy where PortAudio does not start
 _USUAL_RATES = (48_000, 44_100, 32_000, 16_000)  # [Hz] tried when a device takes neither the rate asked for nor its own
 SAMPLE = "float32"  # PortAudio converts from whatever the device has
 
@@ -58,10 +59,10 @@ def sounddevice() -> Any:
     except ModuleNotFoundError as error:
         raise AudioDeviceError(f"{error.name} is not installed: pip install sounddevice") from None
     except OSError as error:  # the library, or the sound system under it
-        remedy = "apt install libportaudio2" if "not found" in str(error) else "is the sound system running?"
+        remedy = "apt install libportaudio2" if "not found" in str(error) else _SYSTEM
         raise AudioDeviceError(f"PortAudio cannot be used ({error}): {remedy}") from None
     except Exception as error:  # PortAudioError lies in the module that failed
-        raise AudioDeviceError(f"PortAudio cannot be started: {_one_line(error)}") from None
+        raise AudioDeviceError(f"PortAudio cannot be started ({_one_line(error)}): {_SYSTEM}") from None
     return module
 
 
@@ -76,7 +77,7 @@ def rescan() -> None:
     try:
         module._initialize()
     except module.PortAudioError as error:
-        raise AudioDeviceError(f"PortAudio cannot be started: {_one_line(error)}") from None
+        raise AudioDeviceError(f"PortAudio cannot be started ({_one_line(error)}): {_SYSTEM}") from None
 
 
 def leave_alone() -> None:

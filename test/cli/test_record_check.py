@@ -163,6 +163,19 @@ def test_definitions_that_are_missing_are_a_note_where_they_are_known(check: Any
     assert "no definition of karmma_msgs/msg/Audio in the bag" in found(report, "note")
 
 
+def test_a_few_damaged_messages_are_a_warning(check: Any, tmp_path: Path) -> None:
+    path = everything(3.0).write(tmp_path / "bag", storage="sqlite3")
+    with sqlite3.connect(path / "bag.db3") as database:
+        (camera,) = database.execute("SELECT id FROM topics WHERE name = '/camera/image_raw'").fetchone()
+        (frames,) = database.execute("SELECT count(*) FROM messages WHERE topic_id = ?", (camera,)).fetchone()
+        database.execute("UPDATE messages SET data = x'00010000' WHERE topic_id = ? AND id % 7 = 0", (camera,))
+        damaged = database.execute("SELECT changes()").fetchone()[0]
+    status, _, report = check(path)
+    assert 0.1 * frames < damaged < 0.4 * frames
+    assert status == 0
+    assert any(f"{damaged} of {frames} messages looked at" in text for text in found(report, "warning"))
+
+
 def test_a_bag_that_was_cut_off_is_not_fit(check: Any, tmp_path: Path) -> None:
     path = tmp_path / "cut.mcap"
     path.write_bytes((SMALL / "tabletop.mcap").read_bytes()[:1_000_000])

@@ -182,6 +182,8 @@ def test_flow_is_computed_where_the_bag_has_none(replay: Any, tmp_path: Path) ->
     computed = replay(path)
     assert computed.summary["bag"]["topics"]["flow"] == "computed from the camera"
     assert computed.records[-1].sensors["flow"].coverage > 0.8
+    unused = replay(path, "--modalities", "video", "audio")
+    assert "flow" not in unused.summary["bag"]["topics"]
     without = replay(path, "--flow", "none")
     assert set(without.states("flow")) == {"WAITING"}
     assert without.records[-1].sensors["flow"].coverage == 0

@@ -151,6 +151,7 @@ def test_the_table_has_the_offline_accuracy_of_each_sensor_pattern(tmp_path: Pat
     (tmp_path / "evaluation.json").write_text(json.dumps({"patterns": patterns}))
     assert offline_accuracies(tmp_path) == accuracies
     assert offline_accuracies(tmp_path / "nothing") == {}
+
     script = sensor_script(7.0, 0)
     truth = Truth(lambda t_s: ("pour", "mug"), [], [("pour", "mug")])
     records = [record(i / 10) for i in range(70)]
@@ -253,3 +254,27 @@ def test_a_recording_too_short_for_its_phases_is_refused() -> None:
     with pytest.raises(UsageError, match=r"5 s at 1 frames a second are too few for 7 phases: --seconds 14"):
         sensor_script(5.0, 0, 1.0)
     assert len(sensor_script(14.0, 0, 1.0).phases) == 7
+
+
+HOSTILE = [
+    "[" * 100_000,
+    "[]",
+    *(f'{{"patterns": {{"all": {{"action": {value}}}}}}}' for value in ("NaN", "1e999", "9" * 400)),
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_bundles_evaluation_is_not_trusted(tmp_path: Path, text: str) -> None:
+    (tmp_path / "evaluation.json").write_text(text)
+    assert offline_accuracies(tmp_path) == {}
+
+
+def test_a_bundles_evaluation_is_a_file_of_its_own(tmp_path: Path) -> None:
+    outside, bundle = tmp_path / "outside.json", tmp_path / "bundle"
+    outside.write_text('{"patterns": {"all": {"action": 0.5}}}')
+    bundle.mkdir()
+    (bundle / "evaluation.json").symlink_to(outside)
+    assert offline_accuracies(bundle) == {}
+    (bundle / "evaluation.json").unlink()
+    os.mkfifo(bundle / "evaluation.json")  # which would be waited for, for ever
+    assert offline_accuracies(bundle) == {}

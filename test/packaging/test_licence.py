@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = {".py", ".xml", ".yaml", ".yml", ".cmake", ".sh", ".toml"}
+NAMES = {"CMakeLists.txt", "Makefile"}
 # Written by tools, or in a format that another tool prescribes.
 EXEMPT = {"package.xml", "colcon_defaults.yaml", "metadata.yaml", "pyproject.toml"}
 
@@ -19,7 +20,11 @@ def test_every_source_file_names_its_licence() -> None:
     if listed.returncode:
         pytest.skip("not a checkout")
     paths = [ROOT / line for line in listed.stdout.splitlines()]
-    sources = [path for path in paths if path.suffix in SOURCES and path.name not in EXEMPT and path.exists()]
+    sources = [
+        path
+        for path in paths
+        if (path.suffix in SOURCES or path.name in NAMES) and path.name not in EXEMPT and path.exists()
+    ]
     assert len(sources) > 200
     without = [
         str(path.relative_to(ROOT))

@@ -98,6 +98,20 @@ def test_a_truncated_tar_is_told(tmp_path: Path) -> None:
     assert "pictures of the actions are missing" in found.findings[1]
 
 
+def test_damaged_frames_of_a_movie_are_found_by_trying(tmp_path: Path) -> None:
+    movie = tmp_path / PERSON / "videos" / f"{VIDEO}.MP4"
+    write_movie(movie, noise(180), 60.0, None)
+    assert not [text for text in check(tmp_path, tries=20).findings if "damaged" in text]
+    data = bytearray(movie.read_bytes())
+    begin = data.index(b"mdat") + 4
+    end = begin + (len(data) - begin) * 2 // 3
+    data[begin + (end - begin) // 3 : end] = bytes(end - begin - (end - begin) // 3)  # as a file system leaves them
+    movie.write_bytes(data)
+    assert not [text for text in check(tmp_path).findings if "damaged" in text], "not tried"
+    (finding,) = [text for text in check(tmp_path, tries=20).findings if "damaged" in text]
+    assert re.search(rf"{VIDEO}.MP4: \d+ of 20 frames tried are damaged, the first at \d", finding)
+
+
 def test_damaged_pictures_are_found_by_trying(tmp_path: Path) -> None:
     complete(tmp_path)
     for number in range(1, 180, 2):

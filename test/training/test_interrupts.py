@@ -14,16 +14,23 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs torch")
 
-from karmma_training.learning.interrupt import interrupts_wait
+from karmma_training.learning.interrupt import SAME_S, interrupts_wait
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_waits_and_the_second_does_not(number: signal.Signals) -> None:
+def test_the_first_signal_waits_and_the_second_does_not(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = signal.getsignal(number)
+    now_s = 100.0
+    monkeypatch.setattr("karmma_training.learning.interrupt.time.monotonic", lambda: now_s)
     with interrupts_wait() as interrupted:
         assert not interrupted()
         os.kill(os.getpid(), number)
         assert interrupted()
+        now_s += 0.9 * SAME_S
+        os.kill(os.getpid(), signal.SIGTERM)  # of a parent that got the first one too
+        now_s += 0.2 * SAME_S
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) == before

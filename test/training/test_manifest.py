@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import av
@@ -177,6 +178,10 @@ def test_a_label_seen_only_in_validation_is_reported_and_left_out(folder: Path) 
     )
     source = ManifestSource(folder / "manifest.csv", StoreFormat.of(config))
     assert source.notes == ["verb never seen in training, its clips are left out: juggle"]
+    said = StringIO()
+    for _ in range(2):
+        open_recordings(source, "val", folder / "store", workers=1, console=Console(file=said, width=200))
+    assert said.getvalue().count("its clips are left out: juggle") == 1, "whichever split is opened first, once"
     labels = source.labels()
     assert labels.heads == {"verb": ("idle", "cut"), "noun": ("none", "bread")}
     assert [labels.action_name(i) for i in range(2)] == ["idle", "cut bread"]
@@ -303,3 +308,15 @@ def test_clips_shorter_than_the_steps_of_validation_are_asked_about_once(folder:
         assert recording.starts[0] <= times[0] < recording.stops[0]
     with pytest.raises(UsageError, match="not a single frame of these recordings has a label"):
         Logits().arrays()
+
+
+def test_what_is_heard_when_the_camera_has_ended_is_asked_about_too(folder: Path) -> None:
+    write_wav(folder / "long.wav", np.zeros(16000 * 5, np.float32), 16000)
+    config = config_for(folder, "c1,train,a.avi,,long.wav,0,4,pour,mug")
+    source = open_source(config)
+    (recording,) = open_recordings(source, "train", folder / "store", workers=1, console=Console(quiet=True))
+    student = Student(config, source.labels().sizes())
+    times_s = encode_recording(ModelPredictor(student.eval(), source.labels()), recording, every=1).times_ns / 1e9
+    assert times_s[0] == 0
+    assert (np.diff(times_s) > 0).all()
+    assert 3.9 < times_s[-1] < 4.0

@@ -12,6 +12,7 @@ from rich.console import Console
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
+from karmma_ros.errors import MediaError  # noqa: E402
 from karmma_training.data.labels import Labels  # noqa: E402
 from karmma_training.data.store import StoredRecording, StoreFormat, write_recording  # noqa: E402
 from karmma_training.evaluation import segment_report, segments  # noqa: E402
@@ -64,6 +65,16 @@ def test_clips_and_crops_are_the_mean_of_the_single_calls(tmp_path: Path, monkey
         singles += [ask(1.0, 2.0), ask(2.0, 3.0)]  # the middle of each half
     assert len(np.unique(np.round(singles, 4), axis=0)) == 6, "no two see the same"
     np.testing.assert_allclose(together, np.mean(singles, 0), rtol=1e-4)
+
+    def read(self: StoredRecording, modality: str, which: np.ndarray) -> np.ndarray:
+        raise MediaError("noise: a hole in the file")
+
+    monkeypatch.undo()
+    by_ear = ask(1.0, 3.0)
+    monkeypatch.setattr(StoredRecording, "read", read)
+    unseen = ask(1.0, 3.0)
+    assert np.isfinite(unseen).all(), "what cannot be read is a missing modality"
+    assert not np.allclose(unseen, by_ear)
 
 
 def test_clips_that_saw_nothing_do_not_count() -> None:

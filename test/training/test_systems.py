@@ -22,7 +22,7 @@ from karmma_training.comparison.ablation import CONTRASTS, LARGER_FACTOR, RUNS, 
 from karmma_training.comparison.measured import check_folders
 from karmma_training.config import Config
 from karmma_training.config_file import save_config
-from karmma_training.presets import preset
+from karmma_training.presets import as_system, preset
 
 
 def config_of(*arguments: str) -> Config:
@@ -188,3 +188,26 @@ def test_presets_are_valid() -> None:
     for system in ("student", "teacher", "baseline", "baseline-dropout", "extractors", "student-extractors"):
         for name in ("tiny", "demo"):
             preset(name, system).check()
+
+
+def test_teachers_and_students_lose_whole_modalities_in_training() -> None:
+    shares = [preset("demo", system).dropout.modality_p for system in ("teacher", "student", "baseline-dropout")]
+    assert shares == [0.3] * 3
+    assert preset("demo", "baseline").dropout.modality_p == 0.0
+
+
+def test_a_larger_teacher_keeps_the_channels_of_a_network_by_name() -> None:
+    grid = ("--set", "video.grid=[3,3]", "--set", "video.tokens=9", "--set", "video.dim=512")
+    config = config_of("--system", "teacher", "--set", "video.backbone=torchvision:resnet18", *grid)
+    assert config.video.dim == 512
+    student = config_of("--set", "video.backbone=torchvision:resnet18", *grid)
+    assert as_system(student, "teacher").video.dim == 512
+    assert as_system(student, "teacher").flow.dim > student.flow.dim
+
+
+@pytest.mark.parametrize(
+    "setting", ["train.validate_every=0", "train.validate_step=0", "train.clip=0", "seed=-1", "train.lr=0"]
+)
+def test_settings_that_no_run_could_use_are_refused(setting: str) -> None:
+    with pytest.raises(UsageError, match=rf"{setting.partition('=')[0]} must "):
+        config_of("--set", setting)

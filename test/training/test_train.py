@@ -141,6 +141,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_weights
     assert all(torch.isfinite(p).all() for p in student.parameters())
 
 
+def test_a_gradient_that_is_not_finite_moves_no_weight(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(tiny_run, tmp_path)
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def spoil(parameters: list[torch.nn.Parameter], *rest: float, **how: bool) -> torch.Tensor:
+        gradient = next(p.grad for p in parameters if p.grad is not None)
+        gradient.fill_(float("inf"))
+        return clip(parameters, *rest, **how)
+
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", spoil)
+    with pytest.raises(KarmmaError, match=r"gradient is (inf|nan) at step 0"):
+        trainer.fit()
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
 def test_a_loss_that_is_not_finite_stops_pre_training(tiny_run: TinyRun, tmp_path: Path) -> None:
     trainer = make_trainer(tiny_run, tmp_path, "pretrain.lr=1.0e+30")
     with pytest.raises(KarmmaError, match=r"of stage 0, video: lower pretrain\.lr"):
@@ -256,3 +273,4 @@ def test_a_run_folder_explains_itself(tiny_run: TinyRun) -> None:
     for path in tiny_run.run.iterdir():
         assert path.name == "README.md" or f"`{path.name}" in text, f"{path.name} is not explained"
     assert load_config(tiny_run.run / "config.yaml") == tiny_run.config
+    assert any(path.stat().st_size > 1000 for path in (tiny_run.run / "tensorboard").iterdir()), "curves to look at"

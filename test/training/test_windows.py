@@ -4,20 +4,25 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
+from karmma_ros.bundle import load_bundle  # noqa: E402
+from karmma_ros.errors import MediaError  # noqa: E402
 from karmma_ros.flow import FlowProducer  # noqa: E402
-from karmma_ros.recognizer import Recognizer  # noqa: E402
+from karmma_ros.recognizer import Prediction, Recognizer  # noqa: E402
 from karmma_ros.tabletop.sequence import make_sequence  # noqa: E402
 from karmma_training.checkpoint import load_model  # noqa: E402
 from karmma_training.config import AugmentConfig, Config, DropoutConfig, SensorsConfig  # noqa: E402
 from karmma_training.data.prefetch import prefetch  # noqa: E402
 from karmma_training.data.windows import WindowSampler  # noqa: E402
+from karmma_training.evaluation.bundle_predictor import BundlePredictor  # noqa: E402
+from karmma_training.evaluation.evaluate import encode_recording, predict  # noqa: E402
 from karmma_training.networks.model import TensorBatch  # noqa: E402
 
 if TYPE_CHECKING:
@@ -37,14 +42,9 @@ def plain(config: Config) -> Config:
     return config
 
 
-def test_a_training_window_gives_the_logits_the_robot_computes_online(tiny_run: TinyRun) -> None:
-    """Frames, flow and sound of a sequence go to the recogniser one by one; a training batch holds the same moments."""
-    config = plain(tiny_run.config)
-    batch = WindowSampler(tiny_run.validation[:1], config, batch=6, seed=9).batch(0)
-    student, *_ = load_model(tiny_run.run)
-    with torch.no_grad():
-        (wanted,) = student(TensorBatch.of(batch))
-
+def on_a_robot(tiny_run: TinyRun, config: Config, times_ns: Iterable[int]) -> Iterator[Prediction]:
+    """What the recogniser says at ascending times, to which frames, flow and sound of the first validation sequence go
+    one by one."""
     data = config.data
     size = (data.render_width, data.render_height)
     sequence = make_sequence(0, "val", duration_s=data.recording_s, size=size, fps=data.fps)
@@ -52,8 +52,7 @@ def test_a_training_window_gives_the_logits_the_robot_computes_online(tiny_run: 
     producer = FlowProducer((config.flow.producer_width, config.flow.producer_height), config.flow.producer_preset)
     robot = Recognizer(tiny_run.bundle, providers="cpu")
     frame = heard = 0
-    for row in np.argsort(batch.origin[:, 1]):
-        t_ns = int(batch.origin[row, 1])
+    for t_ns in map(int, times_ns):
         while round(frame * 1e9 / data.fps) <= t_ns:
             stamp, image = round(frame * 1e9 / data.fps), next(frames)
             robot.push("video", stamp, image)
@@ -65,13 +64,34 @@ def test_a_training_window_gives_the_logits_the_robot_computes_online(tiny_run: 
             chunk = sound[heard : min(heard + 512, until)]
             robot.push("audio", round(heard * 1e9 / config.audio.rate), chunk)
             heard += len(chunk)
-        prediction = robot.predict(t_ns)
+        yield robot.predict(t_ns)
+
+
+def test_a_training_window_gives_the_logits_the_robot_computes_online(tiny_run: TinyRun) -> None:
+    config = plain(tiny_run.config)
+    batch = WindowSampler(tiny_run.validation[:1], config, batch=6, seed=9).batch(0)
+    student, *_ = load_model(tiny_run.run)
+    with torch.no_grad():
+        (wanted,) = student(TensorBatch.of(batch))
+    rows = np.argsort(batch.origin[:, 1])
+    for row, prediction in zip(rows, on_a_robot(tiny_run, config, batch.origin[rows, 1]), strict=True):
         for m, coverage in prediction.coverages.items():
             assert coverage == batch.present[m][row].mean(), f"{m}: the same slots are filled"
         for head, logits in prediction.logits.items():
             # stored flow is float16: the only difference
             np.testing.assert_allclose(logits, wanted[head][row].numpy(), atol=2e-2)
     assert min(present.mean() for present in batch.present.values()) > 0.5, "the windows were not nearly empty"
+
+
+def test_what_is_evaluated_is_what_the_robot_says_online(tiny_run: TinyRun) -> None:
+    predictor = BundlePredictor(load_bundle(tiny_run.bundle), 1)
+    encoded = encode_recording(predictor, tiny_run.validation[0], every=7)
+    evaluated = predict(predictor, encoded, {m: np.arange(len(stamps)) for m, stamps in encoded.stamps.items()})
+    assert len(encoded.times_ns) > 20
+    online = on_a_robot(tiny_run, tiny_run.config, encoded.times_ns)
+    for number, prediction in enumerate(online):
+        for head, logits in prediction.logits.items():
+            np.testing.assert_allclose(logits, evaluated[head][number], atol=2e-2)
 
 
 def test_labels_are_the_truth_at_t(tiny_run: TinyRun) -> None:
@@ -81,6 +101,30 @@ def test_labels_are_the_truth_at_t(tiny_run: TinyRun) -> None:
     for (number, t_ns), (verb, noun) in zip(batch.origin, batch.targets, strict=True):
         sequence = make_sequence(int(number), "train", duration_s=data.recording_s, size=(160, 120), fps=data.fps)
         assert sequence.action_at(t_ns / 1e9) == (verbs[verb], nouns[noun])
+
+
+def test_a_window_that_cannot_be_read_is_drawn_elsewhere(tiny_run: TinyRun, caplog: pytest.LogCaptureFixture) -> None:
+    whole = tiny_run.train[0]
+    holed = copy.copy(whole)
+    asked: list[int] = []
+
+    def read(modality: str, which: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if modality == "video" and (which >= 90).any():
+            raise MediaError("scene: a hole in the file")
+        asked.extend(which if modality == "video" else ())
+        return whole.read(modality, which)
+
+    holed.read = read  # type: ignore[method-assign]
+    batch = WindowSampler([holed], tiny_run.config, batch=64, seed=1).batch(0)
+    assert len(batch.targets) == 64
+    assert asked
+    assert len(batch.samples["video"]) == batch.present["video"].sum()
+    assert caplog.text.count("a hole in the file: no window is drawn there") == 1, "one warning a recording"
+    again = WindowSampler([holed], tiny_run.config, batch=64, seed=1).batch(0)
+    np.testing.assert_array_equal(batch.origin, again.origin)
+    unharmed = WindowSampler([whole], tiny_run.config, batch=64, seed=1).batch(0)
+    moved = (batch.origin != unharmed.origin).any(1)
+    assert 0 < moved.sum() < 64, "the other windows are the same"
 
 
 def test_no_sample_is_from_the_future_and_places_match_presence(tiny_run: TinyRun) -> None:

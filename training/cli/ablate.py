@@ -13,14 +13,15 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from karmma_ros.cli.common import terminable
 from karmma_ros.console import make_console
-from karmma_ros.errors import UsageError
+from karmma_ros.errors import KarmmaError, UsageError
 from karmma_ros.files import write_json
 from karmma_training.cli.train import train
 from karmma_training.comparison.ablation import BY_NAME, RUNS, Run, comparison, run_config, run_folder
@@ -31,6 +32,7 @@ from karmma_training.config_file import apply_overrides
 from karmma_training.data.recording import Recording
 from karmma_training.data.store import default_store
 from karmma_training.datasets.source import DATA_FORMS, Source, StoredSource, open_recordings, open_source
+from karmma_training.datasets.tabletop import TabletopSource
 from karmma_training.evaluation.plots import plot_evaluation
 from karmma_training.evaluation.predictor import load_predictor
 from karmma_training.evaluation.report import evaluate
@@ -82,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     student.data.source = args.data
     student = apply_overrides(student, args.set)
     student.check()
-    chosen = _chosen(args.only)
+    chosen = _chosen(args.only, larger_set=args.data == TabletopSource.name)
     store = args.store or default_store()
     report = args.report or args.out / "results.md"
     command = f"karmma ablate --preset {args.preset} --data {args.data} --seeds {args.seeds}"
@@ -104,25 +106,23 @@ def run(args: argparse.Namespace) -> int:
     due = _due(chosen, measured, args.seeds, args.out)
     if args.jobs == 1:
         for one, seed in due:
-            console.rule(f"{one.title}, seed {seed}")
+            console.rule(_name((one, seed)))
             work.finish(one, seed, console)
             measured.add(args.out, one, seed)
             write_results(report, measured, student, command)
     else:
         if not student.train.threads:
-            student.train.threads = max(1, (os.cpu_count() or 1) // args.jobs)
-        ended = run_side_by_side(
-            work,
-            due,
-            args.jobs,
-            before=lambda task: work.prepare(*task, console),  # with all cores
-        )
-        try:
-            for number, (one, seed) in enumerate(ended, 1):
-                measured.add(args.out, one, seed)
-                console.print(f"{number} of {len(due)}: {one.title}, seed {seed}: {measured.words(one, seed)}")
-        finally:
-            write_results(report, measured, student, command)
+            student.train.threads = max(1, (os.cpu_count() or 1) // max(1, min(args.jobs, len(due))))
+
+        def before(task: _Task) -> None:
+            work.prepare(*task, console)  # with all cores
+            console.print(f"{_name(task)} begins: {run_folder(args.out, *task)}/log.txt", soft_wrap=True)
+
+        with terminable(), closing(run_side_by_side(work, due, args.jobs, before=before)) as ended:
+            for number, task in enumerate(ended, 1):
+                measured.add(args.out, *task)
+                write_results(report, measured, student, command)
+                console.print(f"{number} of {len(due)} done: {_name(task)}: {measured.words(*task)}", soft_wrap=True)
     console.print(f"written: {report}")
     return 0
 
@@ -144,8 +144,15 @@ class _Work:
     test_minutes: float
 
     def __call__(self, task: _Task) -> None:
-        """In a process of its own, which says nothing: the run folder has a log."""
-        self.finish(*task, Console(quiet=True))
+        """In a process of its own, which says nothing: the run folder has a log.
+
+        :raises KarmmaError: see `train`; it names the run.
+        """
+        with terminable():
+            try:
+                self.finish(*task, Console(quiet=True))
+            except KarmmaError as error:
+                raise KarmmaError(f"{_name(task)}: {error}") from error
 
     def prepare(self, one: Run, seed: int, console: Console) -> None:
         """Make the samples that a run needs."""
@@ -190,6 +197,11 @@ class _Work:
         )
 
 
+def _name(task: _Task) -> str:
+    one, seed = task
+    return one.title if one.larger else f"{one.title}, seed {seed}"
+
+
 @contextmanager
 def _timed(folder: Path) -> Iterator[None]:
     """Counts the minutes of this session, however it ends short of a kill, with those of the sessions before."""
@@ -206,17 +218,20 @@ def _spent(folder: Path) -> float:
     return float(json.loads(path.read_text())["minutes"]) if path.exists() else 0.0
 
 
-def _chosen(only: str | None) -> list[Run]:
-    """The runs asked for.
+def _chosen(only: str | None, *, larger_set: bool) -> list[Run]:
+    """The runs asked for; by default all that this data has an answer to.
 
+    :param larger_set: whether there is one beside the student's data.
     :raises UsageError: there is no such run.
     """
     if only is None:
-        return list(RUNS)
+        return [run for run in RUNS if larger_set or not run.about_larger]
     wanted = [name.strip() for name in only.split(",")]
     unknown = [name for name in wanted if name not in BY_NAME]
     if unknown:
         raise UsageError(f"--only: no run {unknown[0]!r}; choose from {', '.join(BY_NAME)}")
+    if pointless := [name for name in wanted if BY_NAME[name].about_larger and not larger_set]:
+        raise UsageError(f"--only: {pointless[0]} asks what a larger set is worth, which only tabletop has")
     return [BY_NAME[name] for name in wanted]
 
 

@@ -25,12 +25,14 @@ from karmma_training.data.store import default_store
 from karmma_training.datasets.source import DATA_FORMS, open_recordings, open_source
 from karmma_training.evaluation.bundle_predictor import BundlePredictor
 from karmma_training.evaluation.plots import plot_confusion, plot_evaluation
-from karmma_training.evaluation.predictor import Predictor, load_predictor
+from karmma_training.evaluation.predictor import Predictor, device_of, load_predictor
 from karmma_training.evaluation.report import evaluate, print_report
 from karmma_training.machine import machine
 from karmma_training.presets import PRESETS, preset
 
 __all__ = ["HELP", "add_arguments", "run"]
+
+RECORDING_S = 30.0  # length of a rendered recording
 
 HELP = "Measure a bundle or a run: every modality subset, failing sensors, calibration; JSON and pictures."
 
@@ -41,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DATA", help=f"{DATA_FORMS}; default: as trained")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
     parser.add_argument("--minutes", type=float, default=20.0, metavar="M", help="of rendered recordings (default 20)")
-    parser.add_argument("--recording-s", type=float, default=30.0, metavar="S", help="length of each (default 30)")
+    parser.add_argument(
+        "--recording-s", type=float, default=RECORDING_S, metavar="S", help="length of each (default 30)"
+    )
     parser.add_argument("--every", type=int, default=7, metavar="N", help="predict at every Nth frame (default 7)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the frames that get lost")
     parser.add_argument(
@@ -76,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         "command": _command(args),
         "target": folder.resolve().name,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": machine(),
+        "machine": machine(device_of(args.device)),
         "seed": args.seed,
         "data": source.name,
         "split": args.split,
@@ -129,6 +133,7 @@ def _bundle_config(bundle: Bundle) -> Config:
 def _command(args: argparse.Namespace) -> str:
     parts = ["karmma", "evaluate", args.target, "--split", args.split, "--minutes", f"{args.minutes:g}"]
     parts += ["--data", args.data] if args.data else []
+    parts += ["--recording-s", f"{args.recording_s:g}"] if args.recording_s != RECORDING_S else []
     parts += ["--every", str(args.every)] if args.every != 7 else []
     parts += ["--seed", str(args.seed)] if args.seed else []
     parts += ["--segments", "--clips", str(args.clips), "--crops", str(args.crops)] if args.segments else []

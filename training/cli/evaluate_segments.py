@@ -16,7 +16,12 @@ from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.data.recording import Recording
-from karmma_training.datasets.epic_kitchens.challenge import challenge_scores, read_lists, write_submission
+from karmma_training.datasets.epic_kitchens.challenge import (
+    challenge_scores,
+    check_complete,
+    read_lists,
+    write_submission,
+)
 from karmma_training.datasets.epic_kitchens.source import EpicKitchensSource
 from karmma_training.datasets.something_something.source import SomethingSomethingSource
 from karmma_training.datasets.source import Source
@@ -51,7 +56,7 @@ def check_segment_arguments(args: argparse.Namespace) -> None:
         raise UsageError("--clips and --crops must be positive")
     if args.submission and not args.segments:
         raise UsageError("--submission needs --segments")
-    if args.submission and args.sls is None:
+    if args.submission and (args.sls is None or any(not 0 <= level <= 5 for level in args.sls)):
         raise UsageError("--submission needs --sls PT TL TD: the supervision levels of the challenge, 0 to 5 each")
 
 
@@ -72,6 +77,7 @@ def run_segments(
     if args.submission:
         if challenge is None:
             raise UsageError("--submission is for --data epic-kitchens-100:FOLDER: no other has an official archive")
+        check_complete(challenge.segments(args.split), [name for r in recordings for name in r.ids])
         ((_, made),) = predict_segments(
             predictor, recordings, clips=args.clips, crops=args.crops, console=console
         ).items()
@@ -84,15 +90,14 @@ def run_segments(
             f"{source.name} test: nothing to write, its actions have no labels here and there is no official archive: "
             "put test-answers.csv beside its test.json, or choose --split val"
         )
+    lists = None if challenge is None else read_lists(challenge.annotations)  # before hours of predictions
     report, predictions = evaluate_segments(
         predictor, recordings, clips=args.clips, crops=args.crops, seed=args.seed, console=console
     )
-    if challenge is not None:
+    if challenge is not None and lists is not None:
         full = next(iter(predictions.values()))
         known = {s.narration_id: s for s in challenge.segments(args.split)}
-        report["challenge"] = challenge_scores(
-            [known[name] for name in full.ids], full.logits, read_lists(challenge.annotations)
-        )
+        report["challenge"] = challenge_scores([known[name] for name in full.ids], full.logits, lists)
         report["annotated"] = len(known)  # beside "actions": those whose files are here
     path = args.json or (args.out or folder) / "evaluation-segments.json"
     report = head | report

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     report = {
         "preset": args.preset,
         "heads": heads,
-        "machine": machine(),
+        "machine": machine(device),
         "device": where,
         "runs": args.runs,
         "systems": systems,

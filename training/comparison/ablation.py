@@ -28,7 +28,8 @@ class Run:
     """One row.
 
     system: as on the command line; extractors, teacher: the runs it needs; overrides: settings; larger: trained on the
-    larger set, which shares no scene with the student's, once for all seeds; group: which table it is in.
+    larger set, which shares no scene with the student's, once for all seeds; group: which table it is in; about_larger: asks
+    what that set is worth, so that without one there is nothing to ask.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Run:
     teacher: str = ""
     overrides: tuple[str, ...] = ()
     larger: bool = False
+    about_larger: bool = False
 
     def own_seed(self, seed: int) -> int:
         """The seed it is trained with in the comparison's `seed`."""
@@ -63,7 +65,7 @@ RUNS = (
     ),
     Run("student-alone", "KARMMA_S, alone loss", "student", "ours", "extractors-own", "teacher", ("dropout.runs_p=0",)),
     Run("student-both", "KARMMA_S, token runs and alone loss", "student", "ours", "extractors-own", "teacher"),
-    Run("extractors-same", "extractors of the teacher, the student's data", "extractors", "stage 0"),
+    Run("extractors-same", "extractors of the teacher, the student's data", "extractors", "stage 0", about_larger=True),
     Run(
         "teacher-same",
         "KARMMA_T that saw only the student's data",
@@ -71,6 +73,7 @@ RUNS = (
         "control",
         "extractors-same",
         overrides=PAPER_ONLY,
+        about_larger=True,
     ),
     Run(
         "student-same",
@@ -80,6 +83,7 @@ RUNS = (
         "extractors-own",
         "teacher-same",
         PAPER_ONLY,
+        about_larger=True,
     ),
     Run(
         "student-extractors-larger",
@@ -87,6 +91,7 @@ RUNS = (
         "student-extractors",
         "stage 0",
         larger=True,
+        about_larger=True,
     ),
     Run(
         "baseline-dropout-larger",
@@ -95,6 +100,7 @@ RUNS = (
         "control",
         "student-extractors-larger",
         overrides=PAPER_ONLY,
+        about_larger=True,
     ),
     Run(
         "baseline-masked",
@@ -120,6 +126,36 @@ RUNS = (
         "extractors-own",
         overrides=("fusion.missing=zeroed", "fusion.absent_votes=true"),
     ),
+    Run(
+        "baseline-whole",
+        "Baseline that trained on whole windows alone",
+        "baseline",
+        "control",
+        "extractors-own",
+        overrides=(
+            "dropout.full_share=1.0",
+            "sensors.loss_p=0.0",
+            "sensors.rate_divisors=[1]",
+            "sensors.rate_weights=[1.0]",
+        ),
+    ),
+    Run(
+        "student-long",
+        "KARMMA_S, twice the epochs",
+        "student",
+        "control",
+        "extractors-own",
+        "teacher",
+        (*PAPER_ONLY, "train.epochs=12"),
+    ),
+    Run(
+        "baseline-dropout-long",
+        "Baseline w/ delta, twice the epochs",
+        "baseline-dropout",
+        "control",
+        "extractors-own",
+        overrides=(*PAPER_ONLY, "train.epochs=12"),
+    ),
 )
 
 
@@ -137,6 +173,10 @@ CONTRASTS = (
     ("learned tokens instead of masking", "baseline-dropout", "baseline-masked"),
     ("absent modalities vote", "baseline-votes", "baseline-dropout"),
     ("zeroing and voting instead of masking, in the Baseline", "baseline-zeroed", "baseline"),
+    ("whole windows alone in training, in the Baseline", "baseline-whole", "baseline"),
+    ("distillation, with twice the epochs", "student-long", "baseline-dropout-long"),
+    ("twice the epochs, KARMMA_S", "student-long", "student"),
+    ("twice the epochs, Baseline w/ delta", "baseline-dropout-long", "baseline-dropout"),
     ("token runs (ours)", "student-runs", "student"),
     ("alone loss (ours)", "student-alone", "student"),
     ("both of ours, with a teacher", "student-both", "student"),

@@ -163,9 +163,10 @@ class Measured:
         return {seed: o.evaluation for seed, o in self.outcomes(name).items() if o.evaluation}
 
     def pairs(self, more: str, less: str) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-        """The evaluations of two runs, for every seed that both have."""
-        a, b = self.evaluations(more), self.evaluations(less)
-        return [(a[seed], b[seed]) for seed in a if seed in b]
+        """The evaluations of two runs, for every seed that both have on one machine: they began with the same."""
+        a, b = self.outcomes(more), self.outcomes(less)
+        both = [seed for seed in a if seed in b and a[seed].machine == b[seed].machine]
+        return [(a[s].evaluation, b[s].evaluation) for s in both if a[s].evaluation and b[s].evaluation]
 
     def gaps(self, more: str, less: str) -> list[float]:
         """By how many points the area of one run exceeds that of another, per seed that both have."""

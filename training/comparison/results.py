@@ -37,7 +37,7 @@ def write_results(path: Path, measured: Measured, student: Config, command: str)
         _contrasts(measured),
         _all_rows(measured),
         _costs(measured, student),
-        _time(measured),
+        _time(measured, rendered=student.data.source == "tabletop"),
     ]
     with whole_file(path) as temporary:
         temporary.write_text("\n\n".join(section for section in sections if section) + "\n")
@@ -66,8 +66,9 @@ on {"; ".join(machines) or "no machine yet"}. The numbers: `{measured.path.name}
 Data: {data}. {t.epochs} epochs of {t.windows_per_second:g} windows a second of recording. The epoch is the one with
 the best mean over the modality subsets on the validation split; the test split ({first.get("minutes", 0):g}
 minutes, {first.get("windows", 0)} windows) was read once. All systems have the same data, epochs and settings,
-none of which was tuned for one of them alone; students of one seed start from the same extractors. The extractors of
-the larger set are trained once on a machine, for all seeds: deviations leave theirs out. What is shown: {spread}.
+none of which was tuned for one of them alone; students of one seed start from the same extractors. The teacher's
+extractors are trained once on a machine, for all seeds: deviations leave theirs out. Differences are taken between runs
+of one machine. What is shown: {spread}.
 Action accuracy in %, top-1, verb and noun both right. Area: mean over the curve's ten probabilities.
 
 EPIC-KITCHENS-100 and Something-Something v2, on which the paper reports, were not run: what follows says nothing about
@@ -134,9 +135,32 @@ def _in_words(measured: Measured) -> str:
             measured.gaps("baseline-dropout-larger", "baseline-dropout"),
             "Without any teacher, starting from extractors of that larger set brings {}.",
         ),
+        (
+            measured.gaps("student-long", "baseline-dropout-long"),
+            "With twice the epochs distillation brings {}:",
+        ),
+        (measured.gaps("student-long", "student"), "KARMMA_S gains {} by them,"),
+        (measured.gaps("baseline-dropout-long", "baseline-dropout"), "Baseline w/ delta {}."),
     ]
     known = [text.format(_spread(gaps, sign=True)) for gaps, text in sentences if gaps]
-    return "## In words\n\n" + "\n".join(known) if known else ""
+    without = _without_video(measured)
+    return "## In words\n\n" + "\n".join([*known, *([without] if without else [])]) if known else ""
+
+
+def _without_video(measured: Measured) -> str:
+    """What the students keep of their accuracy when the modality that knows most is gone."""
+    runs = [BY_NAME[name] for name in ("student", "baseline-dropout", "baseline") if measured.evaluations(name)]
+    kept = []
+    for subset, words in (("flow+audio", "without video"), ("flow", "with flow alone"), ("audio", "with sound alone")):
+        shares = []
+        for run in runs:
+            of_run = [e["subsets"] for e in measured.evaluations(run.name).values()]
+            if all(subset in subsets and next(iter(subsets.values()))["action"] > 0 for subsets in of_run):
+                share = mean(s[subset]["action"] / next(iter(s.values()))["action"] for s in of_run)
+                shares.append(f"{run.title} {100 * share:.0f} %")
+        if shares:
+            kept.append(f"{words} {', '.join(shares)}")
+    return f"Kept of the accuracy with all sensors: {'; '.join(kept)}." if kept else ""
 
 
 def _contrasts(measured: Measured) -> str:
@@ -191,8 +215,7 @@ def _all_rows(measured: Measured) -> str:
 
 Baselines without learned tokens mask what is absent: it is not attended to, and a modality without any token casts no
 vote, unless the row says otherwise. All systems train on windows in which single samples are missing, as sensors lose
-them, and which for three in four encode only some of their slots, to save time: no Baseline saw full
-windows alone."""
+them, and which for three in four encode only some of their slots, to save time, unless the row says otherwise."""
 
 
 def _costs(measured: Measured, student: Config) -> str:
@@ -222,15 +245,19 @@ encodes one sample per frame instead of the window.
 {_table(["modalities", "GFLOPs", "ratio", "MB", "ratio", "parameters"], rows)}"""
 
 
-def _time(measured: Measured) -> str:
+def _time(measured: Measured, *, rendered: bool) -> str:
     rows = [
-        [run.title, ", ".join(f"{o.minutes:.1f}" for o in outcomes.values())]
+        [
+            run.title if rendered else run.title.replace(", larger set", ""),
+            ", ".join(f"{o.minutes:.1f}" for o in outcomes.values()),
+        ]
         for run in RUNS
         if (outcomes := measured.outcomes(run.name))
     ]
     return f"""## Minutes per run
 
-Training and the validation in it; the first run that needs some data also prepares it.
+Training and the validation in it; the first run that needs some data also prepares it, but where several went on at the
+same time.
 
 {_table(["run", "minutes, per seed"], rows)}"""
 

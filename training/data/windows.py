@@ -10,6 +10,7 @@ lets processes share a batch.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from karmma_ros.errors import UsageError
+from karmma_ros.errors import MediaError, UsageError
 from karmma_ros.window import to_ns
 from karmma_training.config import Config
 from karmma_training.data.augment import Look, draw_look
@@ -29,6 +30,7 @@ from karmma_training.data.recording import Context, LabelledTime, Recording
 __all__ = ["Window", "WindowBatch", "WindowSampler"]
 
 Ints = npt.NDArray[np.int64]
+_Samples = dict[str, npt.NDArray[Any]]  # of a window, by modality
 
 _MOMENTS, _TRIES = 100, 20  # recordings drawn, and times in each, until one has samples
 
@@ -96,6 +98,7 @@ class WindowSampler:
         self._batch = batch
         self._seed = seed
         self._samples, self._features = samples, features
+        self._damaged: set[int] = set()  # numbers of recordings that have been warned of
         self._specs, self._contexts = slot_specs(config), contexts(config)
         self._beside = {m: s for m, s in slot_specs(beside).items() if m in self._specs} if beside else {}
         self._beside_contexts = contexts(beside) if beside else {}
@@ -112,16 +115,14 @@ class WindowSampler:
         features: dict[str, list[npt.NDArray[np.float16]]] = {m: [] for m in self._specs}
         others: dict[str, list[npt.NDArray[Any]]] = {m: [] for m in self._beside}
         for row in range(self._batch) if rows is None else rows:
-            rng = np.random.default_rng([self._seed, step, row])
-            window = self._draw(rng, step * self._batch + row)
+            window, own_samples, other_samples = self._read(step, row)
             windows.append(window)
             for m, slots in window.slots.items():
                 if self._features is not None and (slots >= 0).any():
                     features[m].append(self._features.tokens(window.number, m, slots[slots >= 0]))
-            if self._samples:
-                look = draw_look(self._config.augment, rng)
-                self._augmented(window.number, window.slots, self._contexts, look, rng, samples)
-                self._augmented(window.number, window.beside, self._beside_contexts, look, rng, others)
+            for all_of, of_window in ((samples, own_samples), (others, other_samples)):
+                for m, values in of_window.items():
+                    all_of[m].append(values)
         targets = np.stack([self._target(w) for w in windows])
         origin = np.asarray([(w.number, w.t_ns) for w in windows], np.int64)
         own = _Parts.of([w.slots for w in windows], samples)
@@ -137,6 +138,23 @@ class WindowSampler:
         target: Ints = recording.targets[recording.interval_at(np.array([window.t_ns / 1e9]))[0]]
         return target
 
+    def _read(self, step: int, row: int) -> tuple[Window, _Samples, _Samples]:
+        """A window, its samples and those of the teacher's layout; another window where samples are damaged."""
+        for attempt in range(_TRIES):
+            rng = np.random.default_rng([self._seed, step, row, *([attempt] if attempt else [])])
+            window = self._draw(rng, step * self._batch + row)
+            if not self._samples:
+                return window, {}, {}
+            look = draw_look(self._config.augment, rng)
+            try:
+                own = self._augmented(window.number, window.slots, self._contexts, look, rng)
+                return window, own, self._augmented(window.number, window.beside, self._beside_contexts, look, rng)
+            except MediaError as error:
+                if window.number not in self._damaged:
+                    self._damaged.add(window.number)
+                    logging.getLogger("karmma").warning("%s: no window is drawn there", error)
+        raise UsageError(f"hardly any window can be read, {self._recordings[window.number].name} for one")
+
     def _augmented(
         self,
         number: int,
@@ -144,13 +162,14 @@ class WindowSampler:
         contexts: dict[str, Context],
         look: Look,
         rng: np.random.Generator,
-        samples: dict[str, list[npt.NDArray[Any]]],
-    ) -> None:
-        """Append a window's samples, all seen with one look."""
-        for m, which in slots.items():
-            if (which >= 0).any():
-                recording = self._recordings[number]
-                samples[m].append(look.samples(recording, m, which[which >= 0], contexts[m], rng))
+    ) -> _Samples:
+        """A window's samples, all seen with one look."""
+        recording = self._recordings[number]
+        return {
+            m: look.samples(recording, m, which[which >= 0], contexts[m], rng)
+            for m, which in slots.items()
+            if (which >= 0).any()
+        }
 
     def _draw(self, rng: np.random.Generator, turn: int) -> Window:
         """A window with at least one token: t uniform over all labelled time, or within the action whose turn it is."""

@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 from rich.console import Console
 
-__all__ = ["SPLITS", "CheckedSource", "VideoCheck"]
+from karmma_ros.errors import MediaError
+from karmma_training.data.video_frames import index_video, read_frames
+
+__all__ = ["SPLITS", "CheckedSource", "VideoCheck", "damaged_frames"]
 
 SPLITS = ("train", "val", "test")
 
@@ -37,3 +42,17 @@ class CheckedSource(Protocol):
 
         :param tries: pictures of each to decode; workers: None: one per core.
         """
+
+
+def damaged_frames(path: Path, tries: int) -> list[str]:
+    """What is wrong with some frames of a movie that opens, spread evenly."""
+    if not tries:
+        return []
+    try:
+        index = index_video(path)
+        which = np.unique(np.linspace(0, len(index.pts) - 1, min(tries, len(index.pts))).astype(np.int64))
+        lost = np.setdiff1d(which, list(read_frames(path, index, which)))
+    except MediaError as error:
+        return [str(error)]
+    at = f"at {index.stamps_ns[lost[0]] / 1e9:.2f} s" if len(lost) else ""
+    return [f"{path.name}: {len(lost)} of {len(which)} frames tried are damaged, the first {at}"] if len(lost) else []

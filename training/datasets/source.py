@@ -53,6 +53,7 @@ class Source(Protocol):
 
     name: str
     notes: list[str]  # what a user should know about the data
+    told: int  # how many of them a user has been told
 
     def labels(self) -> Labels:
         """Class names and valid actions."""
@@ -87,6 +88,7 @@ class StoredSource(ABC):
 
     name: str
     notes: list[str]
+    told = 0
 
     @abstractmethod
     def labels(self) -> Labels:
@@ -159,10 +161,10 @@ def open_recordings(
     :raises UsageError: the split is empty, or some recordings cannot be read: all of them are named.
     """
     allow_many_files()
-    told = len(source.notes) if split != "train" else 0
     recordings = source.recordings(split, Preparation(store, workers, console), minutes)
-    for note in source.notes[told:]:
+    for note in source.notes[source.told :]:
         console.print(f"note: {note}")
+    source.told = len(source.notes)
     if not recordings:
         raise UsageError(f"{source.name} has no recordings in split {split!r}")
     return recordings

@@ -37,6 +37,7 @@ Stamps = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 FUSE_BATCH = 256
+TIMER_S = 0.5  # without a camera, until predictions go by the timer
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,11 @@ def encode_recording(predictor: Predictor, recording: Recording, *, every: int =
         tokens[m] = encode_samples(predictor.encode, recording, m, which, spec, predictor.contexts[m])
     if "video" in recording.stamps:
         frames = recording.stamps["video"]
+        last_s = frames[-1] / 1e9 if len(frames) else 0.0
+        if recording.stops[-1] > last_s + TIMER_S:  # the camera ends first
+            frames = np.concatenate([frames, _timer(last_s, recording.stops[-1])])
     else:
-        frames = np.round(np.arange(1, recording.stops[-1] * 30) / 30 * 1e9).astype(np.int64)
+        frames = _timer(0.0, recording.stops[-1])
     interval = recording.interval_at(frames / 1e9)
     labelled = np.flatnonzero(interval >= 0)
     chosen = labelled[(labelled + 1) % every == 0]
@@ -116,6 +120,11 @@ def encode_recording(predictor: Predictor, recording: Recording, *, every: int =
         chosen = labelled[len(labelled) // 2 :][:1]
     times, targets = frames[chosen], recording.targets[interval[chosen]]
     return EncodedRecording(stamps, tokens, times, targets, recording.settled(times / 1e9))
+
+
+def _timer(first_s: float, last_s: float) -> Stamps:
+    """Times 1/30 s apart between two, without these: a robot's timer predicts where no camera does."""
+    return np.round((first_s + np.arange(1, (last_s - first_s) * 30) / 30) * 1e9).astype(np.int64)
 
 
 def predict(predictor: Predictor, recording: EncodedRecording, arrived: Mapping[str, Stamps]) -> dict[str, Floats]:

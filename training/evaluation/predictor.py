@@ -60,7 +60,8 @@ def load_predictor(run: Path, device: str = "cpu") -> tuple[ModelPredictor, Conf
 
 
 def device_of(name: str) -> torch.device:
-    """A device of torch by name; auto: a GPU where there is one."""
+    """A device of torch by name; auto: a GPU where there is one, on which float32 is float32."""
+    torch.backends.cudnn.allow_tf32 = False  # torch rounds what convolutions read to 10 bits of mantissa otherwise
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

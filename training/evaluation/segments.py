@@ -7,6 +7,7 @@ those windows are read.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from karmma_ros.errors import MediaError
 from karmma_ros.window import SlotSpec
 from karmma_training.data.augment import Look, plain_look
 from karmma_training.data.grid import audio_stamps, fill_slots
@@ -135,12 +137,17 @@ def _read(predictor: Predictor, views: Sequence[tuple[Recording, int, int, Look 
     for recording, _, t_ns, look in views:
         for m, spec in predictor.specs.items():
             slots = _slots(recording, m, t_ns, spec, predictor.contexts[m])
-            filled[m].append(slots >= 0)
-            which, context = slots[slots >= 0], predictor.contexts[m]
-            if look is None and len(which):
-                samples[m].append(recording.samples(m, which, context))
-            elif look is not None and len(which):
-                samples[m].append(look.samples(recording, m, which, context, rng))
+            there = slots >= 0
+            which, context = slots[there], predictor.contexts[m]
+            try:
+                if look is None and len(which):
+                    samples[m].append(recording.samples(m, which, context))
+                elif look is not None and len(which):
+                    samples[m].append(look.samples(recording, m, which, context, rng))
+            except MediaError as error:  # damaged over a while: the window is without
+                logging.getLogger("karmma").warning("%s: predicted without it", error)
+                there = np.zeros_like(there)
+            filled[m].append(there)
     return _Batch({m: np.concatenate(v) for m, v in samples.items() if v}, {m: np.stack(v) for m, v in filled.items()})
 
 

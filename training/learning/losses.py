@@ -12,7 +12,7 @@ from torch import Tensor
 
 from karmma_ros.errors import KarmmaError
 
-__all__ = ["alone_view", "classification_loss", "distillation_loss", "finite_loss", "student_loss"]
+__all__ = ["alone_view", "classification_loss", "distillation_loss", "finite", "student_loss"]
 
 
 def classification_loss(logits: Mapping[str, Tensor], targets: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -92,13 +92,13 @@ def alone_view(present: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {m: here & (who == i) for i, (m, here) in enumerate(present.items())}
 
 
-def finite_loss(loss: Tensor, step: str, rate: str, kept: str = "") -> float:
-    """The value of a loss () that can be trained on.
+def finite(quantity: Tensor, what: str, step: str, rate: str, kept: str = "") -> float:
+    """The value of a loss (), or of a norm of gradients, that can be trained on.
 
-    :param step: which step it is; rate: the setting to lower; kept: what is not lost.
+    :param what: its name; step: which step it is; rate: the setting to lower; kept: what is not lost.
     :raises KarmmaError: it is infinite or not a number.
     """
-    value = loss.item()
+    value = quantity.item()
     if not math.isfinite(value):
-        raise KarmmaError(f"the loss is {value} at step {step}: lower {rate} or use train.precision=fp32{kept}")
+        raise KarmmaError(f"the {what} is {value} at step {step}: lower {rate} or use train.precision=fp32{kept}")
     return value

@@ -26,7 +26,7 @@ from karmma_training.data.grid import contexts
 from karmma_training.data.prefetch import loader_threads, prefetch
 from karmma_training.data.recording import LabelledTime, Recording
 from karmma_training.learning.interrupt import interrupts_wait
-from karmma_training.learning.losses import classification_loss, finite_loss
+from karmma_training.learning.losses import classification_loss, finite
 from karmma_training.learning.processes import own_rows, share_statistics
 from karmma_training.learning.run_log import RunLog
 from karmma_training.learning.schedule import learning_rate, seed_step
@@ -34,7 +34,7 @@ from karmma_training.networks.heads import split_heads
 from karmma_training.networks.model import MultimodalModel, Unimodal
 from karmma_training.progress import progress_bar
 
-__all__ = ["Pretraining", "SampleSampler", "unimodal_accuracy"]
+__all__ = ["Pretraining", "SampleSampler", "stage0_state", "unimodal_accuracy"]
 
 _TRIES = 10_000  # moments drawn until one has a sample
 CHUNKS_PER_S = 10  # chunks of sound that count as having seen a second of it
@@ -102,6 +102,11 @@ def _interval(recording: Recording, t_s: float) -> int:
     return int(recording.interval_at(np.array([t_s]))[0])
 
 
+def stage0_state(run: Path) -> Path:
+    """The file of an interrupted stage 0; it is of no use once the run has its first checkpoint."""
+    return run / "stage0.pt"
+
+
 class Pretraining:
     """Stage 0 of a model, in place; `state` is in the run folder, so that an interrupted stage goes on.
 
@@ -119,7 +124,7 @@ class Pretraining:
     ) -> None:
         self.model, self.recordings, self.validation = model, recordings, validation
         self.config, self.accelerator, self.log = config, accelerator, log
-        self.path: Path = log.folder / "stage0.pt"
+        self.path = stage0_state(log.folder)
         self.finished: list[str] = []
         self.saved_at = time.monotonic()
 
@@ -140,8 +145,6 @@ class Pretraining:
             self.finished.append(modality)
             self._save("", None)
         self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            self.path.unlink(missing_ok=True)
 
     def _train(self, modality: str, part: dict[str, Any] | None) -> None:
         """One extractor.
@@ -150,7 +153,8 @@ class Pretraining:
         """
         p = self.config.pretrain
         sampler = SampleSampler(self.recordings, self.config, modality, batch=p.batch, seed=self.config.seed)
-        total = round(len(sampler) * getattr(p, modality) / p.batch)
+        passes = getattr(p, modality)
+        total = max(1, round(len(sampler) * passes / p.batch)) if len(sampler) and passes else 0
         extractor = self.model.extractors[modality]
         frozen = not any(parameter.requires_grad for parameter in extractor.parameters())
         if not total:
@@ -222,7 +226,7 @@ class Pretraining:
         samples, targets = (tensor.to(self.accelerator.device) for tensor in batch)
         logits = split_heads(module(samples), self.model.heads)
         loss = classification_loss(logits, targets, self.config.train.label_smoothing)
-        value = finite_loss(loss, f"{step} of stage 0, {modality}", "pretrain.lr")
+        value = finite(loss, "loss", f"{step} of stage 0, {modality}", "pretrain.lr")
         optimiser.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         optimiser.step()

@@ -22,7 +22,8 @@ __all__ = ["open_accelerator", "own_rows", "share_statistics"]
 
 
 def open_accelerator(train: TrainConfig) -> Accelerator:
-    """The processes and the device of this run."""
+    """The processes and the device of this run; see `train.precision` for what is in fewer bits."""
+    torch.backends.cudnn.allow_tf32 = False  # torch rounds what convolutions read to 10 bits of mantissa otherwise
     # a batch may lack a modality: its extractor gets no gradient then
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(cpu=train.device == "cpu", kwargs_handlers=[unused])

@@ -47,10 +47,10 @@ from karmma_training.evaluation.predictor import ModelPredictor
 from karmma_training.evaluation.segments import join_segments, predict_segments
 from karmma_training.learning.ema import Ema
 from karmma_training.learning.interrupt import interrupts_wait
-from karmma_training.learning.losses import finite_loss
+from karmma_training.learning.losses import finite
 from karmma_training.learning.objective import Objective
 from karmma_training.learning.precision import reduced_dtype
-from karmma_training.learning.pretrain import Pretraining
+from karmma_training.learning.pretrain import Pretraining, stage0_state
 from karmma_training.learning.processes import open_accelerator, own_rows, share_statistics
 from karmma_training.learning.run_log import RunLog
 from karmma_training.learning.schedule import learning_rate, seed_step
@@ -139,6 +139,7 @@ class Trainer:
                 self._fit()
         finally:
             self.log.close()
+        self.accelerator.wait_for_everyone()  # a teacher is whole before any process reads it
 
     def _stage0(self) -> None:
         """Extractors: those of another run, or trained alone on this data."""
@@ -157,6 +158,8 @@ class Trainer:
             weights = {f"extractors.{name}": value for name, value in self.model.extractors.state_dict().items()}
             save_tensors(self.folder / "best.pt", {"weights": weights}, self._about({}, {}))
         self.save()
+        if self.accelerator.is_main_process:
+            stage0_state(self.folder).unlink(missing_ok=True)
 
     def _fit(self) -> None:
         """Stages 1 and 2, and the baselines."""
@@ -251,10 +254,11 @@ class Trainer:
         self.model.train()
         loss = objective(module, batch)
         kept = f"; {self.folder}/best.pt keeps the last good weights" if self.progress.best_epoch else ""
-        value = finite_loss(loss, str(self.progress.step), "train.lr", kept)
+        value = finite(loss, "loss", str(self.progress.step), "train.lr", kept)
         self.optimiser.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
-        nn.utils.clip_grad_norm_(self.trained, self.config.train.clip, foreach=True)
+        norm = nn.utils.clip_grad_norm_(self.trained, self.config.train.clip, foreach=True)
+        finite(norm, "gradient", str(self.progress.step), "train.lr", kept)
         self.optimiser.step()
         self.ema.update(self.model)
         self.progress.step += 1

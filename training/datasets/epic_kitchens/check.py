@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from karmma_ros.errors import KarmmaError, MediaError
 from karmma_training.data.pictures import FolderPictures, Pictures, TarPictures, decode_picture, index_tar
-from karmma_training.datasets.check import VideoCheck
+from karmma_training.datasets.check import VideoCheck, damaged_frames
 from karmma_training.datasets.epic_kitchens.annotations import Segment
 from karmma_training.datasets.epic_kitchens.index import FLOW_PARTS
 from karmma_training.datasets.epic_kitchens.layout import HDF5_RATE, VideoFiles, flow_timing, frame_rate
@@ -40,6 +40,7 @@ def check_video(video: str, files: VideoFiles, segments: Sequence[Segment], trie
         findings += ["no rgb frames: the movie is read instead"] if files.rgb is None else []
         if _movie_opens(files.video, segments, findings):
             has.append("video")
+            findings += damaged_frames(files.video, tries)
     else:
         findings.append("no rgb frames and no movie")
     flow = _pictures("flow", files.flow, FLOW_PARTS, findings)

@@ -62,6 +62,7 @@ class EpicKitchensSource:
         )
         self._segments: dict[str, list[Segment]] = {}
         self.notes: list[str] = []
+        self.told = 0
         self._labels = self._read_labels()
 
     def labels(self) -> Labels:

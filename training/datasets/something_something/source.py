@@ -13,7 +13,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from karmma_training.data.recording import Recording
 from karmma_training.data.store import StoreFormat
 from karmma_training.data.tracks import ComputedFlow, DetectionTrack, FileRecording, FlowPictures, Track, VideoTrack
 from karmma_training.data.video_frames import VideoIndex
-from karmma_training.datasets.check import VideoCheck
+from karmma_training.datasets.check import VideoCheck, damaged_frames
 from karmma_training.datasets.faults import joined
 from karmma_training.datasets.something_something.detections import (
     CATEGORIES,
@@ -79,6 +79,7 @@ class SomethingSomethingSource:
         self._form = form
         self._detections = detections or DetectionsConfig()
         self.notes: list[str] = []
+        self.told = 0
         self._names = self._read_names()
         self._clips: dict[str, list[Clip]] = {}
         names = list(self._names)
@@ -251,7 +252,14 @@ class SomethingSomethingSource:
         rows = self._index(videos, workers, f"checking {split}", console)
         files = find_detections(self.root)
         detected = detected_videos(files) if files else None
-        return [self._check(video, row, detected) for video, row in zip(videos, rows, strict=True)]
+        checks = [self._check(video, row, detected) for video, row in zip(videos, rows, strict=True)]
+        if not tries:
+            return checks
+        opens = [video for video, row in zip(videos, rows, strict=True) if not isinstance(row, str)]
+        paths = [video_path(self.root, video) for video in opens]
+        found = map_processes(partial(damaged_frames, tries=tries), paths, workers, f"decoding {split}", console)
+        damaged = dict(zip(opens, found, strict=True))
+        return [replace(c, findings=(*c.findings, *damaged.get(c.video, []))) for c in checks]
 
     def _check(self, video: str, row: tuple[str, ClipIndex] | str, detected: Set[str] | None) -> VideoCheck:
         if isinstance(row, str):
