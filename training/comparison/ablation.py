@@ -28,8 +28,8 @@ class Run:
     """One row.
 
     system: as on the command line; extractors, teacher: the runs it needs; overrides: settings; larger: trained on the
-    larger set, which shares no scene with the student's, once for all seeds; group: which table it is in; about_larger: asks
-    what that set is worth, so that without one there is nothing to ask.
+    larger set, which shares no scene with the student's, once for all seeds; group: which table it is in; about_larger:
+    asks what that set is worth, so that without one there is nothing to ask.
     """
 
     name: str
