@@ -33,6 +33,7 @@ from karmma_ros.cli.main import main
 from karmma_training.datasets.check import VideoCheck
 from karmma_training.datasets.epic_kitchens.annotations import Segment
 from karmma_training.datasets.epic_kitchens.check import check_video
+from karmma_training.datasets.epic_kitchens.index import facts
 from karmma_training.datasets.epic_kitchens.layout import find_files
 
 VIDEO = "P01_01"
@@ -60,6 +61,14 @@ def complete(root: Path) -> None:
     for part in "uv":
         write_folder(flow(root) / part, [STILL] * 88)
     write_sound(root / PERSON / "audio" / f"{VIDEO}.wav", tone_of(500.0, 3.0))
+
+
+def test_files_that_can_be_read_again_are_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    complete(tmp_path)
+    before = facts(find_files(tmp_path, VIDEO))
+    assert facts(find_files(tmp_path, VIDEO)) == before
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may read whatever the mode says
+    assert facts(find_files(tmp_path, VIDEO)) != before
 
 
 def test_a_complete_video_has_no_findings(tmp_path: Path) -> None:

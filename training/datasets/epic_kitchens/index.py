@@ -9,6 +9,7 @@ are called, and what is wrong with the files. What cannot be read counts as not 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from karmma_training.datasets.lengths import media_length
 __all__ = ["FLOW_PARTS", "VideoEntry", "facts", "index_files"]
 
 FLOW_PARTS = ("u", "v")
-VERSION = 2  # of what is kept
+VERSION = 3  # of what is kept
 
 
 def facts(files: VideoFiles) -> list[Any]:
@@ -46,7 +47,7 @@ def _fact(path: Path | None) -> Any:
     if path is None or not path.exists():
         return path and str(path)
     status = path.stat()
-    return [str(path), 0 if path.is_dir() else status.st_size, status.st_mtime_ns]
+    return [str(path), 0 if path.is_dir() else status.st_size, status.st_mtime_ns, os.access(path, os.R_OK)]
 
 
 def index_files(folder: Path, video: str, files: VideoFiles, rate: int) -> None:

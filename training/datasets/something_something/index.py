@@ -9,6 +9,7 @@ there is no picture 0, the first is 1.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ def clip_facts(root: Path, video: str) -> list[int] | None:
     if not path.is_file():
         return None
     status = path.stat()
-    return [status.st_size, status.st_mtime_ns, flow.stat().st_mtime_ns if flow.is_dir() else 0]
+    given = flow.stat().st_mtime_ns if flow.is_dir() else 0
+    return [status.st_size, status.st_mtime_ns, given, int(os.access(path, os.R_OK))]
 
 
 def index_clips(root: Path, videos: Sequence[str]) -> list[tuple[str, ClipIndex] | str]:
