@@ -99,6 +99,30 @@ def _choices(figure: Figure, data: Mapping[str, Any]) -> None:
     _bars(runs, data["runs_ms"], "ms", "one run of a graph")
 
 
+def _precision(figure: Figure, data: Mapping[str, Any]) -> None:
+    """Accuracy against cost, and what each subset loses."""
+    rows = data["variants"]
+    trade, lost = figure.subplots(1, 2)
+    for number, (name, row) in enumerate(rows.items()):
+        colour = ORANGE if name == data["fastest_within_half_a_point"] else GREY if number else BLUE
+        trade.plot(row["frame_ms"], 100 * row["mean"], "o", color=colour)
+        trade.annotate(f" {name}", (row["frame_ms"], 100 * row["mean"]), size=8, va="center")
+    trade.set_xlabel("a frame [ms]")
+    trade.set_ylabel("actions right, mean over the subsets [%]")
+    exact, *others = rows
+    names = list(rows[exact]["subsets"])
+    for number, name in enumerate(others):
+        differences = [100 * (rows[name]["subsets"][s] - rows[exact]["subsets"][s]) for s in names]
+        places = [k + (number + 0.5) / len(others) * 0.8 - 0.4 for k in range(len(names))]
+        lost.bar(places, differences, 0.8 / len(others), label=name)
+    lost.set_xticks(range(len(names)), [name.replace("+", "\n") for name in names], size=8)
+    lost.axhline(0, color="black", linewidth=0.8)
+    lost.set_ylabel(f"against {exact} [points]")
+    lost.legend(frameon=False, fontsize=8)
+    for axes in (trade, lost):
+        axes.spines[["top", "right"]].set_visible(False)
+
+
 def _providers(figure: Figure, data: Mapping[str, Any]) -> None:
     """A group of bars for each graph, and for a frame."""
     rows = data["by_provider"]
@@ -144,6 +168,7 @@ _PICTURES: Mapping[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "cost": _cost,
     "dds": _dds,
     "decode": _decode,
+    "precision": _precision,
     "providers": _providers,
     "replay": _replay,
 }

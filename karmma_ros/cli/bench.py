@@ -27,6 +27,7 @@ BENCHMARKS = {
     "cost": "cost of a prediction: streaming, the window encoded again, a clip model; by window and by sensors",
     "dds": "latency from camera to listener over DDS, losses, processor and memory of the node (needs ROS 2)",
     "decode": "clips a second and core out of a data set's files, against a plain OpenCV loop",
+    "precision": "graphs in FP32, FP16 and INT8: size, cost and accuracy",
     "providers": "every execution provider that is here, graphs as exported and in FP16: cost of each and of a frame",
     "replay": "how many times faster than real time a bag is watched",
 }
@@ -35,6 +36,7 @@ _NEEDS = {
     "choices": {"rclpy": "source a ROS 2 installation"},
     "dds": {"rclpy": "source a ROS 2 installation"},
     "decode": {"torch": "install the training extra"},
+    "precision": {"torch": "install the training extra", "onnx": "install the training extra"},
     "replay": {"rosbags": "install the bags extra"},
 }
 

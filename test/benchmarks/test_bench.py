@@ -94,6 +94,21 @@ def test_decode_quickly(quick: dict[str, Any]) -> None:
 
 
 @pytest.mark.clock
+def test_precision_quickly(quick: dict[str, Any]) -> None:
+    found = quick["precision"]
+    rows = found["variants"]
+    assert list(rows) == ["FP32", "FP16", "INT8"]
+    assert set(rows["INT8"]["precisions"].values()) == {"int8"}
+    assert rows["INT8"]["megabytes"] < rows["FP16"]["megabytes"] < rows["FP32"]["megabytes"]
+    for row in rows.values():
+        assert set(row["subsets"]) == SUBSETS
+        assert row["mean"] == pytest.approx(sum(row["subsets"].values()) / len(SUBSETS))
+        assert row["frame_ms"] > 0
+    assert abs(rows["FP16"]["mean"] - rows["FP32"]["mean"]) < 0.05
+    assert found["fastest_within_half_a_point"] in rows
+
+
+@pytest.mark.clock
 def test_providers_quickly(quick: dict[str, Any]) -> None:
     rows = {(row["provider"], row["precision"]): row for row in quick["providers"]["by_provider"]}
     assert {("cpu", "as exported"), ("cpu", "FP16")} <= set(rows)
@@ -285,4 +300,4 @@ def test_providers_are_measured_where_fp16_cannot_be(
 
 def test_an_unknown_benchmark_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["bench", "speed", "--out", str(tmp_path)]) == 2
-    assert "choose from choices, cost, dds, decode, providers, replay" in capsys.readouterr().err
+    assert "choose from choices, cost, dds, decode, precision, providers, replay" in capsys.readouterr().err

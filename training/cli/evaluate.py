@@ -14,21 +14,20 @@ from pathlib import Path
 
 import torch
 
-from karmma_ros.bundle import Bundle, find_bundle, load_bundle
+from karmma_ros.bundle import find_bundle, load_bundle
 from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
 from karmma_ros.files import write_json
 from karmma_training.bundle.model_card import update_evaluation
 from karmma_training.cli.evaluate_segments import add_segment_arguments, check_segment_arguments, run_segments
-from karmma_training.config import Config, DataConfig
+from karmma_training.config import Config
 from karmma_training.data.store import default_store
 from karmma_training.datasets.source import DATA_FORMS, open_recordings, open_source
-from karmma_training.evaluation.bundle_predictor import BundlePredictor
+from karmma_training.evaluation.bundle_predictor import BundlePredictor, bundle_config
 from karmma_training.evaluation.plots import plot_confusion, plot_evaluation
 from karmma_training.evaluation.predictor import Predictor, device_of, load_predictor
 from karmma_training.evaluation.report import evaluate, print_report
 from karmma_training.machine import machine
-from karmma_training.presets import PRESETS, preset
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -108,26 +107,7 @@ def _open(target: str, threads: int, device: str) -> tuple[Path, Predictor, Conf
     if (folder / "config.yaml").is_file():
         return folder, *load_predictor(folder, device)
     bundle = load_bundle(target)
-    return Path(find_bundle(target)), BundlePredictor(bundle, threads), _bundle_config(bundle)
-
-
-def _bundle_config(bundle: Bundle) -> Config:
-    """The settings that preparing data for a bundle needs: sizes from its manifest, rendering as its preset's."""
-    config = preset(bundle.preset) if bundle.preset in PRESETS else Config(data=DataConfig())
-    config.modalities = list(bundle.modalities)
-    for m, spec in bundle.modalities.items():
-        if m == "audio":
-            config.audio.rate, config.audio.context = spec.rate, spec.context
-        elif m == "flow":
-            config.flow.height, config.flow.width = spec.input.size
-            if spec.producer:
-                config.flow.producer_preset = spec.producer.preset
-                config.flow.producer_width, config.flow.producer_height = spec.producer.size
-        elif m == "detections":
-            config.detections.boxes, config.detections.categories = spec.input.shape[-2], list(spec.categories)
-        else:
-            config.video.height, config.video.width = spec.input.size
-    return config
+    return Path(find_bundle(target)), BundlePredictor(bundle, threads), bundle_config(bundle)
 
 
 def _command(args: argparse.Namespace) -> str:

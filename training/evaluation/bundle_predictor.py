@@ -11,10 +11,12 @@ import numpy.typing as npt
 from karmma_ros.bundle import Bundle
 from karmma_ros.runtime import Engine
 from karmma_ros.window import to_ns
+from karmma_training.config import Config, DataConfig
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Context
+from karmma_training.presets import PRESETS, preset
 
-__all__ = ["BundlePredictor"]
+__all__ = ["BundlePredictor", "bundle_config"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -22,8 +24,8 @@ Floats = npt.NDArray[np.float32]
 class BundlePredictor:
     """A bundle through `karmma_ros.runtime.Engine`."""
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
-        self._engine = Engine(bundle, threads=threads)
+    def __init__(self, bundle: Bundle, threads: int, providers: str = "auto") -> None:
+        self._engine = Engine(bundle, providers, threads)
         self.specs = bundle.slot_specs()
         self.labels = Labels.of_bundle(bundle)
         self.contexts = {m: Context(spec.context, to_ns(spec.context_step_s)) for m, spec in bundle.modalities.items()}
@@ -36,3 +38,22 @@ class BundlePredictor:
     def fuse(self, tokens: dict[str, Floats], present: dict[str, npt.NDArray[np.bool_]]) -> dict[str, Floats]:
         """See Predictor."""
         return dict(self._engine.fuse(tokens, present))
+
+
+def bundle_config(bundle: Bundle) -> Config:
+    """The settings that preparing data for a bundle needs: sizes from its manifest, rendering as its preset's."""
+    config = preset(bundle.preset) if bundle.preset in PRESETS else Config(data=DataConfig())
+    config.modalities = list(bundle.modalities)
+    for m, spec in bundle.modalities.items():
+        if m == "audio":
+            config.audio.rate, config.audio.context = spec.rate, spec.context
+        elif m == "flow":
+            config.flow.height, config.flow.width = spec.input.size
+            if spec.producer:
+                config.flow.producer_preset = spec.producer.preset
+                config.flow.producer_width, config.flow.producer_height = spec.producer.size
+        elif m == "detections":
+            config.detections.boxes, config.detections.categories = spec.input.shape[-2], list(spec.categories)
+        else:
+            config.video.height, config.video.width = spec.input.size
+    return config

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graphs in fewer bits: what each saves in size and time, and what it costs in accuracy, for every subset of sensors.
+
+Accuracy: of actions in rendered test scenes; INT8 is calibrated with rendered validation scenes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from rich.progress import Progress
+
+from karmma_benchmarks.feed import FPS, Feed
+from karmma_benchmarks.settings import Report, Settings, Table, take_turns
+from karmma_benchmarks.ways import Streaming
+from karmma_ros.bundle import Bundle, load_bundle
+from karmma_ros.recognizer import Recognizer
+from karmma_ros.runtime import FUSION
+from karmma_training.bundle.precision import calibration_samples, parse_precision, reduce_bundle
+from karmma_training.data.labels import Labels
+from karmma_training.datasets.source import open_recordings, open_source
+from karmma_training.datasets.tabletop import TabletopSource
+from karmma_training.evaluation.bundle_predictor import BundlePredictor, bundle_config
+from karmma_training.evaluation.patterns import initials
+from karmma_training.evaluation.report import evaluate
+
+__all__ = ["run"]
+
+EXACT = "FP32"
+ALLOWED = 0.005  # of the mean accuracy over the subsets: what fewer bits may cost
+
+
+def run(settings: Settings) -> Report:
+    """Measures, on the CPU."""
+    bundle = settings.bundle
+    config = bundle_config(bundle)
+    config.data.source, config.data.recording_s = TabletopSource.name, 30.0
+    source = open_source(config)
+    if source.labels().to_json() != Labels.of_bundle(bundle).to_json():
+        return Report({}, [], {"precision": "needs a bundle that knows the actions of rendered scenes"})
+    if {spec.precision for spec in (*bundle.modalities.values(), bundle.fusion)} != {"fp32"}:
+        return Report({}, [], {"precision": "needs a bundle in FP32: fewer bits are made from it"})
+    minutes = 0.5 if settings.quick else 10.0
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        recordings = {
+            split: open_recordings(source, split, root / "store", minutes=minutes, console=settings.console)
+            for split in ("val", "test")
+        }
+        specs = bundle.slot_specs()
+        samples = calibration_samples(recordings["val"], specs, BundlePredictor(bundle, 1, "cpu").contexts)
+        variants: dict[str, Bundle] = {EXACT: bundle}
+        for name, wanted in _wanted(bundle, settings.quick).items():
+            copy = root / name
+            shutil.copytree(bundle.folder, copy)
+            reduce_bundle(copy, parse_precision(wanted, list(bundle.modalities)), samples)
+            variants[name] = load_bundle(copy)
+        rows = {name: _facts(variant, bundle) for name, variant in variants.items()}
+        for name, variant in variants.items():
+            predictor = BundlePredictor(variant, settings.threads, "cpu")
+            every = 30 if settings.quick else 7
+            found = evaluate(predictor, recordings["test"], every=every, seed=0, console=settings.console, losses=False)
+            rows[name]["subsets"] = {subset: scores["action"] for subset, scores in found["subsets"].items()}
+            rows[name]["mean"] = mean(rows[name]["subsets"].values())
+        for name, ms in _frames(settings, variants).items():
+            rows[name]["frame_ms"] = ms
+    fit = [name for name, row in rows.items() if row["mean"] >= rows[EXACT]["mean"] - ALLOWED]
+    best = min(fit, key=lambda name: rows[name]["frame_ms"])
+    data = {"variants": rows, "fastest_within_half_a_point": best, "windows": found["windows"], "minutes": minutes}
+    return Report(data, [_table(rows, found["windows"], best)])
+
+
+def _wanted(bundle: Bundle, quick: bool) -> dict[str, str]:
+    """{name: as for `karmma export --precision`}"""
+    whole = {"FP16": "fp16", "INT8": "int8"}
+    graphs = [*bundle.modalities, FUSION]
+    return whole if quick else whole | {f"INT8 {graph}": f"{graph}=int8" for graph in graphs}
+
+
+def _facts(variant: Bundle, exact: Bundle) -> dict[str, Any]:
+    specs = {**variant.modalities, FUSION: variant.fusion}
+    sizes = {name: (variant.folder / spec.graph).stat().st_size for name, spec in specs.items()}
+    return {
+        "precisions": {name: spec.precision for name, spec in specs.items()},
+        "bytes": sizes,
+        "megabytes": round(sum(sizes.values()) / 1e6, 2),
+    }
+
+
+def _frames(settings: Settings, variants: Mapping[str, Bundle]) -> dict[str, float]:
+    """{variant: ms a frame with all its sensors}"""
+    feed, full = Feed(settings.bundle), round(FPS * (settings.bundle.window_s + 1))
+    steps: dict[str, Callable[[int], Any]] = {}
+    for name, variant in variants.items():
+        recognizer = Recognizer(variant, providers="cpu", threads=settings.threads)
+        streaming = Streaming(feed, recognizer, tuple(variant.modalities))
+        for index in range(full):
+            streaming.take(index)
+        steps[name] = partial(_frame, streaming, full)
+    rounds, count = (3, 5) if settings.quick else (30, 30)
+    with Progress(console=settings.console, transient=True) as progress:
+        return take_turns(steps, rounds, count, progress, "frames")
+
+
+def _frame(streaming: Streaming, first: int, index: int) -> None:
+    streaming.take(first + index)
+    streaming.predict(first + index)
+
+
+def _table(rows: Mapping[str, Mapping[str, Any]], windows: int, best: str) -> Table:
+    subsets = list(rows[EXACT]["subsets"])
+    cells = [
+        [
+            name,
+            f"{row['megabytes']:.2f}",
+            f"{row['frame_ms']:.2f}",
+            f"{100 * row['mean']:.1f}",
+            *(f"{100 * row['subsets'][subset]:.1f}" for subset in subsets),
+        ]
+        for name, row in rows.items()
+    ]
+    title = f"graphs in fewer bits, actions right in % ({windows} windows); fastest within half a point: {best}"
+    return Table(title, ["graphs", "MB", "a frame [ms]", "mean", *map(initials, subsets)], cells)
