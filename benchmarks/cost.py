@@ -62,13 +62,15 @@ def _is_streamed(spec: ModalitySpec) -> bool:
 class _Bench:
     def __init__(self, settings: Settings, progress: Progress, folder: Path) -> None:
         self.bundle, self.threads, self.quick = settings.bundle, settings.threads, settings.quick
-        self.providers = settings.providers
+        self.providers = ",".join(Engine(self.bundle, settings.providers, self.threads).providers)  # one for all rows
         self.progress, self.folder = progress, folder
         self.feed = Feed(self.bundle)
         self.rounds, self.frames = (2, 6) if self.quick else (20, 30)
         self.skipped: dict[str, str] = {}
         missing = [name for name in ("torch", "onnxscript") if find_spec(name) is None]
         self.torch = not missing
+        if "tensorrt" in self.providers:
+            self.skipped[OTHER_WINDOWS] = "TensorRT has engines of this bundle alone"
         if missing:
             self.skipped |= dict.fromkeys((TORCH, CLIP, OTHER_WINDOWS), f"needs {missing[0]} (training extra)")
         elif not self._is_of_its_preset():
@@ -108,7 +110,7 @@ class _Bench:
     def windows(self) -> list[dict[str, float]]:
         """A row per length of the window."""
         bundles = {self.bundle.window_s: self.bundle}
-        if self.torch:
+        if self.torch and OTHER_WINDOWS not in self.skipped:
             from karmma_benchmarks.torch_ways import untrained_bundle
 
             lengths = [w for w in ((4.0,) if self.quick else WINDOWS_S) if w != self.bundle.window_s]

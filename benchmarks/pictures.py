@@ -24,7 +24,8 @@ def draw(name: str, data: Mapping[str, Any], machine: Mapping[str, Any], path: P
     """Draws the results of one benchmark into a PNG."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     _PICTURES[name](figure, data)
-    parts = [*machine["gpus"], machine["cpu"], f"{machine['cores']} cores"]
+    on_gpu = name == "providers" or data.get("providers", "cpu") != "cpu"
+    parts = [*(machine["gpus"] if on_gpu else []), machine["cpu"], f"{machine['cores']} cores"]
     figure.suptitle(", ".join(parts), size=10, color="#555555")
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=110)

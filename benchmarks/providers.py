@@ -56,18 +56,19 @@ def run(settings: Settings) -> Report:
                 begun = time.perf_counter()
                 try:
                     engine = Engine(bundle, provider, settings.threads)
+                    start_s = time.perf_counter() - begun
+                    logits = engine.check_logits()
+                    times = _times(settings, engine, progress, f"{provider}, {precision}")
                 except (BundleError, EngineError) as error:
                     skipped[f"{provider}, {precision}"] = str(error)
                     continue
-                start_s = time.perf_counter() - begun
-                logits = engine.check_logits()
                 row = {
                     "provider": provider,
                     "precision": precision,
                     "start_s": round(start_s, 2),
                     "off_by": max(float(np.abs(logits[head] - expected[head]).max()) for head in expected),
                 }
-                rows.append(row | _times(settings, engine, progress, f"{provider}, {precision}"))
+                rows.append(row | times)
     return Report({"by_provider": rows}, [_table(rows, settings.bundle)] if rows else [], skipped)
 
 

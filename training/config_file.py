@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import yaml
 
 from karmma_ros.errors import UsageError
+from karmma_ros.files import whole_file
 from karmma_training.config import Config
 
 __all__ = ["apply_overrides", "load_config", "save_config"]
@@ -59,7 +60,8 @@ def load_config(path: Path) -> Config:
 
 def save_config(config: Config, path: Path) -> None:
     """Write a configuration as YAML."""
-    path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+    with whole_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
 
 
 def _build(cls: type[T], tree: dict[str, Any], where: str) -> T:

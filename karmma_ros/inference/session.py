@@ -101,7 +101,7 @@ def _load(
     chain: Sequence[str],
     tensorrt: dict[str, str] | None = None,
 ) -> onnxruntime.InferenceSession:
-    _find_cuda(chain)
+    lacking = _find_cuda(chain)
     # TF32 would round to 10 bits of mantissa without a word.
     settings: dict[str, dict[str, str]] = {"tensorrt": tensorrt or {}, "cuda": {"use_tf32": "0"}, "cpu": {}}
     providers: list[Any] = [(PROVIDERS[name], settings[name]) for name in chain]
@@ -115,18 +115,26 @@ def _load(
     # ONNX Runtime only logs when a provider cannot start, and goes on without it.
     missing = [name for name in chain if PROVIDERS[name] not in session.get_providers()]
     if missing:
+        reason = f" ({lacking})" if lacking else ""
         raise EngineError(
-            f"execution provider {missing[0]} cannot start on this machine: check its driver and libraries, or use auto"
+            f"execution provider {missing[0]} cannot start on this machine{reason}: check its driver and libraries, or "
+            "use auto"
         )
     return session
 
 
-def _find_cuda(chain: Sequence[str]) -> None:
-    """Makes CUDA's libraries known that pip has installed (`onnxruntime-gpu[cuda,cudnn]`): nothing else looks there."""
+def _find_cuda(chain: Sequence[str]) -> str:
+    """Makes CUDA's libraries known that pip has installed (`onnxruntime-gpu[cuda,cudnn]`): nothing else looks there.
+
+    :return: the first that it misses, needed or not.
+    """
     preload = getattr(onnxruntime, "preload_dlls", None)  # from 1.21 on
-    if preload is not None and {"cuda", "tensorrt"} & set(chain):
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it misses, whether that is needed or not
-            preload()
+    if preload is None or not {"cuda", "tensorrt"} & set(chain):
+        return ""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        preload()
+    return next((line for line in said.getvalue().splitlines() if line.startswith("Failed to load")), "")
 
 
 def _match(path: Path, session: onnxruntime.InferenceSession, inputs: Signature, outputs: Signature) -> None:

@@ -20,7 +20,7 @@ REMEDIES = {
     "unsupported encoding": "set the driver to rgb8, bgr8, mono8, yuv422 or a bayer format",
     "image is empty": _HEADER,
     "image has no data": _HEADER,
-    "image is too large": "lower the camera's resolution or raise image.max_pixels",
+    "image is too large": "lower its resolution, or raise image.max_pixels or flow.max_pixels",
     "image is too small": "raise the camera's resolution",
     "odd size": "set the driver to an even width and height",
     "wrong step": _HEADER,

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from node.bench import Bench, now_ns
@@ -34,6 +36,24 @@ def test_every_state_has_its_level_and_says_what_to_do(state: SensorState, level
     assert said.level == level
     assert state.name in said.message
     assert words in said.message
+
+
+def test_what_a_sensor_sent_is_among_the_values() -> None:
+    sent = status(SensorState.OK, received=9, skipped=2, rejected=1, age_s=0.1, rate_hz=29.987)
+    said = sensor_status("action_node: video", "/image", sent, {"transport": "raw"})
+    assert {pair.key: pair.value for pair in said.values} == {
+        "state": "OK",
+        "age_s": "0.100",
+        "rate_hz": "29.99",
+        "received": "9",
+        "skipped": "2",
+        "rejected": "1",
+        "last_cause": "wrong step",
+        "transport": "raw",
+    }
+    assert said.hardware_id == "/image"
+    silent = sensor_status("action_node: video", "/image", status(SensorState.WAITING, age_s=math.inf), {})
+    assert "none yet" in [pair.value for pair in silent.values]
 
 
 def test_stamps_far_from_the_cameras_are_a_warning_with_the_parameter_to_set() -> None:

@@ -402,6 +402,7 @@ def test_switching_a_sensor_off_erases_it(bench: Bench) -> None:
     ("bench", "name", "cause"),
     [
         ({"image_max_pixels": 100}, "video", "image is too large"),
+        ({"flow_max_pixels": 10}, "flow", "image is too large"),
         ({"future_tolerance": 0.01}, "video", "stamp in the future"),
         ({"audio_max_chunk": 0.01}, "audio", "audio chunk is too long"),
     ],
@@ -411,6 +412,8 @@ def test_a_limit_that_is_set_holds(bench: Bench, name: str, cause: str) -> None:
     ahead_ns = 400_000_000 if "future" in cause else 0
     if name == "video":
         bench.send_frame(now_ns() + ahead_ns)
+    elif name == "flow":
+        bench.flow(now_ns())
     else:
         bench.sound(now_ns(), np.zeros(320, np.float32))
     bench.wait("the refusal", lambda o: o.statuses[name].last_cause == cause)
