@@ -65,6 +65,30 @@ def test_differences_are_taken_seed_by_seed(tmp_path: Path) -> None:
     assert "| KARMMA_S | 3 | 60.0 +- 10.0 | 70.0 |" in text
 
 
+def test_what_is_kept_without_video_is_said(tmp_path: Path) -> None:
+    student = comparison("tiny")
+    runs: dict[str, dict[str, Any]] = {}
+    for name, without in (("student", 0.6), ("baseline", 0.2)):
+        runs[name] = {"0": outcome(0.5, 0.8)}
+        runs[name]["0"]["evaluation"]["subsets"]["flow+audio"] = {"action": without, "action_independent": without}
+    runs["baseline-masked"] = {"0": outcome(0.4, 0.0)}  # as a run of a moment may be
+    record = tmp_path / "results.json"
+    record.write_text(json.dumps({"settings": comparison_settings(student, 20.0), "runs": runs}))
+    write_results(tmp_path / "results.md", Measured(record, comparison_settings(student, 20.0)), student, "karmma")
+    text = (tmp_path / "results.md").read_text()
+    assert "Kept of the accuracy with all sensors: without video KARMMA_S 75 %, Baseline 25 %." in text
+    assert "KARMMA_S over Baseline: +0.0 (one seed) points." in text
+
+
+def test_differences_are_of_one_machine(tmp_path: Path) -> None:
+    student = comparison("tiny")
+    runs = {name: {str(i): outcome(0.5, 0.8) for i in range(3)} for name in ("student", "baseline")}
+    runs["student"]["1"]["machine"] = "another machine"
+    record = tmp_path / "results.json"
+    record.write_text(json.dumps({"settings": comparison_settings(student, 20.0), "runs": runs}))
+    assert len(Measured(record, comparison_settings(student, 20.0)).gaps("student", "baseline")) == 2
+
+
 def test_a_record_of_an_older_version_lacks_settings_of_today(tmp_path: Path) -> None:
     settings = comparison_settings(comparison("tiny"), 20.0)
     older = copy.deepcopy(settings)

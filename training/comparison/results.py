@@ -142,14 +142,20 @@ def _in_words(measured: Measured) -> str:
         (measured.gaps("student-long", "student"), "KARMMA_S gains {} by them,"),
         (measured.gaps("baseline-dropout-long", "baseline-dropout"), "Baseline w/ delta {}."),
     ]
-    known = [text.format(_spread(gaps, sign=True)) for gaps, text in sentences if gaps]
+    known = [
+        text.format(_spread(gaps, sign=True) + " (one seed)" * (len(gaps) == 1)) for gaps, text in sentences if gaps
+    ]
     without = _without_video(measured)
     return "## In words\n\n" + "\n".join([*known, *([without] if without else [])]) if known else ""
 
 
+# what is worth knowing of how a lost camera hurts
+WITHOUT_VIDEO = ("student", "baseline-dropout", "baseline", "baseline-whole")
+
+
 def _without_video(measured: Measured) -> str:
     """What the students keep of their accuracy when the modality that knows most is gone."""
-    runs = [BY_NAME[name] for name in ("student", "baseline-dropout", "baseline") if measured.evaluations(name)]
+    runs = [BY_NAME[name] for name in WITHOUT_VIDEO if measured.evaluations(name)]
     kept = []
     for subset, words in (("flow+audio", "without video"), ("flow", "with flow alone"), ("audio", "with sound alone")):
         shares = []
