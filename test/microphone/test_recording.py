@@ -149,10 +149,9 @@ def test_a_sound_system_that_does_not_start_at_once_is_asked_again(virtual_micro
         assert find_input("virtmic").index == 0
         """,
     )
-    assert [line.startswith("PortAudio cannot be started: Error initializing") for line in output.splitlines()] == [
-        True,
-        True,
-    ]
+    started = [line.startswith("PortAudio cannot be started (Error initializing") for line in output.splitlines()]
+    assert started == [True, True]
+    assert all(line.endswith(": is the sound system running?") for line in output.splitlines()), "the remedy"
 
 
 def test_a_device_that_does_not_start_is_let_go_of(virtual_microphone: VirtualMicrophone) -> None:

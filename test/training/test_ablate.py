@@ -76,7 +76,7 @@ def test_what_is_kept_without_video_is_said(tmp_path: Path) -> None:
     record.write_text(json.dumps({"settings": comparison_settings(student, 20.0), "runs": runs}))
     write_results(tmp_path / "results.md", Measured(record, comparison_settings(student, 20.0)), student, "karmma")
     text = (tmp_path / "results.md").read_text()
-    assert "Kept of the accuracy with all sensors: without video KARMMA_S 75 %, Baseline 25 %." in text
+    assert "Kept of the accuracy with all sensors: without video KARMMA_S 75 %, Baseline 25 %.\n" in text
     assert "KARMMA_S over Baseline: +0.0 (one seed) points." in text
 
 

@@ -166,7 +166,11 @@ def _without_video(measured: Measured) -> str:
                 shares.append(f"{run.title} {100 * share:.0f} %")
         if shares:
             kept.append(f"{words} {', '.join(shares)}")
-    return f"Kept of the accuracy with all sensors: {'; '.join(kept)}." if kept else ""
+    if not kept:
+        return ""
+    return f"""Kept of the accuracy with all sensors: {"; ".join(kept)}.
+The paper's Baseline keeps 14 % without video on EPIC-KITCHENS-100 and 65 % on Something-Something v2, its Baseline w/
+delta 65 and 84 %, its KARMMA_S 72 and 91 %: how far a Baseline falls is a matter of what the other sensors tell."""
 
 
 def _contrasts(measured: Measured) -> str:
