@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from functools import partial
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
@@ -16,10 +15,10 @@ from typing import Any
 
 from rich.progress import Progress
 
-from karmma_benchmarks.feed import FPS, Feed
+from karmma_benchmarks.feed import Feed
 from karmma_benchmarks.parts import parts
 from karmma_benchmarks.settings import Report, Settings, Table, take_turns
-from karmma_benchmarks.ways import Again, Fusing, Streaming, Way
+from karmma_benchmarks.ways import Again, Fusing, Streaming, Way, frame_step
 from karmma_ros.bundle import Bundle
 from karmma_ros.manifest import ModalitySpec
 from karmma_ros.recognizer import Recognizer
@@ -48,7 +47,7 @@ def run(settings: Settings) -> Report:
         ways_ms = bench.ways()
         windows = bench.windows()
         sensors_ms = bench.sensors()
-        recognizer = Recognizer(bundle, providers=settings.providers, threads=settings.threads)
+        recognizer = Recognizer(bundle, providers=bench.providers, threads=settings.threads)
         parts_ms = parts(bench.feed, recognizer, 5 if settings.quick else 50, progress)
     data = {"ways_ms": ways_ms, "windows": windows, "sensors_ms": sensors_ms, "parts_ms": parts_ms}
     return Report(data, _tables(data, bundle), bench.skipped)
@@ -134,19 +133,8 @@ class _Bench:
 
     def turns(self, ways: Mapping[str, Way], what: str, rounds: int = 0, frames: int = 0) -> dict[str, float]:
         """{way: ms a frame}: the mean of the frames of a round, and of the rounds the median."""
-        rounds, frames = rounds or self.rounds, frames or self.frames
-        full = round(FPS * (max(WINDOWS_S) + 1))  # until every window is full
-        for way in ways.values():
-            for index in range(full):
-                way.take(index)
-            way.predict(full - 1)
-        steps = {name: partial(_step, way, full) for name, way in ways.items()}
-        return take_turns(steps, rounds, frames, self.progress, what)
-
-
-def _step(way: Way, first: int, index: int) -> None:
-    way.take(first + index)
-    way.predict(first + index)
+        steps = {name: frame_step(way, max(WINDOWS_S)) for name, way in ways.items()}
+        return take_turns(steps, rounds or self.rounds, frames or self.frames, self.progress, what)
 
 
 def _tables(data: dict[str, Any], bundle: Bundle) -> list[Table]:

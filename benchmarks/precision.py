@@ -6,23 +6,21 @@ Accuracy: of actions in rendered test scenes; INT8 is calibrated with rendered v
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from rich.progress import Progress
 
-from karmma_benchmarks.feed import FPS, Feed
-from karmma_benchmarks.settings import Report, Settings, Table, take_turns
-from karmma_benchmarks.ways import Streaming
-from karmma_ros.bundle import Bundle, load_bundle
+from karmma_benchmarks.feed import Feed
+from karmma_benchmarks.settings import Report, Settings, Table, precisions, take_turns
+from karmma_benchmarks.ways import Streaming, frame_step
+from karmma_ros.bundle import Bundle
 from karmma_ros.recognizer import Recognizer
 from karmma_ros.runtime import FUSION
-from karmma_training.bundle.precision import calibration_samples, parse_precision, reduce_bundle
+from karmma_training.bundle.precision import calibration_samples, reduced_copy
 from karmma_training.data.labels import Labels
 from karmma_training.datasets.source import open_recordings, open_source
 from karmma_training.datasets.tabletop import TabletopSource
@@ -44,7 +42,7 @@ def run(settings: Settings) -> Report:
     source = open_source(config)
     if source.labels().to_json() != Labels.of_bundle(bundle).to_json():
         return Report({}, [], {"precision": "needs a bundle that knows the actions of rendered scenes"})
-    if {spec.precision for spec in (*bundle.modalities.values(), bundle.fusion)} != {"fp32"}:
+    if precisions(bundle) != {"fp32"}:
         return Report({}, [], {"precision": "needs a bundle in FP32: fewer bits are made from it"})
     minutes = 0.5 if settings.quick else 10.0
     with tempfile.TemporaryDirectory() as folder:
@@ -57,11 +55,8 @@ def run(settings: Settings) -> Report:
         samples = calibration_samples(recordings["val"], specs, BundlePredictor(bundle, 1, "cpu").contexts)
         variants: dict[str, Bundle] = {EXACT: bundle}
         for name, wanted in _wanted(bundle, settings.quick).items():
-            copy = root / name
-            shutil.copytree(bundle.folder, copy)
-            reduce_bundle(copy, parse_precision(wanted, list(bundle.modalities)), samples)
-            variants[name] = load_bundle(copy)
-        rows = {name: _facts(variant, bundle) for name, variant in variants.items()}
+            variants[name] = reduced_copy(bundle, root / name, wanted, samples)
+        rows = {name: _facts(variant) for name, variant in variants.items()}
         for name, variant in variants.items():
             predictor = BundlePredictor(variant, settings.threads, "cpu")
             every = 30 if settings.quick else 7
@@ -83,7 +78,7 @@ def _wanted(bundle: Bundle, quick: bool) -> dict[str, str]:
     return whole if quick else whole | {f"INT8 {graph}": f"{graph}=int8" for graph in graphs}
 
 
-def _facts(variant: Bundle, exact: Bundle) -> dict[str, Any]:
+def _facts(variant: Bundle) -> dict[str, Any]:
     specs = {**variant.modalities, FUSION: variant.fusion}
     sizes = {name: (variant.folder / spec.graph).stat().st_size for name, spec in specs.items()}
     return {
@@ -95,22 +90,14 @@ def _facts(variant: Bundle, exact: Bundle) -> dict[str, Any]:
 
 def _frames(settings: Settings, variants: Mapping[str, Bundle]) -> dict[str, float]:
     """{variant: ms a frame with all its sensors}"""
-    feed, full = Feed(settings.bundle), round(FPS * (settings.bundle.window_s + 1))
-    steps: dict[str, Callable[[int], Any]] = {}
+    feed = Feed(settings.bundle)
+    steps = {}
     for name, variant in variants.items():
         recognizer = Recognizer(variant, providers="cpu", threads=settings.threads)
-        streaming = Streaming(feed, recognizer, tuple(variant.modalities))
-        for index in range(full):
-            streaming.take(index)
-        steps[name] = partial(_frame, streaming, full)
+        steps[name] = frame_step(Streaming(feed, recognizer, tuple(variant.modalities)), variant.window_s)
     rounds, count = (3, 5) if settings.quick else (30, 30)
     with Progress(console=settings.console, transient=True) as progress:
         return take_turns(steps, rounds, count, progress, "frames")
-
-
-def _frame(streaming: Streaming, first: int, index: int) -> None:
-    streaming.take(first + index)
-    streaming.predict(first + index)
 
 
 def _table(rows: Mapping[str, Mapping[str, Any]], windows: int, best: str) -> Table:

@@ -7,7 +7,6 @@ A provider that does not prove itself, by the manifest's own check, is not measu
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,10 +18,10 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
-from karmma_benchmarks.feed import FPS, Feed
-from karmma_benchmarks.settings import Report, Settings, Table, take_turns
-from karmma_benchmarks.ways import Again, Fusing, Streaming
-from karmma_ros.bundle import Bundle, load_bundle
+from karmma_benchmarks.feed import Feed
+from karmma_benchmarks.settings import Report, Settings, Table, precisions, take_turns
+from karmma_benchmarks.ways import Again, Fusing, Streaming, Way, frame_step
+from karmma_ros.bundle import Bundle
 from karmma_ros.errors import BundleError, EngineError
 from karmma_ros.inference.providers import available
 from karmma_ros.recognizer import Recognizer
@@ -43,11 +42,13 @@ def run(settings: Settings) -> Report:
         bundles = {AS_IS: settings.bundle}
         if missing := [name for name in ("torch", "onnx") if find_spec(name) is None]:
             skipped[FP16] = f"needs {missing[0]} (training extra)"
-        elif (precisions := _precisions(settings.bundle)) != {"fp32"}:
-            skipped[FP16] = f"this bundle's graphs are {', '.join(sorted(precisions))}: only FP32 is converted"
+        elif (found := precisions(settings.bundle)) != {"fp32"}:
+            skipped[FP16] = f"this bundle's graphs are {', '.join(sorted(found))}: only FP32 is converted"
         else:
             try:
-                bundles[FP16] = _in_fp16(settings.bundle, Path(folder))
+                from karmma_training.bundle.precision import reduced_copy
+
+                bundles[FP16] = reduced_copy(settings.bundle, Path(folder) / "fp16", "fp16", {})
             except (BundleError, EngineError) as error:
                 skipped[FP16] = str(error)
         expected = Engine(settings.bundle, "cpu", settings.threads).check_logits()
@@ -72,19 +73,6 @@ def run(settings: Settings) -> Report:
     return Report({"by_provider": rows}, [_table(rows, settings.bundle)] if rows else [], skipped)
 
 
-def _precisions(bundle: Bundle) -> set[str]:
-    return {spec.precision for spec in (*bundle.modalities.values(), bundle.fusion)}
-
-
-def _in_fp16(bundle: Bundle, folder: Path) -> Bundle:
-    from karmma_training.bundle.precision import parse_precision, reduce_bundle
-
-    copy = folder / "fp16"
-    shutil.copytree(bundle.folder, copy)
-    reduce_bundle(copy, parse_precision("fp16", list(bundle.modalities)), {})
-    return load_bundle(copy)
-
-
 def _times(settings: Settings, engine: Engine, progress: Progress, what: str) -> dict[str, Any]:
     """{graphs_ms, frame_ms, again_ms}; the last two only of what the feed can give."""
     bundle = engine.bundle
@@ -100,26 +88,20 @@ def _times(settings: Settings, engine: Engine, progress: Progress, what: str) ->
     times: dict[str, Any] = {"graphs_ms": take_turns(steps, rounds, count, progress, what)}
     if any(name not in STREAMED or (name != "audio" and spec.context > 1) for name, spec in bundle.modalities.items()):
         return times
-    feed, full = Feed(bundle), round(FPS * (bundle.window_s + 1))  # until the window is full
+    feed = Feed(bundle)
     recognizer = Recognizer(bundle, providers=",".join(engine.providers), threads=settings.threads)
-    streaming, again = Streaming(feed, recognizer, tuple(bundle.modalities)), Again(feed, engine)
-    ways: dict[str, Callable[[int], Any]] = {}
-    for name, way in ((FRAME, streaming), (AGAIN, again)):
-        for index in range(full):
-            way.take(index)
-        way.predict(full - 1)
-        ways[name] = partial(_frame, way, full)
-    spent = take_turns(ways, rounds, count, progress, what)
+    ways: dict[str, Way] = {
+        FRAME: Streaming(feed, recognizer, tuple(bundle.modalities)),
+        AGAIN: Again(feed, engine),
+    }
+    spent = take_turns(
+        {name: frame_step(way, bundle.window_s) for name, way in ways.items()}, rounds, count, progress, what
+    )
     return times | {"frame_ms": spent[FRAME], "again_ms": spent[AGAIN]}
 
 
 def _encode(engine: Engine, name: str, batch: Any, _: int) -> None:
     engine.encode(name, batch)
-
-
-def _frame(way: Streaming | Again, first: int, index: int) -> None:
-    way.take(first + index)
-    way.predict(first + index)
 
 
 def _table(rows: list[dict[str, Any]], bundle: Bundle) -> Table:

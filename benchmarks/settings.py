@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from karmma_ros.bundle import Bundle
 
-__all__ = ["Report", "Settings", "Table", "take_turns"]
+__all__ = ["Report", "Settings", "Table", "precisions", "take_turns"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Report:
     data: dict[str, Any]
     tables: list[Table]
     skipped: dict[str, str] = field(default_factory=dict)
+
+
+def precisions(bundle: Bundle) -> set[str]:
+    """Those that its graphs have."""
+    return {spec.precision for spec in (*bundle.modalities.values(), bundle.fusion)}
 
 
 def take_turns(

@@ -7,7 +7,7 @@ A sample is decoded and resized once in all of them, when it comes; what differs
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ from karmma_ros.recognizer import Recognizer
 from karmma_ros.runtime import Engine
 from karmma_ros.samples import prepare_flow, prepare_image, to_mono
 
-__all__ = ["Again", "Fusing", "Streaming", "Way", "step_of"]
+__all__ = ["Again", "Fusing", "Streaming", "Way", "frame_step", "step_of"]
 
 
 class Way(Protocol):
@@ -29,6 +29,20 @@ class Way(Protocol):
 
     def predict(self, index: int) -> None:
         """Predicts for that frame, which has been taken."""
+
+
+def frame_step(way: Way, window_s: float) -> Callable[[int], None]:
+    """A step that takes and predicts for a frame, numbered from 0 on, of a way whose window has been filled."""
+    full = round(FPS * (window_s + 1))
+    for index in range(full):
+        way.take(index)
+    way.predict(full - 1)
+
+    def step(index: int) -> None:
+        way.take(full + index)
+        way.predict(full + index)
+
+    return step
 
 
 class Streaming:

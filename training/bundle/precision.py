@@ -11,6 +11,7 @@ INT8, fusion: its products, dynamically quantised.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from karmma_ros.bundle import MANIFEST, load_bundle, sha256, write_manifest
+from karmma_ros.bundle import MANIFEST, Bundle, load_bundle, sha256, write_manifest
 from karmma_ros.errors import UsageError
 from karmma_ros.inference.session import FUSION
 from karmma_ros.manifest import decode_manifest
@@ -30,7 +31,7 @@ from karmma_ros.window import SlotSpec
 from karmma_training.data.grid import audio_stamps
 from karmma_training.data.recording import Context, Recording
 
-__all__ = ["PRECISIONS", "calibration_samples", "parse_precision", "reduce_bundle"]
+__all__ = ["PRECISIONS", "calibration_samples", "parse_precision", "reduce_bundle", "reduced_copy"]
 
 PRECISIONS = ("fp32", "fp16", "int8")
 TOLERANCE = 0.1  # of the check's logits: a rounding that falls the other way on another machine moves them so far
@@ -119,6 +120,13 @@ def reduce_bundle(folder: Path, precisions: Mapping[str, str], samples: Samples)
     manifest["check"]["tolerance"] = TOLERANCE
     write_manifest(folder, manifest)
     return reached
+
+
+def reduced_copy(bundle: Bundle, folder: Path, text: str, samples: Samples) -> Bundle:
+    """A bundle's copy in fewer bits; `text`: see `parse_precision`, `samples`: `reduce_bundle`."""
+    shutil.copytree(bundle.folder, folder)
+    reduce_bundle(folder, parse_precision(text, list(bundle.modalities)), samples)
+    return load_bundle(folder)
 
 
 def _forget_unused_domains(path: Path) -> None:

@@ -19,6 +19,7 @@ from karmma_training.data.recording import Recording
 from karmma_training.datasets.epic_kitchens.challenge import (
     challenge_scores,
     check_complete,
+    check_levels,
     read_lists,
     write_submission,
 )
@@ -56,8 +57,9 @@ def check_segment_arguments(args: argparse.Namespace) -> None:
         raise UsageError("--clips and --crops must be positive")
     if args.submission and not args.segments:
         raise UsageError("--submission needs --segments")
-    if args.submission and (args.sls is None or any(not 0 <= level <= 5 for level in args.sls)):
+    if args.submission and args.sls is None:
         raise UsageError("--submission needs --sls PT TL TD: the supervision levels of the challenge, 0 to 5 each")
+    check_levels(args.sls or ())
 
 
 def run_segments(

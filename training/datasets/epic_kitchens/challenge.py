@@ -23,7 +23,7 @@ from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_file
 from karmma_training.datasets.epic_kitchens.annotations import Segment, read_ids
 
-__all__ = ["ChallengeLists", "challenge_scores", "check_complete", "read_lists", "write_submission"]
+__all__ = ["ChallengeLists", "challenge_scores", "check_complete", "check_levels", "read_lists", "write_submission"]
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -102,6 +102,15 @@ def _pairs(verb: Floats, noun: Floats) -> Floats:
     return np.asarray((verb[:, :, None] + noun[:, None, :]).reshape(len(verb), -1))
 
 
+def check_levels(sls: Sequence[int]) -> None:
+    """Makes sure that supervision levels are those that there are.
+
+    :raises UsageError: one makes no sense.
+    """
+    if any(not 0 <= level <= 5 for level in sls):
+        raise UsageError(f"supervision levels are 0 to 5, not {' '.join(map(str, sls))}")
+
+
 def check_complete(segments: Sequence[Segment], ids: Collection[str]) -> None:
     """Makes sure that an archive would hold all that the challenge asks for.
 
@@ -127,8 +136,7 @@ def write_submission(
     :param sls: supervision levels: pre-training, training labels, training data, each 0 to 5.
     :raises UsageError: a segment has no prediction, or a level makes no sense.
     """
-    if any(not 0 <= level <= 5 for level in sls):
-        raise UsageError(f"supervision levels are 0 to 5, not {' '.join(map(str, sls))}")
+    check_levels(sls)
     rows = {name: i for i, name in enumerate(ids) if all(np.isfinite(values[i]).all() for values in logits.values())}
     check_complete(segments, rows)
     results = {
