@@ -15,7 +15,7 @@ from typing import Any
 from rich.progress import Progress
 
 from karmma_benchmarks.feed import Feed
-from karmma_benchmarks.settings import Report, Settings, Table, precisions, take_turns
+from karmma_benchmarks.settings import Report, Settings, Table, in_fp32, take_turns
 from karmma_benchmarks.ways import Streaming, frame_step
 from karmma_ros.bundle import Bundle
 from karmma_ros.recognizer import Recognizer
@@ -24,7 +24,7 @@ from karmma_training.bundle.precision import calibration_samples, reduced_copy
 from karmma_training.data.labels import Labels
 from karmma_training.datasets.source import open_recordings, open_source
 from karmma_training.datasets.tabletop import TabletopSource
-from karmma_training.evaluation.bundle_predictor import BundlePredictor, bundle_config
+from karmma_training.evaluation.bundle_predictor import BundlePredictor, bundle_config, bundle_contexts
 from karmma_training.evaluation.patterns import initials
 from karmma_training.evaluation.report import evaluate
 
@@ -36,14 +36,14 @@ ALLOWED = 0.005  # of the mean accuracy over the subsets: what fewer bits may co
 
 def run(settings: Settings) -> Report:
     """Measures, on the CPU."""
-    bundle = settings.bundle
+    bundle = in_fp32(settings.bundle)
+    if bundle is None:
+        return Report({}, [], {"precision": "needs a bundle in FP32: fewer bits are made from it"})
     config = bundle_config(bundle)
     config.data.source, config.data.recording_s = TabletopSource.name, 30.0
     source = open_source(config)
     if source.labels().to_json() != Labels.of_bundle(bundle).to_json():
         return Report({}, [], {"precision": "needs a bundle that knows the actions of rendered scenes"})
-    if precisions(bundle) != {"fp32"}:
-        return Report({}, [], {"precision": "needs a bundle in FP32: fewer bits are made from it"})
     minutes = 0.5 if settings.quick else 10.0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -51,8 +51,7 @@ def run(settings: Settings) -> Report:
             split: open_recordings(source, split, root / "store", minutes=minutes, console=settings.console)
             for split in ("val", "test")
         }
-        specs = bundle.slot_specs()
-        samples = calibration_samples(recordings["val"], specs, BundlePredictor(bundle, 1, "cpu").contexts)
+        samples = calibration_samples(recordings["val"], bundle.slot_specs(), bundle_contexts(bundle))
         variants: dict[str, Bundle] = {EXACT: bundle}
         for name, wanted in _wanted(bundle, settings.quick).items():
             variants[name] = reduced_copy(bundle, root / name, wanted, samples)
@@ -63,7 +62,7 @@ def run(settings: Settings) -> Report:
             found = evaluate(predictor, recordings["test"], every=every, seed=0, console=settings.console, losses=False)
             rows[name]["subsets"] = {subset: scores["action"] for subset, scores in found["subsets"].items()}
             rows[name]["mean"] = mean(rows[name]["subsets"].values())
-        for name, ms in _frames(settings, variants).items():
+        for name, ms in _frames(settings, bundle, variants).items():
             rows[name]["frame_ms"] = ms
     fit = [name for name, row in rows.items() if row["mean"] >= rows[EXACT]["mean"] - ALLOWED]
     best = min(fit, key=lambda name: rows[name]["frame_ms"])
@@ -88,9 +87,9 @@ def _facts(variant: Bundle) -> dict[str, Any]:
     }
 
 
-def _frames(settings: Settings, variants: Mapping[str, Bundle]) -> dict[str, float]:
-    """{variant: ms a frame with all its sensors}"""
-    feed = Feed(settings.bundle)
+def _frames(settings: Settings, bundle: Bundle, variants: Mapping[str, Bundle]) -> dict[str, float]:
+    """{variant: ms a frame with all its sensors}; bundle: the one that they are made from."""
+    feed = Feed(bundle)
     steps = {}
     for name, variant in variants.items():
         recognizer = Recognizer(variant, providers="cpu", threads=settings.threads)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every execution provider that is here, with the bundle's graphs as they are and in FP16: cost of each graph, of a
-frame and of the window encoded again, and how far the logits are from the CPU's.
+"""Every execution provider that is here, with the bundle's graphs as they are, in FP32 and in FP16: cost of each graph,
+of a frame and of the window encoded again, and how far the logits are from the CPU's in FP32.
 
 A provider that does not prove itself, by the manifest's own check, is not measured, and the reason is said.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from rich.progress import Progress
 
 from karmma_benchmarks.feed import Feed
-from karmma_benchmarks.settings import Report, Settings, Table, precisions, take_turns
+from karmma_benchmarks.settings import Report, Settings, Table, in_fp32, take_turns
 from karmma_benchmarks.ways import Again, Fusing, Streaming, Way, frame_step
 from karmma_ros.bundle import Bundle
 from karmma_ros.errors import BundleError, EngineError
@@ -29,7 +29,7 @@ from karmma_ros.runtime import FUSION, Engine, check_inputs
 
 __all__ = ["run"]
 
-AS_IS, FP16 = "as exported", "FP16"
+AS_IS, FP32, FP16 = "as exported", "FP32", "FP16"
 FRAME, AGAIN = "a frame", "window encoded again"
 STREAMED = ("video", "flow", "audio")  # what the feed can give
 
@@ -40,18 +40,21 @@ def run(settings: Settings) -> Report:
     skipped: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder, Progress(console=settings.console, transient=True) as progress:
         bundles = {AS_IS: settings.bundle}
+        exact = in_fp32(settings.bundle)
+        if exact and exact is not settings.bundle:
+            bundles[FP32] = exact
         if missing := [name for name in ("torch", "onnx") if find_spec(name) is None]:
             skipped[FP16] = f"needs {missing[0]} (training extra)"
-        elif (found := precisions(settings.bundle)) != {"fp32"}:
-            skipped[FP16] = f"this bundle's graphs are {', '.join(sorted(found))}: only FP32 is converted"
+        elif not exact:
+            skipped[FP16] = "only a bundle in FP32 is converted"
         else:
             try:
                 from karmma_training.bundle.precision import reduced_copy
 
-                bundles[FP16] = reduced_copy(settings.bundle, Path(folder) / "fp16", "fp16", {})
+                bundles[FP16] = reduced_copy(exact, Path(folder) / "fp16", "fp16", {})
             except (BundleError, EngineError) as error:
                 skipped[FP16] = str(error)
-        expected = Engine(settings.bundle, "cpu", settings.threads).check_logits()
+        expected = Engine(exact or settings.bundle, "cpu", settings.threads).check_logits()
         for provider in available():
             for precision, bundle in bundles.items():
                 begun = time.perf_counter()

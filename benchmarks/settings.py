@@ -12,9 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from karmma_ros.bundle import Bundle
+from karmma_ros.bundle import Bundle, load_bundle
+from karmma_ros.errors import BundleError
 
-__all__ = ["Report", "Settings", "Table", "precisions", "take_turns"]
+__all__ = ["Report", "Settings", "Table", "in_fp32", "take_turns"]
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,15 @@ class Report:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def precisions(bundle: Bundle) -> set[str]:
-    """Those that its graphs have."""
-    return {spec.precision for spec in (*bundle.modalities.values(), bundle.fusion)}
+def in_fp32(bundle: Bundle) -> Bundle | None:
+    """The bundle itself, or the one named `NAME-fp32` that it was made from; None without one."""
+    if bundle.precisions == {"fp32"}:
+        return bundle
+    try:
+        exact = load_bundle(f"{bundle.name}-fp32")
+    except BundleError:
+        return None
+    return exact if exact.precisions == {"fp32"} else None
 
 
 def take_turns(

@@ -3,19 +3,61 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import zipfile
+import zlib
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from karmma_ros.errors import MediaError
 from karmma_ros.files import whole_file
 
-__all__ = ["FlowFileWriter"]
+__all__ = ["FlowFileWriter", "read_flow_file"]
+
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # that NumPy writes
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def read_flow_file(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+    """(n,) stamps [ns] and (n, h, w, 2) flow, of whatever numbers it was saved as.
+
+    :raises MediaError: not such a file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            stamps, fields = (_read_member(archive, f"{name}.npy") for name in ("stamps_ns", "flow"))
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise MediaError(f"{path}: not a flow file with stamps_ns and flow ({error})") from error
+    if fields.ndim != 4 or fields.shape[3] != 2 or stamps.shape != fields.shape[:1]:
+        raise MediaError(f"{path}: flow is {fields.shape} and stamps_ns {stamps.shape}, expected (n, h, w, 2) and (n,)")
+    if fields.dtype.kind not in "fiu":
+        raise MediaError(f"{path}: flow is of type {fields.dtype}, expected numbers")
+    if stamps.dtype.kind not in "iu" or (stamps[1:] <= stamps[:-1]).any():
+        raise MediaError(f"{path}: stamps_ns are not ascending integers")
+    return stamps, fields
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    """An array of the archive. What its header claims is allocated only where the archive has as much."""
+    info = archive.getinfo(name)
+    if info.compress_type not in _COMPRESSIONS:
+        raise ValueError(f"{name} is compressed in a way that NumPy does not use")
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise ValueError(f"{name} is of version {version}")
+        shape, _, dtype = _HEADERS[version](file)
+        if file.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
+            raise ValueError(f"{name} is not as long as it says")
+    with archive.open(info) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 class FlowFileWriter:

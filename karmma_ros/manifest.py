@@ -150,6 +150,11 @@ class Manifest:
         verbs, nouns = self.heads["verb"], self.heads["noun"]
         return tuple(action_name(verbs[v], nouns[n]) for v, n in self.actions)
 
+    @property
+    def precisions(self) -> set[str]:
+        """Those of its graphs: "fp32", "fp16", "int8"."""
+        return {spec.precision for spec in (*self.modalities.values(), self.fusion)}
+
     def slot_specs(self) -> dict[str, SlotSpec]:
         """{modality: SlotSpec}, in manifest order."""
         return {name: spec.slot_spec for name, spec in self.modalities.items()}

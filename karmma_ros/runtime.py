@@ -65,6 +65,10 @@ class Engine:
         self.retries = 0  # runs that failed and were tried again
         passed_over: list[str] = []
         chains = attempts(providers, engines=_engines_built(bundle))
+        if len(chains) > 1 and "int8" in bundle.precisions:  # only auto has a choice
+            why = "graphs in INT8 are for CPUs; a GPU wants FP32 or FP16"
+            passed_over += [f"{chain[0]}: {why}" for chain in chains[:-1]]
+            chains = chains[-1:]
         for chain in chains:
             try:
                 self._open(chain, threads, check=check)

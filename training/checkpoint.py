@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from karmma_training.data.labels import Labels
 from karmma_training.data.store import source_digest
 from karmma_training.networks.model import MultimodalModel, build_model
 
-__all__ = ["extractors_digest", "load_extractors", "load_model", "load_tensors", "save_tensors"]
+__all__ = ["extractors_digest", "load_extractors", "load_model", "load_tensors", "read_about", "save_tensors"]
 
 
 def save_tensors(path: Path, state: dict[str, Any], about: dict[str, Any] | None = None) -> None:
@@ -50,10 +51,9 @@ def load_model(run: Path) -> tuple[MultimodalModel, Config, Labels, dict[str, An
 
     :raises UsageError: not a run folder, it holds no finished epoch yet, or extractors alone.
     """
-    config, weights, about = _best(run)
+    config, weights, about, labels = _best(run)
     if config.system == "extractors":
         raise UsageError(f"{run} holds extractors alone: they name nothing until a teacher or a student is trained")
-    labels = Labels.from_json(about["labels"])
     model = build_model(config, labels.sizes())
     try:
         model.load_state_dict(weights)
@@ -68,7 +68,7 @@ def load_extractors(model: MultimodalModel, run: Path) -> str:
     :return: a line on what was loaded.
     :raises UsageError: unreadable run, or a modality whose extractor is another network.
     """
-    _, weights, _ = _best(run)
+    weights = _best(run)[1]
     counts = []
     for m, extractor in model.extractors.items():
         prefix = f"extractors.{m}."
@@ -94,11 +94,29 @@ def extractors_digest(model: MultimodalModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def _best(run: Path) -> tuple[Config, dict[str, Any], dict[str, Any]]:
-    """Configuration, weights and JSON of a run's best checkpoint."""
+def read_about(path: Path) -> tuple[dict[str, Any], Labels]:
+    """best.json: what it says, and the class names in it.
+
+    :raises UsageError: unreadable, or not such a file.
+    """
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(about, dict):
+            raise ValueError("not an object")
+        about = {"temperature": {}, **about}
+        labels = Labels.from_json(about.get("labels", {}))
+        if not all(isinstance(t, float | int) and 0 < t < math.inf for t in about["temperature"].values()):
+            raise ValueError("a temperature that is not a positive number")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise UsageError(f"cannot read {path}: {error}: it belongs to best.pt, so restore both") from error
+    return about, labels
+
+
+def _best(run: Path) -> tuple[Config, dict[str, Any], dict[str, Any], Labels]:
+    """Configuration, weights, JSON and class names of a run's best checkpoint."""
     if not (run / "config.yaml").is_file():
         raise UsageError(f"{run} is not a run folder: it has no config.yaml")
     if not (run / "best.pt").is_file():
         raise UsageError(f"{run} has no best.pt yet: train at least until the first validation")
-    about = {"temperature": {}, **json.loads((run / "best.json").read_text())}
-    return load_config(run / "config.yaml"), load_tensors(run / "best.pt")["weights"], about
+    about, labels = read_about(run / "best.json")
+    return load_config(run / "config.yaml"), load_tensors(run / "best.pt")["weights"], about, labels

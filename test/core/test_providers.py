@@ -77,6 +77,16 @@ def test_auto_says_why_it_passes_a_provider_over(
         Engine(bundle, "cuda,cpu")
 
 
+def test_auto_keeps_int8_on_the_cpu(monkeypatch: pytest.MonkeyPatch, toy: Path, tmp_path: Path) -> None:
+    claim(monkeypatch, CUDA, CPU)
+    shutil.copytree(toy, folder := tmp_path / "int8")
+    text = (folder / "bundle.json").read_text()
+    (folder / "bundle.json").write_text(text.replace('"precision": "fp32"', '"precision": "int8"', 1))
+    engine = Engine(load_bundle(folder))
+    assert engine.providers == ("cpu",)
+    assert engine.passed_over == ("cuda: graphs in INT8 are for CPUs; a GPU wants FP32 or FP16",)
+
+
 class Wrong:
     """A session on a provider that works but for what it computes."""
 

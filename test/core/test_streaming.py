@@ -20,7 +20,7 @@ from karmma_ros.samples import prepare_flow, prepare_image
 T0 = 1_700_000_000_000_000_000
 RATE = 16_000
 FPS = 30
-SHIPPED = Path(__file__).parents[2] / "models" / "tabletop"
+SHIPPED = Path(__file__).parents[2] / "models" / "tabletop-fp32"
 
 
 class Sample(NamedTuple):
@@ -134,10 +134,10 @@ class Recomputing:
                 yield grid * spacing, end
 
 
-@pytest.mark.parametrize("bundle", ["toy", "toy clips", pytest.param("tabletop", marks=pytest.mark.full)])
+@pytest.mark.parametrize("bundle", ["toy", "toy clips", pytest.param("shipped", marks=pytest.mark.full)])
 def test_streaming_equals_recomputing(tmp_path: Path, bundle: str) -> None:
     clip = 4 if bundle == "toy clips" else 1
-    folder = SHIPPED if bundle == "tabletop" else make_toy_bundle(tmp_path / "toy", window_s=0.5, clip=clip)
+    folder = SHIPPED if bundle == "shipped" else make_toy_bundle(tmp_path / "toy", window_s=0.5, clip=clip)
     rng = np.random.default_rng(4)
     pictures = rng.integers(0, 256, (97, 36, 48, 3), dtype=np.uint8)
     fields = rng.standard_normal((97, 36, 48, 2)).astype(np.float32)

@@ -93,7 +93,7 @@ def test_a_bundle_that_runs_but_not_as_it_should_is_a_fault(tmp_path: Path) -> N
 def test_no_such_bundle_says_which_there_are(tmp_path: Path) -> None:
     status, found, _ = doctor(tmp_path / "out.json", "nobody")
     assert status == 1
-    assert "known are: tabletop" in found["bundle"]["text"]
+    assert "known are: tabletop, tabletop-fp32" in found["bundle"]["text"]
 
 
 def test_without_onnxruntime_the_remedy_is_said(tmp_path: Path, bundle: Path) -> None:

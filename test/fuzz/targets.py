@@ -13,15 +13,20 @@ from fuzz.inputs import SOUNDS, detections, message, settings
 
 from karmma_ros.audio import AudioInput
 from karmma_ros.bags.intervals import read_intervals
+from karmma_ros.bundle import load_bundle
 from karmma_ros.content import make_gate
 from karmma_ros.decode import check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
 from karmma_ros.decode_audio import audio_seconds, audio_to_chunk, info_to_format
 from karmma_ros.decode_detections import detections_to_boxes
+from karmma_ros.demo.table import offline_accuracies
 from karmma_ros.detections import prepare_detections
 from karmma_ros.errors import BundleError, MediaError, SampleError, UsageError
+from karmma_ros.flow_file import read_flow_file
 from karmma_ros.inference.graph_file import has_external_data
-from karmma_ros.manifest import decode_manifest, parse_manifest
 from karmma_ros.samples import prepare_flow, prepare_image, to_mono
+from karmma_training.checkpoint import read_about
+from karmma_training.comparison.ablation import comparison
+from karmma_training.comparison.measured import Measured, comparison_settings
 from karmma_training.config import Config
 from karmma_training.config_file import load_config
 from karmma_training.data.pictures import index_tar
@@ -126,13 +131,16 @@ def boxes(data: bytes) -> str:
 
 
 def bundles(data: bytes) -> str:
-    """The text of a manifest; and the same bytes as a graph's."""
+    """A manifest beside the graph that it names; and the same bytes as a graph's, and as an evaluation."""
     with contextlib.suppress(ValueError):
         has_external_data(data)
+    offline_accuracies(_file("bundle/evaluation.json", data).parent)
     try:
-        parse_manifest(decode_manifest(data, "bundle"), "bundle")
+        bundle = load_bundle(_file("bundle/bundle.json", data).parent)
     except BundleError:
         return "refused"
+    graphs = {spec.graph for spec in (*bundle.modalities.values(), bundle.fusion)}
+    assert graphs <= {"video.onnx", "flow.onnx", "audio.onnx", "fusion.onnx"}, "what is in its folder"
     return "accepted"
 
 
@@ -149,6 +157,37 @@ def manifests(data: bytes) -> str:
     """A CSV of somebody's recordings; none of its files exist."""
     try:
         ManifestSource(_file("clips.csv", data), StoreFormat.of(Config())).jobs("train", None)
+    except UsageError:
+        return "refused"
+    return "accepted"
+
+
+def flows(data: bytes) -> str:
+    """Fields of optical flow in an archive of arrays."""
+    try:
+        stamps, fields = read_flow_file(_file("flow.npz", data))
+    except MediaError:
+        return "refused"
+    assert fields.shape == (len(stamps), *fields.shape[1:3], 2)
+    assert fields.size <= len(data), "no more than the file holds"
+    return "accepted"
+
+
+def checkpoints(data: bytes) -> str:
+    """What a run says of its best weights."""
+    try:
+        about, labels = read_about(_file("best.json", data))
+    except UsageError:
+        return "refused"
+    assert all(labels.action_name(index) for index in range(len(labels.actions)))
+    assert all(1.0 / value for value in about["temperature"].values())
+    return "accepted"
+
+
+def comparisons(data: bytes) -> str:
+    """What a comparison of many runs has measured so far."""
+    try:
+        Measured(_file("results.json", data), comparison_settings(comparison("tiny"), 20.0))
     except UsageError:
         return "refused"
     return "accepted"
@@ -190,6 +229,7 @@ def datasets(data: bytes) -> str:
 
 def _file(name: str, data: bytes) -> Path:
     path = Path(name)  # the driver runs in a folder of its own
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
     return path
 
@@ -202,5 +242,8 @@ TARGETS = {
     "configs": configs,
     "manifests": manifests,
     "intervals": intervals,
+    "flows": flows,
+    "checkpoints": checkpoints,
+    "comparisons": comparisons,
     "datasets": datasets,
 }

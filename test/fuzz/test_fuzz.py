@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import random
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from karmma_ros.soak.watch import usage_of
@@ -79,6 +81,7 @@ def test_any_message_is_a_sample_or_refused(tmp_path: Path, runs: int) -> None:
 @pytest.mark.parametrize("runs", [5_000, pytest.param(8_000, marks=pytest.mark.full)])
 def test_any_sound_is_kept_or_refused(tmp_path: Path, runs: int) -> None:
     stats = fuzz("sound", runs, tmp_path)
+    assert stats["accepted"] + stats["content"] > 0.3 * runs, "past the checks of size"
     assert stats["accepted"] > 0.1 * runs
     assert stats["content"] > 0.01 * runs
     covered = branch_coverage("sound", list(SOUND), tmp_path)
@@ -89,6 +92,7 @@ def test_any_sound_is_kept_or_refused(tmp_path: Path, runs: int) -> None:
 @pytest.mark.parametrize("runs", [10_000, pytest.param(40_000, marks=pytest.mark.full)])
 def test_whatever_a_detector_says_is_boxes_or_refused(tmp_path: Path, runs: int) -> None:
     stats = fuzz("boxes", runs, tmp_path)
+    assert stats["accepted"] + stats["content"] > 0.3 * runs, "past the checks of size"
     assert stats["accepted"] > 0.1 * runs
     assert stats["content"] > 0.01 * runs
     covered = branch_coverage("boxes", ["decode_detections"], tmp_path)
@@ -96,19 +100,28 @@ def test_whatever_a_detector_says_is_boxes_or_refused(tmp_path: Path, runs: int)
 
 
 @needs_atheris
-@pytest.mark.parametrize("runs", [10_000, pytest.param(200_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("runs", [5_000, pytest.param(100_000, marks=pytest.mark.full)])
 def test_any_bundle_is_a_bundle_or_refused(tmp_path: Path, runs: int) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     manifest = json.loads((BUNDLE / "bundle.json").read_text())
     manifest["actions"], manifest["heads"] = [[0, 0]], {"verb": ["idle"], "noun": ["none"]}
     manifest["check"]["expected"] = {"verb": [0.0], "noun": [0.0]}
-    (corpus / "manifest").write_text(json.dumps(manifest))
+    (tmp_path / "bundle").mkdir()
+    for spec in (*manifest["modalities"].values(), manifest["fusion"]):
+        spec["sha256"] = hashlib.sha256(b"graph").hexdigest()
+        (tmp_path / "bundle" / spec["graph"]).write_bytes(b"graph")
+        (tmp_path / spec["graph"]).write_bytes(b"graph")  # outside, and not to be taken
+    (corpus / "manifest").write_text(json.dumps(manifest, separators=(",", ":")))
     (corpus / "graph").write_bytes((BUNDLE / "flow.onnx").read_bytes()[:4000])
+    (corpus / "evaluation").write_bytes(b'{"patterns": {"all": {"action": 0.5}}}')
+    (corpus / "bomb").write_bytes(BOMB)
     stats = fuzz("bundles", runs, tmp_path)
     assert stats["refused"] > 0.5 * runs
+    assert stats["accepted"] > 0
 
 
+BOMB = b'{"a":' + b"[" * 4000
 CSV = b"""clip_id,split,video,flow,audio,start_s,stop_s,verb,noun
 a,train,,,,0,1,pour,mug
 b,val,,,,1.5,2e0,idle,none
@@ -124,17 +137,40 @@ modalities: [video, flow]
 train: {epochs: 3, lr: 1e-3, precision: fp32}
 video: {channels: [8, 16]}
 """
+ABOUT = b"""{"epoch": 3, "validation": {"video": {"action": 0.5}}, "temperature": {"verb": 0.9, "noun": 1.2},
+"labels": {"heads": {"verb": ["idle", "pour"], "noun": ["none", "mug"]}, "actions": [[0, 0], [1, 1]]}}"""
+RECORD = b"""{"settings": {"preset": "tiny", "test_minutes": 20.0}, "runs": {"student": {"0":
+{"minutes": 1.5, "machine": "a", "evaluation": {}}}}}"""
+
+
+def _flow() -> bytes:
+    made = io.BytesIO()
+    np.savez(made, stamps_ns=np.array([1, 5]), flow=np.zeros((2, 3, 4, 2), np.float16))
+    return made.getvalue()
 
 
 @needs_atheris
-@pytest.mark.parametrize(("target", "seed"), [("configs", YAML), ("manifests", CSV), ("intervals", INTERVALS)])
+@pytest.mark.parametrize(
+    ("target", "seed"),
+    [
+        ("configs", YAML),
+        ("manifests", CSV),
+        ("intervals", INTERVALS),
+        ("flows", _flow()),
+        ("checkpoints", ABOUT),
+        ("comparisons", RECORD),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 @pytest.mark.parametrize("runs", [5_000, pytest.param(100_000, marks=pytest.mark.full)])
-def test_any_file_of_settings_or_clips_is_read_or_refused(tmp_path: Path, target: str, seed: bytes, runs: int) -> None:
+def test_any_file_of_ours_is_read_or_refused(tmp_path: Path, target: str, seed: bytes, runs: int) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     (corpus / "seed").write_bytes(seed)
+    (corpus / "bomb").write_bytes(BOMB)
     stats = fuzz(target, runs, tmp_path)
     assert stats["refused"] > 0.5 * runs
+    assert stats["accepted"] > 0
 
 
 EPIC = b"""anarration_id,participant_id,video_id,start_timestamp,stop_timestamp,narration,\
@@ -161,7 +197,7 @@ def _tar() -> bytes:
 def test_any_file_of_a_data_set_is_read_or_refused(tmp_path: Path, runs: int) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    for number, seed in enumerate((EPIC, SSV2, BOXES, ELSE, _tar())):
+    for number, seed in enumerate((EPIC, SSV2, BOXES, ELSE, _tar(), b"l" + BOMB, b"d" + BOMB)):
         (corpus / str(number)).write_bytes(seed)
     stats = fuzz("datasets", runs, tmp_path)
     assert stats["refused"] > 0.3 * runs

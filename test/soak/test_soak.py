@@ -182,6 +182,15 @@ def test_predictions_that_say_nothing_are_no_success(statuses: dict[str, int], w
     assert any(words in text for text in verdict(60, heard(60), DUE, calm(60), [], statuses)["failed"])
 
 
+def test_growth_per_hour_is_told_of_runs_of_hours_alone() -> None:
+    """From the second quarter to the last is half of a run."""
+    for seconds, expected in ((7199, None), (7200, 0.8), (14_400, 0.4)):
+        arrivals = [n / 30 for n in range(30 * seconds)]
+        due, statuses = (30 * seconds,) * 2, {"OK": 20 * seconds}
+        resident = verdict(seconds, arrivals, due, calm(seconds, memory_mb=0.8), [], statuses)["resident_mb"]
+        assert resident.get("growth_per_hour") == expected
+
+
 def test_the_deaf_subscriber_dies_with_whoever_started_it() -> None:
     """It is stopped, so nothing less than SIGKILL reaches it."""
     stopped = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"

@@ -19,6 +19,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from toy_bundle import make_toy_bundle
 
 from karmma_ros.bundle import load_bundle
+from karmma_ros.cli.main import main
 from karmma_ros.errors import UsageError
 from karmma_ros.recognizer import Recognizer, Status
 from karmma_ros.runtime import Engine, check_inputs
@@ -90,7 +91,7 @@ def test_fewer_bits_say_nearly_the_same(tiny_run: TinyRun, tmp_path: Path, preci
     assert precisions(small) == dict.fromkeys(GRAPHS, precision)
     for graph in GRAPHS:
         assert size(small, graph) < size(tiny_run.bundle, graph), graph
-    assert f"video in {precision.upper()}" in (small / "README.md").read_text()
+    assert f"Precision: all graphs in {precision.upper()}." in (small / "README.md").read_text()
     exact, fewer = Engine(load_bundle(tiny_run.bundle), "cpu"), Engine(load_bundle(small), "cpu")  # passes its check
     recording = tiny_run.validation[0]
     differences = []
@@ -108,6 +109,39 @@ def test_fewer_bits_say_nearly_the_same(tiny_run: TinyRun, tmp_path: Path, preci
     inputs = check_inputs(exact.bundle.modalities, 3)
     assert set(inputs) == set(exact.bundle.modalities)
     assert Recognizer(small).predict(0).status is Status.NO_INPUT
+
+
+def test_a_bundle_becomes_one_in_fewer_bits(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As exported from its run in fewer bits at once."""
+    half, whole = tmp_path / "half", str(tiny_run.bundle)
+    assert main(["export", whole, "--precision", "fp16", "--out", str(half)]) == 0
+    export(tiny_run.run, tmp_path / "same", precision="fp16")
+    for graph in GRAPHS:
+        assert (half / f"{graph}.onnx").read_bytes() == (tmp_path / "same" / f"{graph}.onnx").read_bytes()
+    assert load_bundle(half).name == "half"
+    card = (half / "README.md").read_text()
+    assert card.startswith("# half\n")
+    assert "Made from `tiny`: all graphs in FP16." in card
+    assert "Not evaluated on the test split yet" in card
+    small = ["export", whole, "--precision", "video=int8,fusion=int8", "--out", str(tmp_path / "small")]
+    assert main(small) == 2
+    assert "say whose with --data" in capsys.readouterr().err
+    assert not (tmp_path / "small").exists()
+    assert main([*small, "--data", "tabletop", "--store", str(tiny_run.store)]) == 0
+    assert precisions(tmp_path / "small") == {"video": "int8", "flow": "fp32", "audio": "fp32", "fusion": "int8"}
+    Engine(load_bundle(tmp_path / "small"), "cpu")  # passes its check
+    capsys.readouterr()
+    for given, said in (
+        ([str(half), "--precision", "int8"], "in fewer bits already"),
+        ([whole], "--precision says in how many bits"),
+        ([whole, "--precision", "fp16", "--licence", "MIT"], "keeps its own"),
+        ([str(tiny_run.run), "--data", "tabletop"], "a run is calibrated on its own"),
+    ):
+        assert main(["export", *given, "--out", str(tmp_path / "none")]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_norms_stay_in_fp32_and_graphs_plain(tiny_run: TinyRun, tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ from karmma_training.config import Config
 from karmma_training.data.labels import Labels
 from karmma_training.datasets.source import source_name
 
-__all__ = ["accuracy_table", "model_card", "update_evaluation"]
+__all__ = ["accuracy_table", "model_card", "reduced_card", "update_evaluation"]
 
 _START, _END = "<!-- evaluation -->", "<!-- /evaluation -->"
+_EVALUATION = re.compile(re.escape(_START) + ".*?" + re.escape(_END), re.DOTALL)
+_UNKNOWN = f"{_START}\nNot evaluated on the test split yet (`karmma evaluate`).\n{_END}"
 
 _TABLETOP_LIMITS = """\
 This bundle was trained on rendered tabletop scenes and nothing else. It knows nothing of real kitchens, real hands
@@ -60,8 +62,8 @@ def model_card(
         else f"`{source_name(config.data.source)}`."
     )
     classes = "\n".join(f"- {head}: {', '.join(values)}" for head, values in labels.heads.items())
-    fewer = ", ".join(f"{graph} in {precision.upper()}" for graph, precision in (precisions or {}).items())
-    graphs = f"\nGraphs: {fewer}; the others in FP32." if fewer else ""
+    graphs = f"\nPrecision: {_fewer(precisions, len(config.modalities) + 1)}." if precisions else ""
+    whose = "These figures are the run's own, in FP32. " if precisions else ""
     trained_on = f"\nThe {config.system} was trained on {about['machine']}." if "machine" in about else ""
     temperatures = ", ".join(f"{head} {value:g}" for head, value in temperature.items())
     return f"""# {name}
@@ -87,17 +89,35 @@ verb and noun both right, arg-max over the valid pairs. Settled: half a second a
 
 {accuracy_table(about["validation"])}
 
-{"These figures are the run's own, in FP32. " if fewer else ""}Temperatures fitted on the same split: {temperatures}.
+{whose}Temperatures fitted on the same split: {temperatures}.
 
-{_START}
-Not evaluated on the test split yet (`karmma evaluate`).
-{_END}
+{_UNKNOWN}
 
 ## Configuration
 ```yaml
 {settings}
 ```
 """
+
+
+def reduced_card(card: str, source: str, name: str, size_mb: float, precisions: Mapping[str, str], graphs: int) -> str:
+    """The card of a bundle in fewer bits, out of that of the bundle in FP32.
+
+    :param source: what that one is called; precisions: of the graphs that are not in FP32; graphs: how many there are.
+    """
+    text = re.sub(r"\A# .*", f"# {name}", card)
+    text = re.sub(r"preset, [\d.]+ MB\)", f"preset, {size_mb:.1f} MB)", text, count=1)
+    made = f"Made from `{source}`: {_fewer(precisions, graphs)}. Figures of the validation split are those in FP32."
+    text = text.replace("\n\n## ", f"\n{made}\n\n## ", 1)
+    return _EVALUATION.sub(lambda _: _UNKNOWN, text)
+
+
+def _fewer(precisions: Mapping[str, str], count: int) -> str:
+    """In words; count: of all graphs."""
+    if len(precisions) == count and len(set(precisions.values())) == 1:
+        return f"all graphs in {next(iter(precisions.values())).upper()}"
+    graphs = ", ".join(f"{graph} in {precision.upper()}" for graph, precision in precisions.items())
+    return graphs if len(precisions) == count else f"{graphs}; the others in FP32"
 
 
 def _without_paths(config: Config) -> dict[str, Any]:
@@ -205,6 +225,5 @@ def update_evaluation(card: Path, evaluation: dict[str, Any]) -> None:
         if (card.parent / picture).is_file():
             section += f"\n![{caption}]({picture})\n"
     section += _END
-    pattern = re.compile(re.escape(_START) + ".*?" + re.escape(_END), re.DOTALL)
-    if pattern.search(text):
-        card.write_text(pattern.sub(lambda _: section, text))
+    if _EVALUATION.search(text):
+        card.write_text(_EVALUATION.sub(lambda _: section, text))

@@ -31,7 +31,15 @@ from karmma_ros.window import SlotSpec
 from karmma_training.data.grid import audio_stamps
 from karmma_training.data.recording import Context, Recording
 
-__all__ = ["PRECISIONS", "calibration_samples", "parse_precision", "reduce_bundle", "reduced_copy"]
+__all__ = [
+    "PRECISIONS",
+    "calibration_samples",
+    "copy_graphs",
+    "megabytes",
+    "parse_precision",
+    "reduce_bundle",
+    "reduced_copy",
+]
 
 PRECISIONS = ("fp32", "fp16", "int8")
 TOLERANCE = 0.1  # of the check's logits: a rounding that falls the other way on another machine moves them so far
@@ -124,9 +132,23 @@ def reduce_bundle(folder: Path, precisions: Mapping[str, str], samples: Samples)
 
 def reduced_copy(bundle: Bundle, folder: Path, text: str, samples: Samples) -> Bundle:
     """A bundle's copy in fewer bits; `text`: see `parse_precision`, `samples`: `reduce_bundle`."""
-    shutil.copytree(bundle.folder, folder)
+    folder.mkdir()
+    copy_graphs(bundle, folder, bundle.name)
     reduce_bundle(folder, parse_precision(text, list(bundle.modalities)), samples)
     return load_bundle(folder)
+
+
+def copy_graphs(bundle: Bundle, folder: Path, name: str) -> None:
+    """Graphs and manifest of a bundle under another name, in an existing folder."""
+    for spec in (*bundle.modalities.values(), bundle.fusion):
+        shutil.copy(bundle.folder / spec.graph, folder)
+    manifest = decode_manifest((bundle.folder / MANIFEST).read_bytes(), MANIFEST)
+    write_manifest(folder, {**manifest, "name": name})
+
+
+def megabytes(folder: Path) -> float:
+    """Of a bundle's graphs."""
+    return sum(path.stat().st_size for path in folder.glob("*.onnx")) / 1e6
 
 
 def _forget_unused_domains(path: Path) -> None:

@@ -35,9 +35,20 @@ class Labels:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Labels:
-        """Inverse of `to_json`."""
-        names = {head: tuple(classes) for head, classes in tree["heads"].items()}
-        return cls(names, np.asarray(tree["actions"], np.int64).reshape(-1, len(names)))
+        """Inverse of `to_json`.
+
+        :raises ValueError: not what `to_json` gives.
+        """
+        try:
+            names = {head: tuple(classes) for head, classes in tree["heads"].items()}
+            actions = np.asarray(tree["actions"], np.int64).reshape(-1, len(names))
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"not class names and actions: {error!r}") from error
+        if not names or not all(classes and all(isinstance(c, str) for c in classes) for classes in names.values()):
+            raise ValueError("a head without class names")
+        if (actions < 0).any() or (actions >= [len(classes) for classes in names.values()]).any():
+            raise ValueError("an action of classes that there are not")
+        return cls(names, actions)
 
     @classmethod
     def of_bundle(cls, bundle: Manifest) -> Labels:

@@ -14,8 +14,6 @@ import csv
 import hashlib
 import math
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karmma_ros.errors import MediaError, UsageError
+from karmma_ros.flow_file import read_flow_file
 from karmma_ros.media import read_video
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Interval, Recording, disjoint
@@ -247,23 +246,6 @@ def _frames(path: Path, where: str) -> Iterator[tuple[int, npt.NDArray[np.uint8]
 
 def _flows(path: Path, where: str) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
     with _blame(where):
-        stamps, fields = _flow_file(path)
+        stamps, fields = read_flow_file(path)
     for stamp_ns, values in zip(stamps, fields, strict=True):
         yield int(stamp_ns), values.astype(np.float32)
-
-
-def _flow_file(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
-    """(n,) stamps and (n, h, w, 2) flow.
-
-    :raises MediaError: not such a file.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            stamps, fields = file["stamps_ns"], file["flow"]
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise MediaError(f"{path}: not a flow file with stamps_ns and flow ({error})") from error
-    if fields.ndim != 4 or fields.shape[3] != 2 or stamps.shape != fields.shape[:1]:
-        raise MediaError(f"{path}: flow is {fields.shape} and stamps_ns {stamps.shape}, expected (n, h, w, 2) and (n,)")
-    if stamps.dtype.kind not in "iu" or (np.diff(stamps) <= 0).any():
-        raise MediaError(f"{path}: stamps_ns are not ascending integers")
-    return stamps, fields

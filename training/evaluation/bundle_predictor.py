@@ -16,7 +16,7 @@ from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Context
 from karmma_training.presets import PRESETS, preset
 
-__all__ = ["BundlePredictor", "bundle_config"]
+__all__ = ["BundlePredictor", "bundle_config", "bundle_contexts"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -28,7 +28,7 @@ class BundlePredictor:
         self._engine = Engine(bundle, providers, threads)
         self.specs = bundle.slot_specs()
         self.labels = Labels.of_bundle(bundle)
-        self.contexts = {m: Context(spec.context, to_ns(spec.context_step_s)) for m, spec in bundle.modalities.items()}
+        self.contexts = bundle_contexts(bundle)
         self.temperature = bundle.temperature
 
     def encode(self, modality: str, samples: npt.NDArray[Any]) -> Floats:
@@ -38,6 +38,11 @@ class BundlePredictor:
     def fuse(self, tokens: dict[str, Floats], present: dict[str, npt.NDArray[np.bool_]]) -> dict[str, Floats]:
         """See Predictor."""
         return dict(self._engine.fuse(tokens, present))
+
+
+def bundle_contexts(bundle: Bundle) -> dict[str, Context]:
+    """How much of a recording each extractor sees at once."""
+    return {m: Context(spec.context, to_ns(spec.context_step_s)) for m, spec in bundle.modalities.items()}
 
 
 def bundle_config(bundle: Bundle) -> Config:
