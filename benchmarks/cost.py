@@ -29,8 +29,8 @@ __all__ = ["run"]
 WINDOWS_S = (1.0, 2.0, 4.0, 8.0)
 STREAMING = "streaming (ours)"
 AGAIN = "the window encoded again"
-TORCH = "the window encoded again, PyTorch"
-CLIP = "the paper's clip student, PyTorch"
+TORCH = "the window encoded again, PyTorch in FP32"
+CLIP = "the paper's clip student, PyTorch in FP32"
 OTHER_WINDOWS = "other windows"
 
 

@@ -7,7 +7,7 @@ Accuracy: of actions in rendered test scenes; INT8 is calibrated with rendered v
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -16,10 +16,10 @@ from rich.progress import Progress
 
 from karmma_benchmarks.feed import Feed
 from karmma_benchmarks.settings import Report, Settings, Table, in_fp32, take_turns
-from karmma_benchmarks.ways import Streaming, frame_step
+from karmma_benchmarks.ways import Streaming, frame_step, graph_steps
 from karmma_ros.bundle import Bundle
 from karmma_ros.recognizer import Recognizer
-from karmma_ros.runtime import FUSION
+from karmma_ros.runtime import FUSION, Engine
 from karmma_training.bundle.precision import calibration_samples, reduced_copy
 from karmma_training.data.labels import Labels
 from karmma_training.datasets.source import open_recordings, open_source
@@ -31,6 +31,7 @@ from karmma_training.evaluation.report import evaluate
 __all__ = ["run"]
 
 EXACT = "FP32"
+WHOLE = (EXACT, "FP16", "INT8")  # variants with all graphs alike
 ALLOWED = 0.005  # of the mean accuracy over the subsets: what fewer bits may cost
 
 
@@ -64,17 +65,20 @@ def run(settings: Settings) -> Report:
             rows[name]["mean"] = mean(rows[name]["subsets"].values())
         for name, ms in _frames(settings, bundle, variants).items():
             rows[name]["frame_ms"] = ms
+        for name, times in _graphs(settings, {name: variants[name] for name in WHOLE}).items():
+            rows[name]["graphs_ms"] = times
     fit = [name for name, row in rows.items() if row["mean"] >= rows[EXACT]["mean"] - ALLOWED]
     best = min(fit, key=lambda name: rows[name]["frame_ms"])
     data = {"variants": rows, "fastest_within_half_a_point": best, "windows": found["windows"], "minutes": minutes}
-    return Report(data, [_table(rows, found["windows"], best)])
+    return Report(data, [_table(rows, found["windows"], best), _by_graph(rows)])
 
 
 def _wanted(bundle: Bundle, quick: bool) -> dict[str, str]:
     """{name: as for `karmma export --precision`}"""
-    whole = {"FP16": "fp16", "INT8": "int8"}
-    graphs = [*bundle.modalities, FUSION]
-    return whole if quick else whole | {f"INT8 {graph}": f"{graph}=int8" for graph in graphs}
+    fewer = [bits for bits in WHOLE if bits != EXACT]
+    graphs = [] if quick else [*bundle.modalities, FUSION]
+    whole = {bits: bits.lower() for bits in fewer}
+    return whole | {f"{bits} {graph}": f"{graph}={bits.lower()}" for bits in fewer for graph in graphs}
 
 
 def _facts(variant: Bundle) -> dict[str, Any]:
@@ -97,6 +101,29 @@ def _frames(settings: Settings, bundle: Bundle, variants: Mapping[str, Bundle]) 
     rounds, count = (3, 5) if settings.quick else (30, 30)
     with Progress(console=settings.console, transient=True) as progress:
         return take_turns(steps, rounds, count, progress, "frames")
+
+
+def _graphs(settings: Settings, variants: Mapping[str, Bundle]) -> dict[str, dict[str, float]]:
+    """{variant: {graph: ms a run}}"""
+    steps: dict[str, Callable[[int], Any]] = {}
+    for name, variant in variants.items():
+        of_graphs = graph_steps(Engine(variant, "cpu", settings.threads))
+        steps |= {f"{name} {graph}": step for graph, step in of_graphs.items()}
+    rounds, count = (3, 5) if settings.quick else (30, 30)
+    with Progress(console=settings.console, transient=True) as progress:
+        spent = take_turns(steps, rounds, count, progress, "graphs")
+    return {
+        name: {graph: spent[f"{name} {graph}"] for graph in (*variant.modalities, FUSION)}
+        for name, variant in variants.items()
+    }
+
+
+def _by_graph(rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    cells = [
+        [name, *(f"{rows[name]['bytes'][graph] / 1e3:.0f} / {ms:.2f}" for graph, ms in rows[name]["graphs_ms"].items())]
+        for name in WHOLE
+    ]
+    return Table("each graph: its size [kB] / a run [ms]", ["all graphs in", *rows[EXACT]["graphs_ms"]], cells)
 
 
 def _table(rows: Mapping[str, Mapping[str, Any]], windows: int, best: str) -> Table:

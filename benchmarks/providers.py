@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,12 +18,12 @@ from rich.progress import Progress
 
 from karmma_benchmarks.feed import Feed
 from karmma_benchmarks.settings import Report, Settings, Table, in_fp32, take_turns
-from karmma_benchmarks.ways import Again, Fusing, Streaming, Way, frame_step
+from karmma_benchmarks.ways import Again, Streaming, Way, frame_step, graph_steps
 from karmma_ros.bundle import Bundle
 from karmma_ros.errors import BundleError, EngineError
 from karmma_ros.inference.providers import available
 from karmma_ros.recognizer import Recognizer
-from karmma_ros.runtime import FUSION, Engine, check_inputs
+from karmma_ros.runtime import FUSION, Engine
 
 __all__ = ["run"]
 
@@ -79,11 +77,7 @@ def run(settings: Settings) -> Report:
 def _times(settings: Settings, engine: Engine, progress: Progress, what: str) -> dict[str, Any]:
     """{graphs_ms, frame_ms, again_ms}; the last two only of what the feed can give."""
     bundle = engine.bundle
-    inputs = check_inputs(bundle.modalities, bundle.check.seed)
-    steps: dict[str, Callable[[int], Any]] = {
-        name: partial(_encode, engine, name, batch) for name, batch in inputs.items()
-    }
-    steps[FUSION] = Fusing(engine).predict
+    steps = graph_steps(engine)
     rounds, count = (3, 5) if settings.quick else (30, 30)
     for step in steps.values():  # a GPU's first runs load kernels
         for index in range(count):
@@ -101,10 +95,6 @@ def _times(settings: Settings, engine: Engine, progress: Progress, what: str) ->
         {name: frame_step(way, bundle.window_s) for name, way in ways.items()}, rounds, count, progress, what
     )
     return times | {"frame_ms": spent[FRAME], "again_ms": spent[AGAIN]}
-
-
-def _encode(engine: Engine, name: str, batch: Any, _: int) -> None:
-    engine.encode(name, batch)
 
 
 def _table(rows: list[dict[str, Any]], bundle: Bundle) -> Table:

@@ -19,9 +19,10 @@ from karmma_benchmarks.feed import Feed
 from karmma_benchmarks.ways import Again
 from karmma_ros.bundle import Bundle, load_bundle
 from karmma_ros.manifest import Manifest
-from karmma_ros.runtime import Engine
+from karmma_ros.runtime import FUSION, Engine, check_inputs
 from karmma_ros.samples import prepare_flow, prepare_image
 from karmma_training.bundle.export import export_bundle
+from karmma_training.bundle.precision import reduce_bundle
 from karmma_training.config import Config
 from karmma_training.data.grid import slot_specs
 from karmma_training.data.labels import Labels
@@ -58,7 +59,7 @@ def _heads(bundle: Manifest) -> dict[str, int]:
 
 
 def untrained_bundle(bundle: Manifest, window_s: float, folder: Path) -> Bundle:
-    """A bundle like `bundle`, with another window, untrained.
+    """A bundle like `bundle`, in the same precision and with another window, untrained.
 
     :param folder: must exist; the bundle is made in it.
     """
@@ -71,6 +72,10 @@ def untrained_bundle(bundle: Manifest, window_s: float, folder: Path) -> Bundle:
     model = build_model(config, _heads(bundle))
     labels = Labels.of_bundle(bundle)
     export_bundle(target, f"untrained-{window_s:g}s", model, config, labels, dict.fromkeys(bundle.heads, 1.0))
+    specs = {**bundle.modalities, FUSION: bundle.fusion}
+    fewer = {graph: spec.precision for graph, spec in specs.items() if spec.precision != "fp32"}
+    samples = {name: [batch] for name, batch in check_inputs(bundle.modalities, 0).items()}  # any will do
+    reduce_bundle(target, fewer, samples)
     return load_bundle(target)
 
 

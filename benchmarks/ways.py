@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from karmma_benchmarks.feed import FPS, Feed
 from karmma_ros.recognizer import Recognizer
-from karmma_ros.runtime import Engine
+from karmma_ros.runtime import FUSION, Engine, check_inputs
 from karmma_ros.samples import prepare_flow, prepare_image, to_mono
 
-__all__ = ["Again", "Fusing", "Streaming", "Way", "frame_step", "step_of"]
+__all__ = ["Again", "Fusing", "Streaming", "Way", "frame_step", "graph_steps", "step_of"]
 
 
 class Way(Protocol):
@@ -138,3 +138,13 @@ class Fusing:
 
     def predict(self, index: int) -> None:
         self._engine.fuse(self._tokens, self._present)
+
+
+def graph_steps(engine: Engine) -> dict[str, Callable[[int], Any]]:
+    """{graph: a step that runs it}: an extractor on one sample, fusion on one window."""
+
+    def encode(name: str, batch: npt.NDArray[Any]) -> Callable[[int], Any]:
+        return lambda _: engine.encode(name, batch)
+
+    inputs = check_inputs(engine.bundle.modalities, engine.bundle.check.seed)
+    return {name: encode(name, batch) for name, batch in inputs.items()} | {FUSION: Fusing(engine).predict}

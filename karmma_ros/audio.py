@@ -79,6 +79,7 @@ class AudioRing:
         self._clock = SampleClock(rate)
         self._end = 0  # index after the newest sample; the ring holds [end - capacity, end)
         self._started = False
+        self.gaps = 0  # times that a chunk began later than the one before it had ended
 
     @property
     def latest_ns(self) -> int | None:
@@ -111,9 +112,12 @@ class AudioRing:
         else:
             begin = self._clock.index(stamp_ns)
             if begin - self._end >= self.capacity:
+                gaps = self.gaps + 1
                 self.clear()
+                self.gaps = gaps
                 return self.push(stamp_ns, mono)
             if begin > self._end:
+                self.gaps += 1
                 self._clock.shift(stamp_ns - self._clock.time_ns(begin))
         if begin + len(mono) <= self._end - self.capacity:
             raise SampleError("audio is too old", f"{(self._end - begin) / self.rate:.1f} s behind the newest")
@@ -176,7 +180,7 @@ class AudioRing:
         self._samples.fill(0.0)
         self._held.fill(False)
         self._started = False
-        self._end = 0
+        self._end = self.gaps = 0
 
 
 class AudioInput:
@@ -201,6 +205,11 @@ class AudioInput:
     def latest_ns(self) -> int | None:
         """End of the newest sample; None while empty."""
         return self.ring.latest_ns
+
+    @property
+    def gaps(self) -> int:
+        """Times, since `clear`, that a chunk began later than the one before it had ended."""
+        return self.ring.gaps
 
     def push(self, stamp_ns: int, samples: npt.NDArray[Any], rate: int | None = None) -> int:
         """Stores a chunk.

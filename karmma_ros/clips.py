@@ -56,22 +56,34 @@ class ClipBuffer:
         return len(self._stamps)
 
     def push(self, stamp_ns: int, sample: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Keeps a sample, in its place by its stamp, instead of one with the same; the caller gives it away.
+        """Keeps a sample; see `keep`.
 
         :return: (count, ...) the clip that ends with it, a copy.
         """
+        row = self._put(stamp_ns, sample)
+        stamps = np.asarray(self._stamps, np.int64)
+        (rows,) = clip_positions(stamps, np.array([row]), self._count, self._step_ns)
+        clip = np.stack([self._samples[k] for k in rows])
+        self._forget_old()
+        return clip
+
+    def keep(self, stamp_ns: int, sample: npt.NDArray[Any]) -> None:
+        """Keeps a sample, in its place by its stamp, instead of one with the same; the caller gives it away."""
+        self._put(stamp_ns, sample)
+        self._forget_old()
+
+    def _put(self, stamp_ns: int, sample: npt.NDArray[Any]) -> int:
         row = bisect_left(self._stamps, stamp_ns)
         if row < len(self._stamps) and self._stamps[row] == stamp_ns:
             self._samples[row] = sample
         else:
             self._stamps.insert(row, stamp_ns)
             self._samples.insert(row, sample)
-        stamps = np.asarray(self._stamps, np.int64)
-        (rows,) = clip_positions(stamps, np.array([row]), self._count, self._step_ns)
-        clip = np.stack([self._samples[k] for k in rows])
+        return row
+
+    def _forget_old(self) -> None:
         oldest = bisect_left(self._stamps, self._stamps[-1] - self._count * self._step_ns + 1)
         self._forget(0, max(oldest, len(self._stamps) - self._most))
-        return clip
 
     def evict(self, since_ns: int) -> int:
         """Erases the samples with stamp >= `since_ns`; returns how many there were."""

@@ -117,21 +117,20 @@ class Pacer:
     CAMERA = "video"
     CATCH_UP = 3  # predictions the timer may be behind before it gives up all but the newest
     LEAD_LOST_S = 1.0  # silence after which another sensor may set the anchor, and the disagreement that makes it
+    SLEW_S = 5.0  # time constant with which the anchor follows the stamps of a leading sensor that is no camera
+    SLEW_FREE_S = 0.25  # by which these may be off: chunks of sound come when they are over, and in bursts
+    BACK_S = 1.0  # a leading sensor's stamps must fall behind to count as a jump of its clock
     JUMP_SAMPLES, JUMP_S = 3, 0.5  # so many samples over so long must be old before the data's clock counts as reset
 
-    def __init__(
-        self, *, rate_hz: float = 0.0, max_rate_hz: float = 0.0, follow_clock: bool = False, back_s: float = 3.0
-    ) -> None:
+    def __init__(self, *, rate_hz: float = 0.0, max_rate_hz: float = 0.0, follow_clock: bool = False) -> None:
         """
         :param rate_hz: predictions due per second; 0 follows the camera.
         :param max_rate_hz: no more than this on average; 0 is no limit.
         :param follow_clock: simulated time: the timer is silent while the clock given as `clock_ns` stands still.
-        :param back_s: [s] a leading sensor's stamps must fall behind to count as a jump of its clock.
         """
         self.rate_hz = rate_hz
         self.max_rate_hz = max_rate_hz
         self.follow_clock = follow_clock
-        self.back_s = back_s
         self._arrivals = CameraPeriod()
         self._stamps = CameraPeriod()
         self.reset()
@@ -201,13 +200,21 @@ class Pacer:
             self._frame_ns = stamp_ns
             self._heard_s = now_s
         elif anchor is None or not anchor.source or now_s - self._heard_s > self.LEAD_LOST_S or anchor.source == source:
-            self._heard_s = now_s
+            before_s, self._heard_s = self._heard_s, now_s
             if anchor is None or not anchor.source or abs(self._ahead_s(anchor, fresh)) > self.LEAD_LOST_S:
                 self._anchor = fresh
                 self._chain_ns = stamp_ns if self._published_ns is None else max(self._published_ns, stamp_ns)
             elif anchor.source != source:
                 self._anchor = _Anchor(source, anchor.stamp_ns, anchor.now_s, anchor.clock_ns)
+            else:
+                self._anchor = self._slewed(anchor, self._ahead_s(anchor, fresh), now_s - before_s)
         return False
+
+    def _slewed(self, anchor: _Anchor, ahead_s: float, since_s: float) -> _Anchor:
+        """The anchor, nearer to stamps that are more than SLEW_FREE_S ahead of it or behind."""
+        excess_s = max(0.0, ahead_s - self.SLEW_FREE_S) + min(0.0, ahead_s + self.SLEW_FREE_S)
+        moved_ns = round(excess_s * min(1.0, since_s / self.SLEW_S) * 1e9)
+        return _Anchor(anchor.source, anchor.stamp_ns + moved_ns, anchor.now_s, anchor.clock_ns)
 
     def _learn(self, stamp_ns: int, now_s: float) -> None:
         """The period, from a frame that is not one more copy of another; frames may be out of order."""
@@ -229,7 +236,7 @@ class Pacer:
 
     def _lost_in_the_past(self, source: str, stamp_ns: int, now_s: float) -> bool:
         published = self._published_ns
-        if published is None or stamp_ns >= published - int(self.back_s * 1e9):
+        if published is None or stamp_ns >= published - int(self.BACK_S * 1e9):
             if self._leads(source):
                 self._old_since = None
             return False

@@ -181,6 +181,29 @@ class Recognizer:
         finally:
             clip.fill(0)  # a copy: nobody could erase it when the sensor is switched off
 
+    def keep(self, modality: str, stamp_ns: int, sample: npt.NDArray[Any]) -> int:
+        """Takes one sample for the clips of later ones, and encodes nothing: of a machine too slow for every sample.
+
+        :param modality: one whose extractor sees clips; of others the sample is passed over.
+        :return: 0, as `push` of what gave no tokens.
+        :raises SampleError: the sample cannot be used.
+        """
+        clips = self._clips.get(modality)
+        with self._lock:
+            if clips is None or modality not in self._modalities:
+                return 0
+            epoch = self._epoch[modality]
+        prepared = _prepare(self.bundle.modalities[modality], sample)
+        with self._lock:
+            if self._epoch[modality] == epoch:
+                clips.keep(stamp_ns, prepared.copy() if prepared is sample else prepared)
+        return 0
+
+    @property
+    def audio_gaps(self) -> int:
+        """Places in the sound, since the last reset, where samples were missing when the next ones came."""
+        return 0 if self._audio is None else self._audio.gaps
+
     def _push_audio(self, stamp_ns: int, samples: npt.NDArray[Any], rate: int | None) -> int:
         assert self._audio_spec is not None
         mono = to_mono(samples)

@@ -24,6 +24,13 @@ from karmma_training.config import (
 __all__ = ["PRESETS", "SYSTEM_NAMES", "as_system", "preset"]
 
 PRESETS = ("tiny", "demo", "stream", "paper")
+# of a section: what a teacher and its student see must have the same, since both see the same samples
+SEEN_ALIKE = {
+    "video": ("height", "width", "mean", "std"),
+    "flow": ("height", "width", "producer_preset", "producer_width", "producer_height"),
+    "audio": ("rate",),
+    "detections": ("boxes", "categories"),
+}
 # as on the command line; the two kinds of extractors differ in size alone
 SYSTEM_NAMES = ("student", "teacher", "baseline", "baseline-dropout", "extractors", "student-extractors")
 
@@ -158,7 +165,11 @@ def _enlarge(config: Config) -> None:
     if config.preset == "stream":  # the paper's teacher, whatever its student looks like
         teacher = _paper()
         _enlarge(teacher)
-        teacher.video.mean, teacher.video.std = config.video.mean, config.video.std  # of the data, whoever sees them
+        # what both see is the data's, or the user's word
+        for name, keys in SEEN_ALIKE.items():
+            for key in keys:
+                setattr(getattr(teacher, name), key, getattr(getattr(config, name), key))
+        teacher.dropout.modality_p = config.dropout.modality_p
         for name in ("video", "flow", "audio", "detections", "fusion", "dropout", "sensors", "pretrain"):
             setattr(config, name, getattr(teacher, name))
         return

@@ -87,7 +87,7 @@ class Replay:
         self._settings = settings or ReplaySettings()
         self._producer = producer
         self._on_sound = on_sound
-        self._pacer = Pacer(rate_hz=self._settings.rate_hz, back_s=recognizer.bundle.window_s + 1.0)
+        self._pacer = Pacer(rate_hz=self._settings.rate_hz)
         self._sensors = OfflineSensors(
             recognizer, flow_follows_camera=self._settings.flow_follows_camera, audio_limit=LIVE_AUDIO_LIMIT
         )

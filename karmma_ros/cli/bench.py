@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
             if name in lacking:
                 console.print(f"not measured: {name} {lacking[name]}", style="yellow")
                 continue
+            begun = time.monotonic()
             report = importlib.import_module(f"karmma_benchmarks.{name}").run(settings)
             result = {
                 "benchmark": name,
@@ -88,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
                 "threads": settings.threads,
                 **({"providers": settings.providers} if name in _ON_ANY else {}),
                 "quick": settings.quick,
+                "seconds": round(time.monotonic() - begun, 1),
                 "skipped": report.skipped,
                 **report.data,
             }

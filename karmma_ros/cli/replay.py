@@ -149,7 +149,9 @@ def _sensors(bag: Bag, args: argparse.Namespace, recognizer: Recognizer) -> tupl
     if asked and sensors.video is None:
         raise UsageError(f"--flow camera: no camera in {bag.path}")
     unsent = sensors.video is not None and sensors.flow is None and (asked or wanted["flow"] is None)
-    return sensors, unsent and "flow" in recognizer.modalities
+    if asked and "video" not in recognizer.modalities:
+        raise UsageError("--flow camera: a node whose camera is not among its modalities computes no flow from it")
+    return sensors, unsent and {"video", "flow"} <= recognizer.modalities
 
 
 def _producer(recognizer: Recognizer, computed: bool) -> FlowProducer | None:

@@ -21,10 +21,12 @@ from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 
 from karmma_msgs.msg import ActionEvent, ActionPrediction, Labels
+from karmma_ros.health import SensorState
 from karmma_ros.manifest import MODALITIES
 from karmma_ros.messages import labels_to_msg, prediction_to_msg
 from karmma_ros.nodes import process, qos
 from karmma_ros.nodes.audio_types import info_type
+from karmma_ros.nodes.computed_flow import ComputedFlow
 from karmma_ros.nodes.diagnostics import node_status, sensor_status
 from karmma_ros.nodes.events import Events
 from karmma_ros.nodes.faults import describe
@@ -96,16 +98,16 @@ class ActionNode(ManagedNode):
         self._actions = self.create_lifecycle_publisher(
             ActionPrediction, "~/actions", QoSProfile(depth=10), qos_overriding_options=qos.overridable()
         )
+        self._outputs.append(self._actions)  # each as soon as it is there: the next may fail
         told = self.create_lifecycle_publisher(
             ActionEvent, "~/events", QoSProfile(depth=50), qos_overriding_options=qos.overridable()
         )
-        self._outputs += [self._actions, told]
+        self._outputs.append(told)
         self._events = Events(bundle, settings.event_settings(), told.publish)
         labels = self.create_publisher(Labels, "~/labels", qos.latched(), qos_overriding_options=qos.overridable())
         self._outputs.append(labels)
         labels.publish(labels_to_msg(bundle))
-        self._vision = VisionOutput(self, bundle)
-        self._outputs += self._vision.publishers
+        self._vision = VisionOutput(self, bundle, self._outputs)
         clock = self.get_clock()
         self._worker = Worker(
             recognizer,
@@ -150,23 +152,30 @@ class ActionNode(ManagedNode):
     # --- inputs, outputs, clock, parameters --------------------------------------------------------------------------
 
     def _listen(self, settings: Settings) -> None:
-        """Subscribes to the sensors in use, and to no other."""
+        """Subscribes to the sensors in use, and to no other; to all that it can before it raises."""
+        failed: Exception | None = None
         for name, sensor in self._sensors.items():
             if not sensor.subscribes:
                 continue
             if name not in settings.modalities:
                 self._unhear(name)
             elif name not in self._heard:
-                self._hear(name, sensor.message_type, sensor.topic, self._receiver(name), sensor.depth)
-                if sensor.info_topic:
-                    self._hear(f"{name} info", info_type(), sensor.info_topic, sensor.inform, 1)
+                try:
+                    self._hear(name, sensor.message_type, sensor.topic, self._receiver(name), sensor.depth)
+                    if sensor.info_topic:
+                        self._hear(f"{name} info", info_type(), sensor.info_topic, sensor.inform, 1)
+                except Exception as error:  # whatever rclpy raises for a parameter qos_overrides.* that makes no sense
+                    self._unhear(name)
+                    failed = failed or error
+        if failed is not None:
+            raise failed
 
     def _listen_anew(self, settings: Settings) -> None:
         """As `_listen`, while active: what cannot be heard is told, and ends nothing."""
         try:
             self._listen(settings)
             self._unheard = ""
-        except Exception as error:  # whatever rclpy raises for a parameter qos_overrides.* that makes no sense
+        except Exception as error:
             self._unheard = f"cannot subscribe: {describe(error)}"
             self.get_logger().error(self._unheard)
 
@@ -252,21 +261,33 @@ class ActionNode(ManagedNode):
             )
         ]
         lags_s = now.lags_s if now is not None else {}
-        for modality, status in (now.statuses if now is not None else {}).items():
+        for modality, status in now.statuses.items() if now is not None else ():
+            assert now is not None
             sensor = self._sensors[modality]
             extra: dict[str, Any] = {}
             if isinstance(sensor, FlowSensor | DetectionsSensor):
                 extra["unusable"] = sensor.unusable
             topic = self.resolve_topic_name(sensor.topic)
-            silent = sensor.missing
+            silent, made_of = sensor.missing, ""
+            if isinstance(sensor, ComputedFlow) and now.statuses["video"].state is not SensorState.OK:
+                made_of = "the camera gives no picture to compute it from"
             if isinstance(sensor, AudioSensor):
-                extra["type"] = sensor.type_name
+                extra |= {"type": sensor.type_name, "gaps": now.gaps}
                 silent = sensor.unheard(topic, self._offered(sensor))
             behind_s = lags_s[modality] - lags_s["video"] if {modality, "video"} <= lags_s.keys() else 0.0
             if modality in lags_s:
                 extra["stamp_lag_s"] = f"{lags_s[modality]:.3f}"
             statuses.append(
-                sensor_status(f"{name}: {modality}", topic, status, extra, behind_camera_s=behind_s, silent=silent)
+                sensor_status(
+                    f"{name}: {modality}",
+                    topic,
+                    status,
+                    extra,
+                    behind_camera_s=behind_s,
+                    coverage=now.coverages[modality],
+                    silent=silent,
+                    made_of=made_of,
+                )
             )
         self._reported = now
         return statuses

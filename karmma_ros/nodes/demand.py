@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rclpy.event_handler import PublisherEventCallbacks
@@ -19,8 +19,8 @@ __all__ = ["Demand"]
 class Demand:
     """Subscribes while the output has subscribers. Give `callbacks` to the output's publisher, then `begin` with it."""
 
-    def __init__(self, node: Node, subscribe: Callable[[], list[Subscription]]) -> None:
-        """:param subscribe: makes the subscriptions to the inputs."""
+    def __init__(self, node: Node, subscribe: Callable[[], Iterator[Subscription]]) -> None:
+        """:param subscribe: makes the subscriptions to the inputs, one by one."""
         self._node = node
         self._subscribe = subscribe
         self._output: Publisher | None = None
@@ -51,12 +51,17 @@ class Demand:
         wanted = self._output is not None and self._output.get_subscription_count() > 0
         if wanted and not self._inputs:
             try:
-                self._inputs = self._subscribe()
+                for subscription in self._subscribe():
+                    self._inputs.append(subscription)
                 self.fault = ""
             except Exception as error:  # whatever rclpy raises for a parameter qos_overrides.* that makes no sense
+                self._unsubscribe()
                 self.fault = describe(error)
                 self._node.get_logger().error(f"cannot subscribe: {self.fault}")
         elif not wanted:
-            for subscription in self._inputs:
-                self._node.destroy_subscription(subscription)
-            self._inputs = []
+            self._unsubscribe()
+
+    def _unsubscribe(self) -> None:
+        for subscription in self._inputs:
+            self._node.destroy_subscription(subscription)
+        self._inputs = []

@@ -31,6 +31,7 @@ _MEANINGS = {
     SensorState.MUTED: "digital silence: muted or unplugged",
 }
 LAG_S = 0.5  # [s] of difference between two sensors' stamps that cannot be what they do
+RARE = 0.25  # share of a sensor's slots below which it hardly counts, whatever its state
 REPORT_S = 1.0  # [s] between two reports
 _RARE_PERIODS = 2.5  # that nothing may be heard of any sensor before it is more than a slow camera
 _COUNTS = ("predictions", "status_no_input")
@@ -127,16 +128,22 @@ def sensor_status(
     extra: Mapping[str, Any],
     *,
     behind_camera_s: float = 0.0,
+    coverage: float | None = None,
     silent: str = "",
+    made_of: str = "",
 ) -> DiagnosticStatus:
     """A sensor's status.
 
     :param topic: where it is heard; extra: what only this kind of sensor counts.
     :param behind_camera_s: by how much its stamps are older at arrival than the camera's.
+    :param coverage: share of its slots in the window that is filled, averaged over seconds; None of what has no slots.
     :param silent: why nothing is heard, where that is known.
+    :param made_of: what lacks that it is made of, which has a status of its own.
     """
     message, level = status.state.name, _LEVELS[status.state]
-    if status.state in (SensorState.WAITING, SensorState.STALE):
+    if status.state in (SensorState.WAITING, SensorState.STALE) and made_of:
+        level, message = DiagnosticStatus.WARN, f"{message}: {made_of}"
+    elif status.state in (SensorState.WAITING, SensorState.STALE):
         message += f": {silent or f'nothing on {topic}'}"
     elif status.state is SensorState.OK and abs(behind_camera_s) > LAG_S:
         level = DiagnosticStatus.WARN
@@ -146,6 +153,9 @@ def sensor_status(
             f": stamps lie {abs(behind_camera_s):.2f} s {lie} the camera's; if that is constant, and not how long its "
             f"samples take to come, add {behind_camera_s:+.2f} to {parameter}"
         )
+    elif status.state is SensorState.OK and coverage is not None and coverage < RARE:
+        level = DiagnosticStatus.WARN
+        message += f": only {100 * coverage:.0f} % of its slots are filled: it comes too rarely, or with gaps between"
     elif status.state is SensorState.CORRUPT:
         message += f": {status.last_cause}"
     elif status.state in _MEANINGS:
@@ -160,6 +170,8 @@ def sensor_status(
         "last_cause": status.last_cause,
         **extra,
     }
+    if coverage is not None and status.state is SensorState.OK:
+        values["coverage"] = f"{coverage:.2f}"
     return status_of(name, level, message, topic, values)
 
 

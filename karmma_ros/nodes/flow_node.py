@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -74,19 +74,17 @@ class FlowNode(ManagedNode):
         if self._flow is not None:
             self._flow.configure(Settings.of(self))
 
-    def _listen(self) -> list[Subscription]:
+    def _listen(self) -> Iterator[Subscription]:
         assert self._flow is not None
         self._flow.restart()
         camera = self._flow.camera
-        return [
-            self.create_subscription(
-                camera.message_type,
-                camera.topic,
-                self._frame,
-                qos.sensor(),
-                qos_overriding_options=qos.overridable(),
-            )
-        ]
+        yield self.create_subscription(
+            camera.message_type,
+            camera.topic,
+            self._frame,
+            qos.sensor(),
+            qos_overriding_options=qos.overridable(),
+        )
 
     def _frame(self, message: Any) -> None:
         assert self._flow is not None

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,26 +67,24 @@ class OverlayNode(Node):
         self._demand.begin(self._output)
         self.create_timer(_LOOK_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def _listen(self) -> list[Subscription]:
+    def _listen(self) -> Iterator[Subscription]:
         self._matcher.reset()
         self._viewer = Viewer()
         self._last = np.zeros(_CANVAS, np.uint8)
-        return [
-            self.create_subscription(
-                CompressedImage if self._compressed else Image,
-                "image/compressed" if self._compressed else "image",
-                self._frame,
-                qos.sensor(),
-                qos_overriding_options=qos.overridable(),
-            ),
-            self.create_subscription(
-                ActionPrediction,
-                "action_node/actions",
-                self._prediction,
-                QoSProfile(depth=10),
-                qos_overriding_options=qos.overridable(),
-            ),
-        ]
+        yield self.create_subscription(
+            CompressedImage if self._compressed else Image,
+            "image/compressed" if self._compressed else "image",
+            self._frame,
+            qos.sensor(),
+            qos_overriding_options=qos.overridable(),
+        )
+        yield self.create_subscription(
+            ActionPrediction,
+            "action_node/actions",
+            self._prediction,
+            QoSProfile(depth=10),
+            qos_overriding_options=qos.overridable(),
+        )
 
     def _frame(self, message: Any) -> None:
         match = self._matcher.frame(stamp_to_ns(message.header.stamp), message, time.monotonic())

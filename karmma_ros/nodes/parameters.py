@@ -48,7 +48,8 @@ PARAMETERS: dict[str, Declaration] = {
     "providers": Declaration(
         "auto",
         "Execution providers in order of preference, separated by commas (cpu, cuda, tensorrt), which must all work; "
-        "or auto: the best that gives what the manifest expects (tensorrt if its engines are built). " + AT_CONFIGURE,
+        "or auto: the best that gives what the manifest expects (tensorrt if its engines are built), but the CPU for a "
+        "bundle with graphs in INT8. " + AT_CONFIGURE,
     ),
     **CAMERA_PARAMETERS,
     "flow.compute": Declaration(

@@ -14,6 +14,8 @@ from karmma_ros.nodes.sensors import AudioSensor, CameraSensor, DetectionsSensor
 
 __all__ = ["make_sensors"]
 
+CLIP_HELD = 8  # messages kept of what is seen as clips: what a slow machine has no time to predict for is in them
+
 
 def make_sensors(modalities: Mapping[str, ModalitySpec], settings: Settings) -> dict[str, Sensor[Any]]:
     """A sensor for each modality of the bundle, in its order.
@@ -28,8 +30,14 @@ def make_sensors(modalities: Mapping[str, ModalitySpec], settings: Settings) -> 
             return DetectionsSensor(settings, spec.categories)
         return known[spec.name](settings)
 
+    def made(spec: ModalitySpec) -> Sensor[Any]:
+        sensor = make(spec)
+        if isinstance(sensor, CameraSensor | FlowSensor) and spec.context > 1:
+            sensor.held = CLIP_HELD
+        return sensor
+
     known: dict[str, type[Sensor[Any]]] = {kind.name: kind for kind in (CameraSensor, FlowSensor, AudioSensor)}
-    return {name: make(spec) for name, spec in modalities.items()}
+    return {name: made(spec) for name, spec in modalities.items()}
 
 
 def _computed(flow: ModalitySpec, modalities: Mapping[str, ModalitySpec], settings: Settings) -> ComputedFlow:

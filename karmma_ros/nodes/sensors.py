@@ -59,7 +59,8 @@ class Sensor(Generic[M]):
     name: str
     topic: str
     message_type: type
-    depth = 1  # messages the middleware keeps, and `store` too
+    depth = 1  # messages the middleware keeps
+    held = 1  # messages that `store` keeps; more than one of what is seen as clips
     info_topic = ""  # a second topic, which says what the messages of the first are; see `inform`
     subscribes = True  # to `topic`; False: samples come from inside the node, or cannot come at all (`missing`)
     missing = ""  # what has to be installed before this sensor can be heard
@@ -95,7 +96,7 @@ class Sensor(Generic[M]):
 
     def store(self, arrival: Arrival[M]) -> None:
         """Keeps a message until the worker has time; one that it had no time for is passed over."""
-        if len(self._waiting) == self.depth:
+        if len(self._waiting) == self.held:
             self._passed_over.append(self._waiting.popleft().now_s)
         self._waiting.append(arrival)
 
@@ -271,7 +272,7 @@ class AudioSensor(Sensor[Any]):
 
     name = "audio"
     topic = "audio"
-    depth = 50
+    depth = held = 50
 
     def __init__(self, settings: Settings) -> None:
         """:raises KarmmaError: the type of message that is set is not installed."""

@@ -31,26 +31,35 @@ _MOST_CLASSES = 65_535  # LabelInfo counts in 16 bits, and the last number is ta
 class VisionOutput:
     """The two topics; nothing at all where vision_msgs is not installed."""
 
-    def __init__(self, node: Node, manifest: Manifest, types: ModuleType | Any | None = installed) -> None:
-        """:param types: the module with the message types, None where there is none."""
+    def __init__(
+        self,
+        node: Node,
+        manifest: Manifest,
+        outputs: list[Publisher],
+        types: ModuleType | Any | None = installed,
+    ) -> None:
+        """:param outputs: where the publishers go, each as soon as it is there.
+        :param types: the module with the message types, None where there is none.
+        """
         self._types = types
-        self.publishers: list[Publisher] = []
+        self._results: Publisher | None = None
         if types is None or len(manifest.action_names) > _MOST_CLASSES:
             return
         overridable = qos.overridable()
         labels = node.create_publisher(
             types.LabelInfo, "~/label_info", qos.latched(), qos_overriding_options=overridable
         )
-        results = node.create_publisher(
+        outputs.append(labels)
+        self._results = node.create_publisher(
             types.Classification, "~/classification", QoSProfile(depth=10), qos_overriding_options=overridable
         )
-        self.publishers = [labels, results]
+        outputs.append(self._results)
         labels.publish(label_info(manifest, types))
 
     def publish(self, record: PredictionRecord) -> None:
         """Publishes a prediction, if anybody listens."""
-        if self.publishers and self.publishers[1].get_subscription_count() > 0:
-            self.publishers[1].publish(classification(record, self._types))
+        if self._results is not None and self._results.get_subscription_count() > 0:
+            self._results.publish(classification(record, self._types))
 
 
 def label_info(manifest: Manifest, types: Any) -> Any:

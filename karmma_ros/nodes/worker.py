@@ -3,8 +3,8 @@
 
 Subscriptions hand messages to `receive`, which only stores them and wakes the thread. Each pass takes the newest frame
 (or the timer's turn), then the newest flow field, the newest detections and as much of the sound as there is time for:
-a machine that is too slow for every frame still gives every sensor its turn, and on one that is fast enough a frame
-waits for one extractor run at most.
+a machine that is too slow for every frame still gives every sensor its turn. A frame that comes while another sensor
+has its turn waits for the rest of that pass.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ __all__ = ["CAMERA", "TIMER", "Outcome", "Statistics", "Worker"]
 
 CAMERA, TIMER = 0, 1  # ActionPrediction.trigger
 _FAR_S = 10.0  # [s] between a stamp and the node's clock that mean they are not the same clock
+_CLOCK_BACK_S = 0.1  # [s] by which the node's clock must fall behind the steady one, at once, to have been set back
+_COVERAGE_S = 3.0  # [s] time constant of the average of a sensor's coverage
 _SOUND_S = 0.02  # [s] of a pass after which sound that still waits is left to the next: frames have their turn between
 
 
@@ -63,6 +65,8 @@ class Statistics:
     last_failure: str  # the last one's error
     statuses: Mapping[str, SensorStatus]
     lags_s: Mapping[str, float]  # from a sample's stamp to its arrival; of sensors that were heard
+    coverages: Mapping[str, float]  # share of a sensor's slots that is filled, averaged while it is OK; 1 before
+    gaps: int  # in the sound: places where samples are missing
 
 
 class Worker:
@@ -90,15 +94,13 @@ class Worker:
         self._clock = clock
         self._follow_clock = follow_clock
         self._publish = publish
-        self._warn = warn
+        self._lines: deque[str] = deque()  # for the log; said without the lock, since a log may block
+        self._warn = self._lines.append
+        self._log = warn
         # Guards all below. Held for bookkeeping only, never while decoding, inferring or publishing.
         self._wake = threading.Condition()
-        self._pacer = Pacer(
-            rate_hz=settings.rate,
-            max_rate_hz=settings.max_rate,
-            back_s=recognizer.bundle.window_s + 1.0,
-        )
-        self._faults = FaultLog(warn)
+        self._pacer = Pacer(rate_hz=settings.rate, max_rate_hz=settings.max_rate)
+        self._faults = FaultLog(self._warn)
         self._thread: threading.Thread | None = None
         self._running = False
         self._hinted = False  # at old stamps
@@ -112,7 +114,10 @@ class Worker:
         self._latencies: deque[float] = deque(maxlen=300)
         self._camera_belief = CameraBelief()
         self._frame_id = ""
-        self._broken = ""  # an extractor's error since the last prediction
+        self._broken: dict[str, str] = {}  # the error of each modality's extractor that failed when it last ran
+        self._coverages = dict.fromkeys(self._sensors, 1.0)
+        self._covered_ns: int | None = None  # stamp of the prediction that these are of
+        self._least_ahead_ns: int | None = None  # by which the clock was ahead of the steady one at the last arrival
         self._failures, self._last_failure = 0, ""
 
     # --- called from the executor's thread ---------------------------------------------------------------------------
@@ -157,6 +162,7 @@ class Worker:
     def configure(self, settings: Settings) -> None:
         """Takes over the settings that may change while the node runs."""
         with self._wake:
+            turned = settings.image_rotate != self._settings.image_rotate
             self._settings = settings
             self._recognizer.top_k = settings.top_k
             self._recognizer.min_score = settings.min_score
@@ -168,16 +174,29 @@ class Worker:
                     self._leave_nothing = True
                 sensor.health.enabled = name in settings.modalities
             self._recognizer.modalities = [name for name in self._sensors if name in settings.modalities]
+            if turned:  # what was seen the other way up is no part of this window, nor what is being decoded
+                self._epoch += 1
+                for name, sensor in self._sensors.items():
+                    if isinstance(sensor, CameraSensor | DetectionsSensor | ComputedFlow):
+                        self._recognizer.clear(name)
             self._wake.notify()
 
     def receive(self, name: str, message: Any) -> None:
         """Stores a message that has just arrived."""
-        now_s, clock_ns = time.monotonic(), self._clock()
-        sensor = self._sensors[name]
-        stamp_ns = stamp_to_ns(message.header.stamp)
+        before_s = time.monotonic()
+        clock_ns = self._clock()
+        self._receive(self._sensors[name], message, before_s, clock_ns, time.monotonic())
+        self._say()
+
+    def _receive(self, sensor: Sensor[Any], message: Any, now_s: float, clock_ns: int, after_s: float) -> None:
+        """:param now_s: steady time just before the clock said clock_ns; after_s: just after."""
+        name, stamp_ns = sensor.name, stamp_to_ns(message.header.stamp)
         with self._wake:
             if not self._running or not sensor.health.enabled:
                 return
+            if self._clock_was_set_back(clock_ns - to_ns(now_s), clock_ns - to_ns(after_s)):
+                self._warn("the clock was set back: starting afresh")
+                self._restart()
             try:
                 if stamp_ns > 0:
                     stamp_ns += sensor.offset_ns
@@ -194,6 +213,25 @@ class Worker:
                 sensor.lagged((clock_ns - stamp_ns) * 1e-9, message)
             sensor.store(Arrival(message, stamp_ns, now_s))
             self._wake.notify()
+
+    def _clock_was_set_back(self, most_ahead_ns: int, least_ahead_ns: int) -> bool:
+        """Whether it fell behind the steady clock since the last message. Simulated time tells of its jumps itself.
+
+        :param most_ahead_ns, least_ahead_ns: between these it is ahead of the steady one: both cannot be read at once.
+        """
+        before_ns, self._least_ahead_ns = self._least_ahead_ns, least_ahead_ns
+        if before_ns is None or self._pacer.follow_clock:
+            return False
+        return before_ns - most_ahead_ns > to_ns(_CLOCK_BACK_S)
+
+    def _say(self) -> None:
+        """Logs what was noted under the lock."""
+        while True:
+            try:
+                line = self._lines.popleft()
+            except IndexError:  # both threads come here
+                return
+            self._log(line)
 
     def _hint(self, stamp_ns: int, clock_ns: int) -> None:
         if not self._hinted and clock_ns - stamp_ns > _FAR_S * 1e9:
@@ -222,6 +260,8 @@ class Worker:
                 last_failure=self._last_failure,
                 statuses=self._statuses(now_s),
                 lags_s={name: sensor.lag_s for name, sensor in self._sensors.items() if sensor.lag_s is not None},
+                coverages=dict(self._coverages),
+                gaps=self._recognizer.audio_gaps,
             )
 
     # --- the thread --------------------------------------------------------------------------------------------------
@@ -235,8 +275,10 @@ class Worker:
             if self._leave_nothing:  # here, where nothing of that sensor can be under way any more
                 self._leave_nothing = False
                 self._forget_content()
+            self._say()
             if not busy:
                 self._rest()
+        self._say()
         with self._wake:
             self._restart()
         self._forget_content()
@@ -274,6 +316,10 @@ class Worker:
         taken, epoch = self._take(CameraSensor.name)
         # A frame that triggers nothing (too old, a stamp once more) must not cost the timer its turn: on a machine that
         # is too slow for every frame, the next one is waiting by now.
+        for arrival in taken[:-1]:
+            if not self._running or epoch != self._epoch:
+                return True
+            self._frame_of_clip(arrival, epoch)
         if taken and self._frame(taken[-1], epoch):
             return True
         with self._wake:
@@ -310,24 +356,62 @@ class Worker:
             self._predict(arrival.stamp_ns, CAMERA, arrival.now_s, epoch, arrival.message, started)
         return triggers
 
+    def _frame_of_clip(self, arrival: Arrival[Any], epoch: int) -> None:
+        """A frame that there was no time to predict for, in the clips of those that come after it."""
+        camera = self._sensors[CameraSensor.name]
+        assert isinstance(camera, CameraSensor)
+        with self._wake:
+            self._camera_belief.check(camera.health.state(arrival.now_s))
+        sample = self._decode(camera, arrival, epoch, lambda: (camera.decode(arrival.message), 0))
+        if sample is None:
+            return
+        state, rgb = sample
+        if state is SensorState.OK:
+            self._encode(camera, arrival, epoch, lambda: self._recognizer.keep(camera.name, arrival.stamp_ns, rgb))
+        flow = self._sensors.get(FlowSensor.name)
+        with self._wake:
+            if epoch != self._epoch:
+                return
+            camera.health.skipped()
+            if isinstance(flow, ComputedFlow):
+                flow.frame(arrival, rgb, state is SensorState.OK)
+
     def _flow(self) -> bool:
         taken, epoch = self._take(FlowSensor.name)
-        if not taken:
-            return False
-        arrival = taken[-1]
+        for arrival in taken[:-1]:
+            if not self._field(arrival, epoch, self._recognizer.keep):
+                continue
+            with self._wake:
+                if epoch == self._epoch:
+                    self._sensors[FlowSensor.name].health.skipped()
+        for arrival in taken[-1:]:
+            self._field(arrival, epoch, self._recognizer.push)
+        return bool(taken)
+
+    def _field(self, arrival: Arrival[Any], epoch: int, use: Callable[[str, int, Any], int]) -> bool:
+        """Decodes a field of flow and, if it is to be believed, gives it to the recogniser by `use`.
+
+        :return: whether it could be decoded, and counts.
+        """
         flow = self._sensors[FlowSensor.name]
         assert isinstance(flow, FlowSensor)
         interval_s = flow.interval_s(arrival)
         sample = self._decode(flow, arrival, epoch, lambda: (flow.decode(arrival, interval_s), 0))
         if sample is None:
-            return True
+            return False
         state, field = sample
         with self._wake:
             usable = field is not None and self._camera_was_ok(flow, arrival, interval_s)
-            flow.unusable += not usable
+            self._count_unusable(flow, usable=usable)
         if usable and state is SensorState.OK:
-            self._encode(flow, arrival, epoch, lambda: self._recognizer.push(flow.name, arrival.stamp_ns, field))
+            self._encode(flow, arrival, epoch, lambda: use(flow.name, arrival.stamp_ns, field))
         return True
+
+    def _count_unusable(self, sensor: FlowSensor | DetectionsSensor, *, usable: bool) -> None:
+        """Counts a sample that says nothing. While none does, it does not matter that its extractor has failed."""
+        if not usable:
+            sensor.unusable += 1
+            self._broken.pop(sensor.name, None)
 
     def _camera_was_ok(self, flow: FlowSensor, arrival: Arrival[Any], interval_s: float | None) -> bool:
         """Whether the camera that a field was computed from was OK all the time that the field spans.
@@ -359,7 +443,7 @@ class Worker:
             usable = True  # nothing is known of a camera that is switched off
             if camera is not None and camera.health.enabled:
                 usable = self._camera_belief.shows(arrival.stamp_ns, camera.state(arrival.now_s))
-            detections.unusable += not usable
+            self._count_unusable(detections, usable=usable)
         if usable and state is SensorState.OK:
             self._encode(
                 detections, arrival, epoch, lambda: self._recognizer.push(detections.name, arrival.stamp_ns, boxes)
@@ -389,10 +473,11 @@ class Worker:
         # While the microphone is not live, what has become due is passed over.
         limit = LIVE_AUDIO_LIMIT if state is SensorState.OK else 0
 
-        def encode() -> None:
-            _, skipped = self._recognizer.encode_due_audio(limit)
+        def encode() -> int:
+            encoded, skipped = self._recognizer.encode_due_audio(limit)
             with self._wake:
                 audio.health.skipped(skipped if limit else 0)
+            return encoded
 
         self._encode(audio, arrival, epoch, encode)
         return True
@@ -441,10 +526,13 @@ class Worker:
         erase(self._recognizer, sensor.name, verdict.since_ns, flow_follows=follows)
         self._faults.state(sensor.name, verdict.state.name, time.monotonic())
 
-    def _encode(self, sensor: Sensor[Any], arrival: Arrival[Any], epoch: int, encode: Callable[[], Any]) -> None:
+    def _encode(self, sensor: Sensor[Any], arrival: Arrival[Any], epoch: int, encode: Callable[[], int]) -> None:
+        """:param encode: gives how many tokens came of it."""
         try:
-            encode()
+            encoded = encode()
             with self._wake:
+                if encoded:
+                    self._broken.pop(sensor.name, None)
                 if epoch != self._epoch:  # a restart came between: one token of the old time would outlast the new ones
                     self._recognizer.clear(sensor.name)
         except SampleError as error:
@@ -453,7 +541,7 @@ class Worker:
                     self._reject(sensor, error, arrival.now_s)
         except Exception as error:  # whatever ONNX Runtime or our own code raises
             with self._wake:
-                self._broken = f"{sensor.name}: {error}"
+                self._broken[sensor.name] = f"{sensor.name}: {error}"
                 self._failed(sensor.name, error)
 
     def _reject(self, sensor: Sensor[Any], error: SampleError, now_s: float) -> None:
@@ -479,7 +567,12 @@ class Worker:
         with self._wake:
             if epoch != self._epoch or not self._running:
                 return
-            broken, self._broken = self._broken, ""
+            # An extractor that fails in every run need not run for every prediction; of a sensor that is gone, it no
+            # longer matters.
+            for name in [n for n in self._broken if statuses[n].state is not SensorState.OK]:
+                del self._broken[name]
+            broken = next(iter(self._broken.values()), "")
+            self._follow_coverage(stamp_ns, prediction, statuses)
             if prediction.status is Status.FAILED:
                 self._failed("fusion", EngineError(prediction.error))
             elif broken:
@@ -512,7 +605,17 @@ class Worker:
                 latency_s=latency_s,
                 processing_s=processing_s,
             )
+        self._say()
         self._publish(outcome)
+
+    def _follow_coverage(self, stamp_ns: int, prediction: Prediction, statuses: Mapping[str, SensorStatus]) -> None:
+        since_ns = 0 if self._covered_ns is None else stamp_ns - self._covered_ns
+        self._covered_ns = stamp_ns
+        share = min(1.0, since_ns * 1e-9 / _COVERAGE_S)
+        for name, coverage in prediction.coverages.items():
+            before = self._coverages[name]
+            live = statuses[name].state is SensorState.OK
+            self._coverages[name] = before + share * (coverage - before) if live else 1.0
 
     def _statuses(self, now_s: float) -> dict[str, SensorStatus]:
         return {name: sensor.status(now_s) for name, sensor in self._sensors.items()}

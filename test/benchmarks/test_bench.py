@@ -104,6 +104,8 @@ def test_precision_quickly(quick: dict[str, Any]) -> None:
         assert set(row["subsets"]) == SUBSETS
         assert row["mean"] == pytest.approx(sum(row["subsets"].values()) / len(SUBSETS))
         assert row["frame_ms"] > 0
+        assert set(row["graphs_ms"]) == {"video", "flow", "audio", FUSION}
+        assert positive(row["graphs_ms"].values())
     assert abs(rows["FP16"]["mean"] - rows["FP32"]["mean"]) < 0.05
     assert found["fastest_within_half_a_point"] in rows
 
@@ -197,9 +199,12 @@ def test_what_cannot_be_measured_here_is_said_and_the_rest_is_measured(
 
 def test_only_a_preset_can_be_built_again_in_pytorch(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the ways in PyTorch are")
-    from karmma_benchmarks.torch_ways import is_of_its_preset
+    from karmma_benchmarks.torch_ways import is_of_its_preset, untrained_bundle
 
-    assert is_of_its_preset(load_bundle("tabletop"))
+    shipped = load_bundle("tabletop")
+    assert is_of_its_preset(shipped)
+    other = untrained_bundle(shipped, 1.0, tmp_path)
+    assert (other.window_s, other.precisions) == (1.0, shipped.precisions), "windows are compared in one precision"
     assert not is_of_its_preset(load_bundle(make_toy_bundle(tmp_path / "toy")))
     assert not is_of_its_preset(load_bundle(make_toy_bundle(tmp_path / "eye", modalities=["video"])))
 

@@ -5,25 +5,21 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from fuzz.decoding import SIZE_CAUSES, decoded, sound_of
 from fuzz.inputs import SOUNDS, detections, message, settings
 
 from karmma_ros.audio import AudioInput
 from karmma_ros.bags.intervals import read_intervals
 from karmma_ros.bundle import load_bundle
 from karmma_ros.content import make_gate
-from karmma_ros.decode import check_stamp, compressed_to_rgb, flow_to_field, image_to_rgb, scale_flow
-from karmma_ros.decode_audio import audio_seconds, audio_to_chunk, info_to_format
 from karmma_ros.decode_detections import detections_to_boxes
 from karmma_ros.demo.table import offline_accuracies
 from karmma_ros.detections import prepare_detections
 from karmma_ros.errors import BundleError, MediaError, SampleError, UsageError
 from karmma_ros.flow_file import read_flow_file
 from karmma_ros.inference.graph_file import has_external_data
-from karmma_ros.samples import prepare_flow, prepare_image, to_mono
 from karmma_training.checkpoint import read_about
 from karmma_training.comparison.ablation import comparison
 from karmma_training.comparison.measured import Measured, comparison_settings
@@ -36,65 +32,17 @@ from karmma_training.datasets.manifest import ManifestSource
 from karmma_training.datasets.something_something.detections import read_detections
 from karmma_training.datasets.something_something.source import SomethingSomethingSource
 
-__all__ = ["MAX_PIXELS", "TARGETS"]
+__all__ = ["TARGETS"]
 
-MAX_PIXELS = 10_000
 MAX_BOXES = 5
 CATEGORIES = {"hand": 0, "cup": 1}
-# Causes that the sizes alone give; whatever else is said, the content was looked at.
-SIZE_CAUSES = {
-    "audio chunk is too large",
-    "audio chunk is too long",
-    "audio has a wrong size",
-    "audio has no usable number of channels",
-    "audio is empty",
-    "image has no data",
-    "image is empty",
-    "image is too large",
-    "malformed message",
-    "odd size",
-    "too many detections",
-    "wrong data size",
-    "wrong step",
-}
 
 
 def decoders(data: bytes) -> str:
     """A message through its decoder, the gate of its sensor and the preparation for the network."""
     kind, made = message(data)
     user = settings(data)
-    try:
-        if kind in SOUNDS:
-            make_gate("audio").judge(1, *_sound(kind, made))
-        elif kind == "flow":
-            field = scale_flow(flow_to_field(made, max_pixels=MAX_PIXELS), user.unit, user.dt_s)
-            make_gate("flow").judge(1, field)
-            assert np.isfinite(prepare_flow(field, (48, 64))).all()
-        else:
-            to_rgb = image_to_rgb if kind == "image" else compressed_to_rgb
-            rgb = to_rgb(made, max_pixels=MAX_PIXELS, rotate=user.rotate)
-            assert rgb.dtype == np.uint8
-            assert rgb.ndim == 3
-            assert rgb.shape[2] == 3
-            assert rgb.shape[0] * rgb.shape[1] <= MAX_PIXELS
-            make_gate("video").judge(1, rgb)
-            assert prepare_image(rgb, (72, 96)).shape == (72, 96, 3)
-        check_stamp(user.stamp_ns, user.clock_ns, tolerance_s=0.5)
-    except SampleError as error:
-        return "size" if error.cause in SIZE_CAUSES else "content"
-    return "accepted"
-
-
-def _sound(kind: str, made: Any) -> tuple[npt.NDArray[np.float32], int]:
-    pcm = info_to_format(made.info) if kind == "audio_data" else None
-    chunk, rate = audio_to_chunk(made, max_seconds=10.0, pcm=pcm)
-    assert chunk.dtype == np.float32
-    assert chunk.ndim == 2
-    assert np.isfinite(chunk).all()
-    assert abs(audio_seconds(made, pcm) * rate - len(chunk)) < 1e-3
-    mono = to_mono(chunk)
-    assert np.isfinite(mono).all()
-    return mono, rate
+    return decoded(kind, made, user)
 
 
 def sound(data: bytes) -> str:
@@ -102,7 +50,7 @@ def sound(data: bytes) -> str:
     kind, made = message(data, SOUNDS)
     audio = AudioInput(16_000, 1.0)
     try:
-        mono, rate = _sound(kind, made)
+        mono, rate = sound_of(kind, made)
         for late_ns in (0, 0, settings(data).late_ns):  # the second is known, the third may lie anywhere
             audio.push(10**12 + late_ns, mono, rate)
     except SampleError as error:

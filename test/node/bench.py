@@ -84,8 +84,12 @@ class Bench:
         self.worker.receive("audio", chunk)
 
     def flow(self, stamp_ns: int, level: float = 16.0) -> None:
+        self.send_flow(stamp_ns, np.full((24, 32, 2), level, np.float32))
+
+    def send_flow(self, stamp_ns: int, field: npt.NDArray[np.float32]) -> None:
+        """:param field: (24, 32, 2), pixels per second."""
         image = Image(height=24, width=32, encoding="32FC2", step=32 * 8)
-        image.data = array.array("B", np.full((24, 32, 2), level, np.float32).tobytes())
+        image.data = array.array("B", field.astype(np.float32).tobytes())
         image.header.stamp = time_of(stamp_ns)
         self.worker.receive("flow", image)
 

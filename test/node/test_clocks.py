@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from node.harness import RATE, Robot, assert_increasing, node_and_robot, picture, time_of
+from node.harness import RATE, Robot, assert_increasing, node_and_robot, picture, time_of, value
 from rosgraph_msgs.msg import Clock
 from toy_bundle import make_toy_bundle
 
@@ -92,6 +92,8 @@ def test_simulated_time_stands_still_and_jumps_back(tmp_path: Path, ros_env: dic
         begun = len(r.predictions)
         for _ in range(2):
             r.wait_status("a warning", "action_node", lambda s: "the clock stands still" in s.message)
+        # So does the watchdog of a sensor.
+        r.wait_status("a silent camera", "action_node: video", lambda s: value(s, "state") == "STALE")
         assert len(r.predictions) - begun <= 2
         assert max(p.stamp_ns for p in r.predictions) <= simulated.now_ns
         assert_increasing(r.predictions)

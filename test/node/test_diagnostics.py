@@ -40,7 +40,7 @@ def test_every_state_has_its_level_and_says_what_to_do(state: SensorState, level
 
 def test_what_a_sensor_sent_is_among_the_values() -> None:
     sent = status(SensorState.OK, received=9, skipped=2, rejected=1, age_s=0.1, rate_hz=29.987)
-    said = sensor_status("action_node: video", "/image", sent, {"transport": "raw"})
+    said = sensor_status("action_node: video", "/image", sent, {"transport": "raw"}, coverage=0.92)
     assert {pair.key: pair.value for pair in said.values} == {
         "state": "OK",
         "age_s": "0.100",
@@ -50,10 +50,25 @@ def test_what_a_sensor_sent_is_among_the_values() -> None:
         "rejected": "1",
         "last_cause": "wrong step",
         "transport": "raw",
+        "coverage": "0.92",
     }
     assert said.hardware_id == "/image"
     silent = sensor_status("action_node: video", "/image", status(SensorState.WAITING, age_s=math.inf), {})
     assert "none yet" in [pair.value for pair in silent.values]
+
+
+def test_a_sensor_that_hardly_counts_is_a_warning_though_it_is_ok() -> None:
+    said = sensor_status("action_node: audio", "/audio", status(SensorState.OK), {}, coverage=0.1)
+    assert said.level == b"\x01"
+    assert "only 10 % of its slots are filled" in said.message
+    assert sensor_status("action_node: audio", "/audio", status(SensorState.OK), {}, coverage=0.5).level == b"\x00"
+    stale = sensor_status("action_node: audio", "/audio", status(SensorState.STALE), {}, coverage=0.1)
+    assert "nothing on /audio" in stale.message
+
+
+def test_what_is_made_of_a_lost_sensor_is_no_second_error() -> None:
+    said = sensor_status("action_node: flow", "/image", status(SensorState.STALE), {}, made_of="the camera is covered")
+    assert (said.level, said.message) == (b"\x01", "STALE: the camera is covered")
 
 
 def test_stamps_far_from_the_cameras_are_a_warning_with_the_parameter_to_set() -> None:

@@ -11,7 +11,8 @@ import pytest
 from node.bench import STEP_NS, Bench, now_ns, settings
 
 from karmma_ros.health import SensorState
-from karmma_ros.recognizer import Recognizer
+from karmma_ros.recognizer import Recognizer, Status
+from karmma_ros.tabletop.failures import garbage_flow
 
 BLACK = np.zeros((24, 32, 3), np.uint8)
 
@@ -88,6 +89,32 @@ def test_a_gate_is_switched_off_while_it_holds(bench: Bench) -> None:
     bench.send_frame(stop, BLACK)
     outcome = bench.wait("its prediction", lambda o: o.stamp_ns == stop)
     assert outcome.statuses["video"].state is SensorState.OK
+
+
+@pytest.mark.parametrize(("kind", "state"), [("noise", SensorState.CORRUPT), ("zeros", SensorState.FROZEN)])
+def test_flow_that_says_nothing_is_missing_and_is_believed_again(bench: Bench, kind: str, state: SensorState) -> None:
+    rng = np.random.default_rng(0)
+
+    def play(start_ns: int, count: int, kind: str = "") -> int:
+        for index in range(count):
+            stamp = start_ns + index * STEP_NS
+            if kind:
+                bench.send_flow(stamp, garbage_flow(kind, (32, 24), rng) * 32)  # in pixels per second
+            else:
+                bench.flow(stamp, 16.0 + index % 5)
+            bench.frame(stamp)
+        return start_ns + count * STEP_NS
+
+    broken = play(now_ns() - 5_000_000_000, 20)
+    stop = play(broken, 45, kind)
+    last = bench.frame(stop)
+    assert last.statuses["flow"].state is state
+    assert last.prediction.coverages["flow"] == 0, "what it said before is over, what it says now does not count"
+    assert last.prediction.status is Status.OK
+    assert play(stop + STEP_NS, 20)
+    last = bench.outcomes[-1]
+    assert last.statuses["flow"].state is SensorState.OK
+    assert last.prediction.coverages["flow"] > 0.3
 
 
 def test_a_muted_microphone_is_a_missing_one_and_is_heard_again(bench: Bench) -> None:

@@ -32,7 +32,7 @@ def after(period_s: float, *, video_s: float, audio_s: float, rate_hz: float = 0
         "video": SensorStatus(state, video_s, rate_hz, 9, 0, 0, ""),
         "audio": SensorStatus(SensorState.OK, audio_s, 50.0, 9, 0, 0, ""),
     }
-    return Statistics({"predictions": predictions}, (), period_s, {}, 0, "", statuses, {})
+    return Statistics({"predictions": predictions}, (), period_s, {}, 0, "", statuses, {}, {}, 0)
 
 
 def test_between_two_frames_of_a_slow_camera_the_node_is_well(toy: Path) -> None:

@@ -398,3 +398,31 @@ def test_the_cameras_period_is_known_whatever_is_due(limits: dict[str, float]) -
         pacer.arrived("video", number * 33_333_333, number / 30)
     assert pacer.camera_s == pytest.approx(1 / 30, rel=0.01)
     assert pacer.period_s == pytest.approx(0.5)
+
+
+def test_stamps_that_fall_back_by_two_seconds_are_followed() -> None:
+    """A camera whose machine had its clock set: three frames over half a second say so."""
+    after = [(arrived, stamp - 2.0, source) for arrived, stamp, source in camera(8, 14)]
+    run = simulate(Pacer(), camera(0, 8) + after, 14)
+    assert run.restarts == 1
+    assert run.count(8.6, 14) > 150, "30 a second again"
+
+
+def test_a_short_recording_played_again_and_again_is_predicted_every_time() -> None:
+    arrivals = [(arrived + 2.5 * turn, stamp, source) for turn in range(8) for arrived, stamp, source in camera(0, 2.5)]
+    run = simulate(Pacer(), arrivals, 20)
+    assert run.restarts == 7
+    assert run.count(0, 20) > 0.75 * 600
+
+
+@pytest.mark.parametrize("step_s", [0.8, -0.8])
+def test_without_a_camera_the_moment_follows_the_stamps_of_the_sound(step_s: float) -> None:
+    """Its clock is set by less than a jump: t must not stay that far from it for ever."""
+    sound = [(t + 0.1, t + (step_s if t >= 5 else 0.0), "audio") for t in np.arange(0.0, 40.0, 0.1)]
+    run = simulate(Pacer(), sound, 40)
+    assert run.restarts == 0
+    late = [stamp - at for stamp, _, at in run.published if at > 38]
+    before = [stamp - at for stamp, _, at in run.published if 3 < at < 5]
+    assert abs(np.median(late) - np.median(before) - step_s) < Pacer.SLEW_FREE_S + 0.1
+    assert all(b > a for a, b in pairwise(run.stamps))
+    assert run.count(10, 40) == pytest.approx(900, abs=30)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from lifecycle_msgs.msg import Transition
 from node.harness import node_and_robot
 from sensor_msgs.msg import Image
 from toy_bundle import make_toy_bundle
@@ -56,3 +57,28 @@ def test_a_sensor_switched_on_that_cannot_be_subscribed_leaves_the_others(
         r.play(0.3, flow=False)
         r.wait_prediction("a prediction", lambda p: p.message.status == ActionPrediction.OK)
         assert "Traceback" not in process.output
+
+
+def mistyped_output(folder: Path, topic: str) -> Path:
+    path = mistyped(folder, topic)
+    path.write_text(path.read_text(encoding="utf-8").replace(".subscription.", ".publisher."), encoding="utf-8")
+    return path
+
+
+def test_what_was_made_before_a_mistake_goes_with_it(tmp_path: Path, ros_env: dict[str, str], toy: Path) -> None:
+    file = mistyped_output(tmp_path, "/action_node/events")
+    with node_and_robot(tmp_path / "log", ros_env, parameter_file=file, bundle=toy, autostart=False) as (process, r):
+        for _ in range(3):
+            assert not r.change_state(Transition.TRANSITION_CONFIGURE)
+        assert "relaible" in process.output
+        r.wait("no output", lambda: r.node.count_publishers("/action_node/actions") == 0)
+
+
+def test_half_of_the_inputs_is_none(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    file = mistyped(tmp_path, "/action_node/actions")
+    module = "karmma_ros.nodes.overlay_node"
+    with node_and_robot(tmp_path / "log", ros_env, module=module, parameter_file=file) as (process, r):
+        r.listen(Image, "overlay_node/image")
+        r.wait("its complaint", lambda: "cannot subscribe" in process.output)
+        r.pause(1.0)  # in which a subscription that was left would be found
+        assert r.images.get_subscription_count() == 0

@@ -7,6 +7,7 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from statistics import stdev
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,10 @@ import karmma_training.cli.ablate
 from karmma_ros.cli.main import main
 from karmma_ros.errors import UsageError
 from karmma_training.cli.ablate import TEST_MINUTES, _spent, _timed
-from karmma_training.comparison.ablation import comparison
+from karmma_training.comparison.ablation import BY_NAME, comparison, run_config
 from karmma_training.comparison.measured import Measured, comparison_settings
-from karmma_training.comparison.results import write_results
+from karmma_training.comparison.results import _interval, _student_t, write_results
+from karmma_training.presets import PRESETS
 
 if TYPE_CHECKING:
     from fixtures.training import TinyRun
@@ -76,8 +78,41 @@ def test_what_is_kept_without_video_is_said(tmp_path: Path) -> None:
     record.write_text(json.dumps({"settings": comparison_settings(student, 20.0), "runs": runs}))
     write_results(tmp_path / "results.md", Measured(record, comparison_settings(student, 20.0)), student, "karmma")
     text = (tmp_path / "results.md").read_text()
-    assert "Kept of the accuracy with all sensors: without video KARMMA_S 75 %, Baseline 25 %.\n" in text
+    assert "| KARMMA_S | 75 | - | - |\n| Baseline | 25 | - | - |\n\n" in text
     assert "KARMMA_S over Baseline: +0.0 (one seed) points." in text
+
+
+def test_whether_more_training_would_help_is_said(tmp_path: Path) -> None:
+    student = comparison("tiny")
+    runs: dict[str, dict[str, Any]] = {"student": {}, "baseline": {"0": outcome(0.5, 0.8)}}  # an older record
+    for seed, scores in enumerate(([0.5, 0.6], [0.6, 0.6])):
+        runs["student"][str(seed)] = outcome(0.5, 0.8) | {"validation": [[2, scores[0]], [4, scores[1]]]}
+    runs["student-long"] = {"0": outcome(0.5, 0.8) | {"validation": [[4, 0.61], [8, 0.62]]}}
+    record = tmp_path / "results.json"
+    record.write_text(json.dumps({"settings": comparison_settings(student, 20.0), "runs": runs}))
+    measured = Measured(record, comparison_settings(student, 20.0))
+    write_results(tmp_path / "results.md", measured, student, "karmma")
+    text = (tmp_path / "results.md").read_text()
+    assert "| system | seeds | epoch 2 | epoch 4 | epoch 8 |" in text
+    assert "| KARMMA_S | 2 | 55.0 | 60.0 | - |" in text
+    assert "| KARMMA_S, twice the epochs | 1 | - | 61.0 | 62.0 |" in text
+    assert "| Baseline | 1 | - " not in text
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_twice_the_epochs_is_twice_those_of_the_others(name: str, tmp_path: Path) -> None:
+    student = comparison(name)
+    student.train.epochs += 1  # as somebody may set it
+    for long, usual in (("student-long", "student"), ("baseline-dropout-long", "baseline-dropout")):
+        configs = [run_config(student, BY_NAME[run], 0, tmp_path) for run in (long, usual)]
+        assert configs[0].train.epochs == 2 * configs[1].train.epochs == 2 * student.train.epochs
+
+
+def test_the_interval_is_students_for_any_number_of_seeds() -> None:
+    values = [0.0, 1.0] * 5 + [0.5]  # 11: 10 degrees of freedom, where the quantile is 2.228
+    half = 2.228 * stdev(values) / 11**0.5
+    assert _interval(values) == f"{0.5 - half:+.1f} to {0.5 + half:+.1f}"
+    assert [round(_student_t(n), 2) for n in (9, 10, 14, 30)] == [2.26, 2.23, 2.14, 2.04]
 
 
 def test_differences_are_of_one_machine(tmp_path: Path) -> None:
@@ -160,6 +195,9 @@ def test_a_comparison_is_written_and_goes_on_where_it_stopped(
         for seed in range(2)
     ]
     assert f"{sum(areas) / 2:.1f} +- " in text
+    of_seed = json.loads(report.with_suffix(".json").read_text())["runs"]["student"]["0"]["validation"]
+    best = json.loads((out / "student" / "seed0" / "best.json").read_text())
+    assert of_seed == [[1, pytest.approx(best["score"], abs=1e-4)]]
 
     (out / "baseline" / "seed1" / "done.json").unlink()  # as if stopped before its end
     record = report.with_suffix(".json")

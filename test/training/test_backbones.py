@@ -114,6 +114,13 @@ def test_a_local_transformers_model(tmp_path: Path) -> None:
     transformers.ResNetForImageClassification(config).save_pretrained(tmp_path / "net")
     backbone = NamedBackbone(f"transformers:{tmp_path / 'net'}", 3, (36, 48), "hub").eval()
     assert "0 missing" in backbone.report
+    assert "ImageNet's" in backbone.report, "it says nothing of the pictures that it knows"
+    (tmp_path / "net" / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.5, 0.4, 0.3], "image_std": [1, 1, 2]}'
+    )
+    backbone = NamedBackbone(f"transformers:{tmp_path / 'net'}", 3, (36, 48), "hub").eval()
+    assert backbone.statistics == ([0.5, 0.4, 0.3], [1, 1, 2])
+    assert "ImageNet" not in backbone.report
     assert "classifier" in backbone.report, "its classifier is left over"
     with torch.no_grad():
         assert backbone(torch.zeros(2, 3, 36, 48)).shape[:2] == (2, 16)

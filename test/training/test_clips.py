@@ -159,6 +159,15 @@ def test_cached_tokens_are_known_by_all_that_shapes_them() -> None:
     assert len({first, clip, piece}) == 3
 
 
+def test_what_a_user_sets_for_the_streaming_student_holds_for_its_teacher() -> None:
+    changes = ["dropout.modality_p=0", "video.height=160", "flow.width=192", "audio.rate=8000", "detections.boxes=9"]
+    teacher = as_system(apply_overrides(preset("stream"), changes), "teacher")
+    assert teacher.dropout.modality_p == 0
+    assert (teacher.video.height, teacher.flow.width) == (160, 192)
+    assert (teacher.audio.rate, teacher.detections.boxes) == (8000, 9)
+    assert teacher.video.backbone == "torchvision:swin3d_b", "and the rest is the paper's"
+
+
 def test_the_streaming_student_has_the_papers_teacher() -> None:
     student = apply_overrides(preset("stream", "baseline-dropout"), STATISTICS)
     teacher, theirs = as_system(student, "teacher"), preset("paper", "teacher")

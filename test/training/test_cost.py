@@ -90,7 +90,9 @@ def test_the_student_costs_a_quarter_of_the_teacher_and_half_its_memory() -> Non
     assert 2 * student["megabytes"] <= teacher["megabytes"]
 
 
-def test_profile_writes_what_it_counts_and_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_profile_writes_what_it_counts_and_measures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: list[Figure]
+) -> None:
     command = ["profile", "--preset", "tiny", "--heads", "verb=9", "noun=7", "--runs", "1", "--threads", "1"]
     assert main([*command, "--out", str(tmp_path)]) == 0
     report = json.loads((tmp_path / "profile.json").read_text())
@@ -108,7 +110,10 @@ def test_profile_writes_what_it_counts_and_measures(tmp_path: Path, capsys: pyte
     assert " ".join(printed.split()).count("timed with something new") == 2
     timed = [f"{report['systems'][s]['V+F+A'][n]:.1f}" for s in ("teacher", "student") for n in LATENCIES]
     assert [cell for row in cells(printed, "V+F+A") for cell in row[-2:]] == timed
-    assert (tmp_path / "profile.png").stat().st_size > 5000
+    for axis, column, unit in zip(drawn[0].axes, ("gflops", "megabytes"), (1.0, 1e-3), strict=True):
+        bars = [bar.get_height() for bars in axis.containers for bar in bars]
+        counted = [unit * row[column] for rows in report["systems"].values() for row in rows.values()]
+        assert sorted(bars) == pytest.approx(sorted(counted)), "a bar for every subset of both systems"
     assert main([*command, "--heads", "verb"]) == 2
     assert "expected NAME=CLASSES" in capsys.readouterr().err
 

@@ -23,7 +23,7 @@ from karmma_training.data.features import FeatureCache, make_features  # noqa: E
 from karmma_training.data.grid import contexts, frames_of, slot_specs  # noqa: E402
 from karmma_training.data.labels import Labels  # noqa: E402
 from karmma_training.data.store import StoredRecording, StoreFormat, write_recording  # noqa: E402
-from karmma_training.data.windows import WindowSampler  # noqa: E402
+from karmma_training.data.windows import WindowSampler, _delivered  # noqa: E402
 from karmma_training.evaluation.evaluate import EncodedRecording  # noqa: E402
 from karmma_training.evaluation.patterns import loss_patterns  # noqa: E402
 from karmma_training.learning.pretrain import SampleSampler  # noqa: E402
@@ -80,6 +80,15 @@ def test_flow_belongs_to_the_frame_nearest_to_it() -> None:
     assert frames_of(stamps, frames[:0]).tolist() == [-1] * 6
     assert frames_of(stamps[:0], frames).tolist() == []
     assert frames_of(stamps, frames[:1]).tolist() == [0, -1, -1, -1, -1, -1]
+
+
+@pytest.mark.parametrize(("spacing", "kept"), [(1, [1, 3, 5, 7]), (2, [2, 4, 6]), (3, [3, 6])])
+def test_fields_of_every_nth_frame_survive_a_camera_that_keeps_every_other(spacing: int, kept: list[int]) -> None:
+    made_of = np.arange(spacing, 8, spacing)
+    delivered = np.array([1, 3, 5, 7])
+    assert made_of[_delivered(made_of, delivered)].tolist() == kept
+    none_of = np.full(3, -1)
+    assert not _delivered(none_of, delivered).any()
 
 
 @pytest.mark.parametrize("late_ns", [0, 5_000, -5_000, 9_000_000])

@@ -22,10 +22,11 @@ from karmma_ros.cli.main import main  # noqa: E402
 from karmma_ros.errors import KarmmaError, UsageError  # noqa: E402
 from karmma_ros.runtime import Engine  # noqa: E402
 from karmma_training.bundle.export import MAX_ERROR, compare  # noqa: E402
-from karmma_training.bundle.lineage import from_scratch  # noqa: E402
+from karmma_training.bundle.lineage import Ancestor, from_scratch, lineage  # noqa: E402
 from karmma_training.checkpoint import load_model  # noqa: E402
 from karmma_training.cli.export import export  # noqa: E402
-from karmma_training.config_file import apply_overrides  # noqa: E402
+from karmma_training.config import Config  # noqa: E402
+from karmma_training.config_file import apply_overrides, save_config  # noqa: E402
 from karmma_training.evaluation.bundle_predictor import BundlePredictor  # noqa: E402
 from karmma_training.evaluation.predictor import ModelPredictor  # noqa: E402
 from karmma_training.evaluation.report import evaluate  # noqa: E402
@@ -161,6 +162,56 @@ def test_the_model_card_says_what_the_bundle_is(tiny_run: TinyRun, tmp_path: Pat
 
 def test_the_licence_is_ours_only_where_nobody_else_has_a_say() -> None:
     config = preset("tiny")
-    assert from_scratch(config)
-    assert not from_scratch(apply_overrides(config, ["video.weights=hub"]))
-    assert not from_scratch(apply_overrides(config, ["data.source=mine.csv"]))
+
+    def ours(*changes: str) -> bool:
+        return from_scratch(Ancestor("a run", Path("run"), apply_overrides(config, list(changes))))
+
+    assert ours()
+    assert not ours("video.weights=hub")
+    assert not ours("data.source=mine.csv")
+    assert not from_scratch(Ancestor("a run that is gone", Path("run"), None))
+
+
+def test_a_run_is_followed_back_to_what_nothing_came_before(tmp_path: Path) -> None:
+    """A student whose teacher's extractors began with those of somebody's data; and one whose extractors are gone."""
+    config = preset("tiny", "baseline")
+
+    def run(name: str, *changes: str) -> Config:
+        (tmp_path / name).mkdir()
+        made = apply_overrides(config, list(changes))
+        save_config(made, tmp_path / name / "config.yaml")
+        return made
+
+    run("mine", "data.source=mine.csv")
+    run("extractors", f"pretrain.extractors={tmp_path}/mine")
+    run("teacher", f"pretrain.extractors={tmp_path}/extractors")
+    student = run("student", f"distillation.teacher={tmp_path}/teacher", f"pretrain.extractors={tmp_path}/gone")
+    runs = lineage(tmp_path / "student", student)
+    assert [ancestor.folder.name for ancestor in runs] == ["mine", "extractors", "teacher", "gone", "student"]
+    assert [from_scratch(ancestor) for ancestor in runs] == [False, True, True, False, True]
+    assert [ancestor.title for ancestor in runs][1:4] == [
+        "the teacher's extractors",
+        "the teacher",
+        "the student's extractors",
+    ]
+
+
+def test_a_run_comes_before_an_installed_bundle_of_its_name(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_run.bundle, tmp_path / "share" / "karmma" / "models" / "kitchen")
+    (tmp_path / "kitchen").symlink_to(tiny_run.run)
+    assert main(["export", "kitchen", "--out", "new"]) == 0, capsys.readouterr().err
+    assert load_bundle(tmp_path / "new").name == "new"
+
+
+def test_a_bundle_behind_a_link_is_replaced_as_often_as_one_likes(tiny_run: TinyRun, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run.bundle, tmp_path / "real")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for name in ("one", "two"):
+        export(tiny_run.run, tmp_path / "link", name=name, replace=True)
+        assert load_bundle(tmp_path / "real").name == name
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]

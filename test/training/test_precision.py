@@ -18,15 +18,23 @@ import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from toy_bundle import make_toy_bundle
 
+import karmma_training.cli.export
 from karmma_ros.bundle import load_bundle
 from karmma_ros.cli.main import main
 from karmma_ros.errors import UsageError
 from karmma_ros.recognizer import Recognizer, Status
 from karmma_ros.runtime import Engine, check_inputs
 from karmma_ros.window import SlotSpec
-from karmma_training.bundle.precision import SAMPLES, calibration_samples, parse_precision, reduce_bundle
+from karmma_training.bundle.precision import (
+    SAMPLES,
+    calibration_samples,
+    parse_precision,
+    reduce_bundle,
+    reduced_copy,
+)
 from karmma_training.cli.export import export
 from karmma_training.data.recording import Context
+from karmma_training.evaluation.bundle_predictor import BundlePredictor
 
 if TYPE_CHECKING:
     from fixtures.training import TinyRun
@@ -144,6 +152,23 @@ def test_a_bundle_becomes_one_in_fewer_bits(
     assert not (tmp_path / "none").exists()
 
 
+def test_a_window_among_others_is_what_it_is_alone(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """As on the robot: INT8 scales by the largest of all that a run is given."""
+    bundle = reduced_copy(load_bundle(tiny_run.bundle), tmp_path / "small", "fusion=int8", {})
+    predictor, rng = BundlePredictor(bundle, 1, "cpu"), np.random.default_rng(0)
+    shapes = {m: (2, spec.slots * spec.tokens, spec.dim) for m, spec in bundle.modalities.items()}
+    tokens = {m: rng.standard_normal(shape).astype(np.float32) for m, shape in shapes.items()}
+    for values in tokens.values():
+        values[1] *= 100
+    present = {m: np.ones(shape[:2], np.bool_) for m, shape in shapes.items()}
+    together = predictor.fuse(tokens, present)
+    for i in range(2):
+        one = slice(i, i + 1)
+        alone = predictor.fuse({m: v[one] for m, v in tokens.items()}, {m: v[one] for m, v in present.items()})
+        for head, logits in alone.items():
+            np.testing.assert_array_equal(logits[0], together[head][i])
+
+
 def test_norms_stay_in_fp32_and_graphs_plain(tiny_run: TinyRun, tmp_path: Path) -> None:
     for precision in ("fp16", "int8"):
         export(tiny_run.run, tmp_path / precision, precision=precision, store=tiny_run.store)
@@ -186,6 +211,18 @@ def test_a_graph_without_anything_to_quantise_says_fp32(tmp_path: Path) -> None:
     assert manifest["modalities"]["detections"]["precision"] == "fp32"
     assert manifest["fusion"]["precision"] == "int8"
     Engine(load_bundle(bundle), "cpu")  # passes its check
+
+
+def test_a_copy_in_which_nothing_was_quantised_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = make_toy_bundle(tmp_path / "toy", modalities=("detections", "audio"))
+    sample = check_inputs(load_bundle(bundle).modalities, 0)["detections"]
+    monkeypatch.setattr(karmma_training.cli.export, "_samples", lambda *_: {"detections": [sample]})
+    command = ["export", str(bundle), "--precision", "detections=int8", "--data", "tabletop"]
+    assert main([*command, "--out", str(tmp_path / "copy")]) == 2
+    assert "nothing to quantise" in capsys.readouterr().err
+    assert not (tmp_path / "copy").exists()
 
 
 def test_what_sees_raw_sensors_stays_in_fp32(tiny_run: TinyRun, tmp_path: Path) -> None:

@@ -26,8 +26,11 @@ from karmma_ros.flow import FlowProducer
 from karmma_ros.media import read_video
 from karmma_ros.recognizer import Recognizer
 from karmma_ros.samples import prepare_flow, prepare_image
+from karmma_ros.soak.watch import usage_of
+from karmma_training.data.prefetch import prefetch
 from karmma_training.data.recording import Recording
 from karmma_training.data.store import StoreFormat
+from karmma_training.data.windows import WindowSampler
 from karmma_training.datasets.something_something.detections import find_detections, read_detections
 from karmma_training.datasets.something_something.source import SomethingSomethingSource
 from karmma_training.datasets.source import open_recordings, open_source
@@ -147,6 +150,24 @@ def test_samples_are_those_of_the_videos(root: Path) -> None:
         recording.read("flow", np.array([22, 3])), [prepare_flow(flows[k], size) for k in (23, 4)], atol=1e-6
     )
     assert len(open_split(root, "train")) == 12, "and the second time from the store"
+
+
+def test_memory_is_steady_from_epoch_to_epoch(root: Path) -> None:
+    """Decoders, pictures and windows of one epoch are gone in the next, threads and all."""
+    config = preset("tiny")
+    config.data.source, config.modalities = f"something-something-v2:{root}", ["video", "flow"]
+    recordings = open_recordings(
+        open_source(config), "train", root.parent / "store", workers=1, console=Console(quiet=True)
+    )
+    assert all(recording.decodes for recording in recordings)
+    sampler, steps = WindowSampler(recordings, config, batch=6, seed=0), 2 * len(recordings)
+    resident_mb = []
+    for epoch in range(6):
+        for batch in prefetch(sampler.batch, epoch * steps, steps, threads=2):
+            assert batch.samples["video"].any()
+        resident_mb.append(usage_of(os.getpid(), 0.0).resident_mb)
+    # what these hold, decoded, is 20 MB, and every epoch reads some ten times as much
+    assert max(resident_mb[3:]) - max(resident_mb[1:3]) < 16, resident_mb
 
 
 @pytest.mark.parametrize("first", [0, 1], ids=["numbered from 0", "numbered from 1"])

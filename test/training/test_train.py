@@ -120,7 +120,7 @@ def test_resuming_ends_with_the_weights_of_an_uninterrupted_run(
         for name, value in whole[part].items():
             assert torch.equal(value, cut[part][name]), f"{part} {name}"
     lines = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("whole", "cut")]
-    assert [line.split(",")[:2] for line in lines[0]] == [line.split(",")[:2] for line in lines[1]]
+    assert [line.split(",")[:3] for line in lines[0]] == [line.split(",")[:3] for line in lines[1]]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_weights(

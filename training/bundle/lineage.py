@@ -18,29 +18,33 @@ class Ancestor:
 
     title: str
     folder: Path
-    config: Config
+    config: Config | None
 
 
-def lineage(folder: Path, config: Config) -> list[Ancestor]:
-    """In the order in which they were trained, the run itself last; a folder that is no longer there is left out."""
+def lineage(folder: Path, config: Config, title: str = "") -> list[Ancestor]:
+    """In the order in which they were trained, the run itself last.
+
+    A run that is named and no longer there stands in it without a configuration: nobody knows what it was made from.
+    """
+    title = title or f"the {config.system}"
     runs = []
-    teacher = config.distillation.teacher
-    if teacher:
-        source = folder / "teacher" if teacher == "own" else Path(teacher)
-        if (source / "config.yaml").is_file():
-            own = load_config(source / "config.yaml")
-            runs += [*_extractors("the teacher's extractors", own), Ancestor("the teacher", source, own)]
-    runs += _extractors(f"the {config.system}'s extractors", config)
-    return [*runs, Ancestor(f"the {config.system}", folder, config)]
+    if config.distillation.teacher:
+        teacher = folder / "teacher" if config.distillation.teacher == "own" else Path(config.distillation.teacher)
+        runs += _of_run("the teacher", teacher)
+    if config.pretrain.extractors:
+        runs += _of_run(f"{title}'s extractors", Path(config.pretrain.extractors))
+    return [*runs, Ancestor(title, folder, config)]
 
 
-def from_scratch(config: Config) -> bool:
+def from_scratch(run: Ancestor) -> bool:
     """Whether a run saw rendered scenes alone and began with random weights: nobody else has a say in its licence."""
-    return config.data.source == "tabletop" and not any(config.slots(m).weights for m in config.modalities)
+    config = run.config
+    if config is None or config.data.source != "tabletop":
+        return False
+    return not any(config.slots(m).weights for m in config.modalities)
 
 
-def _extractors(title: str, config: Config) -> list[Ancestor]:
-    source = Path(config.pretrain.extractors)
-    if not config.pretrain.extractors or not (source / "config.yaml").is_file():
-        return []
-    return [Ancestor(title, source, load_config(source / "config.yaml"))]
+def _of_run(title: str, folder: Path) -> list[Ancestor]:
+    if not (folder / "config.yaml").is_file():
+        return [Ancestor(title, folder, None)]
+    return lineage(folder, load_config(folder / "config.yaml"), title)

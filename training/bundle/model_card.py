@@ -69,7 +69,7 @@ def model_card(
     return f"""# {name}
 
 A {_what(config)} (`{config.preset}` preset, {size_mb:.1f} MB) that names actions from
-{", ".join(config.modalities)}, and from any part of them, over a window of {config.window_s:g} s.
+{", ".join(config.modalities)}, and from any part of them, over {_window(config)}.
 {_how(config)} An independent implementation of arXiv 2504.08578. Licence of the weights: {licence}.{graphs}
 
 ## What it is not
@@ -143,6 +143,9 @@ def _how_made(ancestors: Sequence[Ancestor], picture: str) -> str:
     ]
     for run in ancestors:
         c = run.config
+        if c is None:
+            rows.append(f"| {run.title} | not known: its folder is not there | - | - | - |")
+            continue
         rendered = c.data.source == "tabletop"
         stage0 = c.system == "extractors"
         passes = ", ".join(f"{m} {getattr(c.pretrain, m):g}" for m in c.modalities)
@@ -163,6 +166,13 @@ def _what(config: Config) -> str:
         if config.distillation.teacher
         else "student of KARMMA's architecture, trained without a teacher,"
     )
+
+
+def _window(config: Config) -> str:
+    clips = [section for m in config.modalities if m != "audio" and (section := config.slots(m)).context > 1]
+    if not clips:
+        return f"a window of {config.window_s:g} s"
+    return f"clips of {max((s.context - 1) * s.context_step_s for s in clips):.1f} s"
 
 
 def _how(config: Config) -> str:

@@ -35,6 +35,7 @@ def new_bundle(out: Path, *, replace: bool) -> Iterator[Path]:
     :param replace: whether a bundle that is there gives way.
     :raises UsageError: `out` is taken.
     """
+    out = Path(os.path.realpath(out))  # a link stays one, and its target becomes the folder
     taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if taken and not (replace and (out / MANIFEST).is_file()):
         hint = "--replace replaces a bundle" if not replace else "it is no bundle, so it is not replaced"

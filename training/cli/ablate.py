@@ -166,6 +166,7 @@ class _Work:
         """Train a run, or go on with it, and read the test split."""
         folder = run_folder(self.out, one, seed)
         config = run_config(self.student, one, seed, self.out)
+        self.prepare(one, seed, console)  # rendering is no part of a run's minutes
         with _timed(folder):
             trained = train(config, folder, resume=True, store=self.store, workers=self.workers, console=console)
         if config.system != "extractors":

@@ -133,7 +133,7 @@ def export(
         temperature = about["temperature"]
         precisions = parse_precision(precision, config.modalities)
         runs = lineage(run_folder, config)
-        licence = licence or (OUR_LICENCE if all(from_scratch(run.config) for run in runs) else NO_LICENCE)
+        licence = licence or (OUR_LICENCE if all(map(from_scratch, runs)) else NO_LICENCE)
         worst = export_bundle(folder, name, model, config, labels, temperature, licence)
         samples = _samples(precisions, model.specs, model.contexts, config, store, console)
         reached = _reduce(folder, precisions, samples, console)
@@ -179,6 +179,8 @@ def export_reduced(
         samples = _samples(precisions, exact.slot_specs(), bundle_contexts(exact), config, store, console)
         copy_graphs(exact, folder, name)
         reached = _reduce(folder, precisions, samples, console)
+        if not reached:
+            raise UsageError(f"{exact.name} has nothing to quantise there: it would be the same bundle")
         if (exact.folder / CARD).is_file():
             card, graphs = (exact.folder / CARD).read_text(), len(exact.modalities) + 1
             card = reduced_card(card, exact.name, name, megabytes(folder), reached, graphs)
@@ -212,7 +214,10 @@ def _reduce(folder: Path, precisions: Mapping[str, str], samples: Samples, conso
 
 
 def _is_bundle(source: str) -> bool:
+    if (Path(source) / "config.yaml").is_file():
+        return False
     try:
-        return not (find_bundle(source) / "config.yaml").is_file()
+        find_bundle(source)
     except BundleError:
         return False
+    return True

@@ -23,7 +23,7 @@ from karmma_training.data.recording import Recording
 from karmma_training.data.store import default_store
 from karmma_training.datasets.source import DATA_FORMS, Source, open_recordings, open_source
 from karmma_training.learning.processes import open_accelerator
-from karmma_training.learning.train import Trainer
+from karmma_training.learning.train import Trainer, load_teacher
 from karmma_training.networks.model import build_model
 from karmma_training.presets import PRESETS, SYSTEM_NAMES, as_system, preset
 
@@ -102,6 +102,8 @@ def train(
     with accelerator.main_process_first():
         recordings, validation = _open(source, root, workers, console)
     jobs = [(config, out)]
+    if config.distillation.teacher not in ("", "own") and not started:  # that it fits is known before hours are spent
+        load_teacher(Path(config.distillation.teacher), config, source.labels())
     if config.distillation.teacher == "own":
         if config.pretrain.extractors and not started:  # that they fit is known before the teacher is trained for hours
             load_extractors(build_model(config, source.labels().sizes()), Path(config.pretrain.extractors))

@@ -29,7 +29,7 @@ class Run:
 
     system: as on the command line; extractors, teacher: the runs it needs; overrides: settings; larger: trained on the
     larger set, which shares no scene with the student's, once for all seeds; group: which table it is in; about_larger:
-    asks what that set is worth, so that without one there is nothing to ask.
+    asks what that set is worth, so that without one there is nothing to ask; epochs_factor: times the others' epochs.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Run:
     overrides: tuple[str, ...] = ()
     larger: bool = False
     about_larger: bool = False
+    epochs_factor: int = 1
 
     def own_seed(self, seed: int) -> int:
         """The seed it is trained with in the comparison's `seed`."""
@@ -164,7 +165,8 @@ RUNS = (
         "control",
         "extractors-own",
         "teacher",
-        (*PAPER_ONLY, "train.epochs=12"),
+        PAPER_ONLY,
+        epochs_factor=2,
     ),
     Run(
         "baseline-dropout-long",
@@ -172,7 +174,8 @@ RUNS = (
         "baseline-dropout",
         "control",
         "extractors-own",
-        overrides=(*PAPER_ONLY, "train.epochs=12"),
+        overrides=PAPER_ONLY,
+        epochs_factor=2,
     ),
 )
 
@@ -237,4 +240,5 @@ def run_config(student: Config, run: Run, seed: int, root: Path) -> Config:
         config.pretrain.extractors = str(run_folder(root, BY_NAME[run.extractors], seed))
     if run.teacher:
         config.distillation.teacher = str(run_folder(root, BY_NAME[run.teacher], seed))
+    config.train.epochs *= run.epochs_factor
     return apply_overrides(config, list(run.overrides))

@@ -8,7 +8,7 @@ trained again, unless a run that is still missing needs its weights.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from karmma_ros.files import whole_file
 from karmma_training.comparison.ablation import BY_NAME, RUNS, Run, comparison, run_config, run_folder
 from karmma_training.config import Config
 from karmma_training.config_file import load_config
+from karmma_training.learning.run_log import METRICS, scores_by_epoch
 
 __all__ = ["Measured", "Outcome", "check_folders", "comparison_settings"]
 
@@ -30,12 +31,14 @@ HARMLESS = ("threads", "loaders", "checkpoint_s", "precision")
 class Outcome:
     """A finished run.
 
-    minutes: that training took; machine: on what; evaluation: on the test split, empty for stage 0.
+    minutes: that training took; machine: on what; evaluation: on the test split, empty for stage 0; validation: [epoch,
+    mean accuracy over the modality subsets], empty for stage 0 and in older records.
     """
 
     minutes: float
     machine: str
     evaluation: Mapping[str, Any]
+    validation: Sequence[tuple[int, float]] = ()
 
 
 def comparison_settings(student: Config, test_minutes: float) -> dict[str, Any]:
@@ -118,12 +121,13 @@ class Measured:
 
     def _take(self, root: Path, run: Run, seed: int) -> None:
         folder = run_folder(root, run, seed)
-        evaluation = {}
+        evaluation, validation = {}, []
         if run.group != "stage 0":
             whole = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
             evaluation = {key: whole[key] for key in KEPT}
+            validation = scores_by_epoch(folder / METRICS)
         done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-        self._outcomes.setdefault(run.name, {})[seed] = Outcome(**done, evaluation=evaluation)
+        self._outcomes.setdefault(run.name, {})[seed] = Outcome(**done, evaluation=evaluation, validation=validation)
 
     def _save(self) -> None:
         """One line a run: a difference of the file shows which were added."""

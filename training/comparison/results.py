@@ -35,6 +35,7 @@ def write_results(path: Path, measured: Measured, student: Config, command: str)
         _paper_tables(measured, paper, figure.name),
         _in_words(measured),
         _contrasts(measured),
+        _convergence(measured),
         _all_rows(measured),
         _costs(measured, student),
         _time(measured, rendered=student.data.source == "tabletop"),
@@ -136,6 +137,10 @@ def _in_words(measured: Measured) -> str:
             "Without any teacher, starting from extractors of that larger set brings {}.",
         ),
         (
+            measured.gaps("student-larger", "baseline-dropout-larger"),
+            "Between students that both start from those, distillation brings {}.",
+        ),
+        (
             measured.gaps("student-long", "baseline-dropout-long"),
             "With twice the epochs distillation brings {}:",
         ),
@@ -150,27 +155,33 @@ def _in_words(measured: Measured) -> str:
 
 
 # what is worth knowing of how a lost camera hurts
-WITHOUT_VIDEO = ("student", "baseline-dropout", "baseline", "baseline-whole")
+WITHOUT_VIDEO = ("student", "baseline-dropout", "baseline", "baseline-whole", "baseline-larger")
+LEFT = {"without video": "flow+audio", "flow alone": "flow", "sound alone": "audio"}
 
 
 def _without_video(measured: Measured) -> str:
     """What the students keep of their accuracy when the modality that knows most is gone."""
-    runs = [BY_NAME[name] for name in WITHOUT_VIDEO if measured.evaluations(name)]
-    kept = []
-    for subset, words in (("flow+audio", "without video"), ("flow", "with flow alone"), ("audio", "with sound alone")):
-        shares = []
-        for run in runs:
-            of_run = [e["subsets"] for e in measured.evaluations(run.name).values()]
-            if all(subset in subsets and next(iter(subsets.values()))["action"] > 0 for subsets in of_run):
-                share = mean(s[subset]["action"] / next(iter(s.values()))["action"] for s in of_run)
-                shares.append(f"{run.title} {100 * share:.0f} %")
-        if shares:
-            kept.append(f"{words} {', '.join(shares)}")
-    if not kept:
+    rows = []
+    for run in (BY_NAME[name] for name in WITHOUT_VIDEO):
+        of_run = [e["subsets"] for e in measured.evaluations(run.name).values()]
+        of_run = [subsets for subsets in of_run if next(iter(subsets.values()))["action"] > 0]
+        kept = {
+            name: mean(s[name]["action"] / next(iter(s.values()))["action"] for s in of_run)
+            for name in LEFT.values()
+            if of_run and all(name in subsets for subsets in of_run)
+        }
+        if kept:
+            rows.append([run.title, *(f"{100 * kept[n]:.0f}" if n in kept else "-" for n in LEFT.values())])
+    if not rows:
         return ""
-    return f"""Kept of the accuracy with all sensors: {"; ".join(kept)}.
+    return f"""
+What is kept of the accuracy with all sensors, in %:
+
+{_table(["system", *LEFT], rows)}
+
 The paper's Baseline keeps 14 % without video on EPIC-KITCHENS-100 and 65 % on Something-Something v2, its Baseline w/
-delta 65 and 84 %, its KARMMA_S 72 and 91 %: how far a Baseline falls is a matter of what the other sensors tell."""
+delta 65 and 84 %, its KARMMA_S 72 and 91 %: how far a Baseline falls is a matter of how much the camera knows that the
+other sensors do not."""
 
 
 def _contrasts(measured: Measured) -> str:
@@ -206,6 +217,32 @@ than the seeds' standard deviation. 95 % interval: of the mean, by Student's t; 
 accident of the seeds.
 
 {_table(head, rows)}"""
+
+
+def _convergence(measured: Measured) -> str:
+    """Whether more training would have changed the order."""
+    curves = {
+        run: [dict(o.validation) for o in measured.outcomes(run.name).values() if o.validation]
+        for run in measured.runs()
+        if run.group == "paper" or run.epochs_factor > 1
+    }
+    epochs = sorted({epoch for of_run in curves.values() for scores in of_run for epoch in scores})
+    rows = [
+        [
+            run.title,
+            f"{len(of_run)}",
+            *(f"{100 * mean(s[e] for s in of_run):.1f}" if all(e in s for s in of_run) else "-" for e in epochs),
+        ]
+        for run, of_run in curves.items()
+        if of_run
+    ]
+    if not rows:
+        return ""
+    return f"""## Convergence
+
+Mean accuracy over the modality subsets on the validation split, by epoch, in %; of runs on record with it.
+
+{_table(["system", "seeds", *(f"epoch {epoch}" for epoch in epochs)], rows)}"""
 
 
 def _all_rows(measured: Measured) -> str:
@@ -266,8 +303,7 @@ def _time(measured: Measured, *, rendered: bool) -> str:
     ]
     return f"""## Minutes per run
 
-Training and the validation in it; the first run that needs some data also prepares it, but where several went on at the
-same time.
+Training and the validation in it, without preparing the data; records of older versions count that, too.
 
 {_table(["run", "minutes, per seed"], rows)}"""
 
@@ -283,11 +319,18 @@ def _spread(values: Sequence[float], *, sign: bool = False) -> str:
 _T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
+def _student_t(freedom: int) -> float:
+    """That quantile; beyond the table by its expansion around the normal distribution's (Abramowitz, Stegun 26.7.5)."""
+    z = 1.959964
+    terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96)
+    return _T.get(freedom, sum(term / freedom**power for power, term in enumerate(terms)))
+
+
 def _interval(values: Sequence[float]) -> str:
     """Where the mean of so few values lies with 95 % confidence."""
     if len(values) < 2:
         return "one seed"
-    half = _T.get(len(values) - 1, 1.96) * stdev(values) / len(values) ** 0.5
+    half = _student_t(len(values) - 1) * stdev(values) / len(values) ** 0.5
     return f"{mean(values) - half:+.1f} to {mean(values) + half:+.1f}"
 
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from karmma_ros.errors import KarmmaError
 from karmma_ros.files import whole_folder
 from karmma_ros.window import SlotSpec
+from karmma_training.data.damage import readable_samples
 from karmma_training.data.grid import audio_stamps, phases_ns
 from karmma_training.data.open_files import map_array
 from karmma_training.data.recording import Context, Recording
@@ -71,7 +72,10 @@ def make_features(
     seen: Mapping[str, Context],
     console: Console,
 ) -> None:
-    """Encode every recording that `root` lacks; an interrupted call goes on where it stopped."""
+    """Encode every recording that `root` lacks; an interrupted call goes on where it stopped.
+
+    :raises KarmmaError: of a recording's modality, nothing can be read.
+    """
     # recordings of the same samples (actions that overlap) share a folder
     missing = list({r.key: r for r in recordings if not _folder(root, r).is_dir()}.values())
     if not missing:
@@ -85,25 +89,40 @@ def make_features(
                         continue
                     count = len(recording.stamps[m]) if m != "audio" else 0
                     which = _sound_stamps(recording, spec, seen[m]) if m == "audio" else np.arange(count)
-                    tokens = encode_samples(encode, recording, m, which, spec, seen[m])
-                    np.save(folder / f"{m}.npy", tokens.astype(np.float16))
+                    tokens, readable = encode_samples(encode, recording, m, which, spec, seen[m])
+                    if len(which) and not readable.any():
+                        raise KarmmaError(
+                            f"nothing of {m} in {recording.name} can be read: leave it out of the data set"
+                        )
+                    np.save(folder / f"{m}.npy", _stand_ins(tokens, readable).astype(np.float16))
             bar.advance(task)
 
 
 def encode_samples(
     encode: Encode, recording: Recording, modality: str, which: Ints, spec: SlotSpec, context: Context
-) -> npt.NDArray[np.float32]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Tokens of some samples of a recording, a few at a time.
 
     :param which: see `Recording.samples`; spec: of the tokens; context: what a run sees.
-    :return: (n, N, D)
+    :return: (k, N, D) of those that can be read; (n,) which they are.
     """
     size = BATCH if modality == "audio" else max(1, BATCH // context.count)
-    parts = [
-        encode(modality, recording.samples(modality, which[low : low + size], context))
-        for low in range(0, len(which), size)
-    ]
-    return np.concatenate([np.zeros((0, spec.tokens, spec.dim), np.float32), *parts])
+    tokens = [np.zeros((0, spec.tokens, spec.dim), np.float32)]
+    readable = [np.zeros(0, np.bool_)]
+    for low in range(0, len(which), size):
+        samples, found = readable_samples(recording, modality, which[low : low + size], context)
+        readable.append(found)
+        if samples is not None:
+            tokens.append(encode(modality, samples))
+    return np.concatenate(tokens), np.concatenate(readable)
+
+
+def _stand_ins(tokens: npt.NDArray[np.float32], readable: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """For every sample its tokens, or those of the one before it (or after it) that can be read.
+
+    :param tokens: (k, N, D) of the readable.  -> (n, N, D)
+    """
+    return tokens[np.maximum(np.cumsum(readable) - 1, 0)]
 
 
 def _folder(root: Path, recording: Recording) -> Path:

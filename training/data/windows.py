@@ -10,7 +10,6 @@ lets processes share a batch.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from karmma_ros.errors import MediaError, UsageError
 from karmma_ros.window import to_ns
 from karmma_training.config import Config
 from karmma_training.data.augment import Look, draw_look
+from karmma_training.data.damage import warn_of_damage
 from karmma_training.data.dropout import ModalityDropout, SlotSubset, TokenRunDropout
 from karmma_training.data.features import FeatureCache
 from karmma_training.data.grid import audio_stamps, contexts, fill_slots, frames_of, phases_ns, slot_specs
@@ -142,7 +142,7 @@ class WindowSampler:
         """A window, its samples and those of the teacher's layout; another window where samples are damaged."""
         for attempt in range(_TRIES):
             rng = np.random.default_rng([self._seed, step, row, *([attempt] if attempt else [])])
-            window = self._draw(rng, step * self._batch + row)
+            window = self._draw(rng, None if attempt else step * self._batch + row)
             if not self._samples:
                 return window, {}, {}
             look = draw_look(self._config.augment, rng)
@@ -152,7 +152,7 @@ class WindowSampler:
             except MediaError as error:
                 if window.number not in self._damaged:
                     self._damaged.add(window.number)
-                    logging.getLogger("karmma").warning("%s: no window is drawn there", error)
+                    warn_of_damage(error, "no window is drawn there")
         raise UsageError(f"hardly any window can be read, {self._recordings[window.number].name} for one")
 
     def _augmented(
@@ -171,8 +171,8 @@ class WindowSampler:
             if (which >= 0).any()
         }
 
-    def _draw(self, rng: np.random.Generator, turn: int) -> Window:
-        """A window with at least one token: t uniform over all labelled time, or within the action whose turn it is."""
+    def _draw(self, rng: np.random.Generator, turn: int | None) -> Window:
+        """A window with at least one token: t uniform over all labelled time, or within the action of that turn."""
         for attempt in range(_MOMENTS):
             number, interval = self._time.draw(rng, None if attempt else turn)
             recording = self._recordings[number]
@@ -258,7 +258,7 @@ class WindowSampler:
         index = np.arange(low, high)
         if len(frames) and rng.random() < 0.8:
             made_of = frames_of(stamps[low:high], recording.stamps["video"])
-            index = index[(made_of < 0) | np.isin(made_of, frames)]
+            index = index[(made_of < 0) | _delivered(made_of, frames)]
         return index, stamps[index]
 
     def _jitter(self, stamps: Ints, t_ns: int, rng: np.random.Generator) -> Ints:
@@ -271,6 +271,17 @@ class WindowSampler:
         """How far back any slot reaches."""
         specs = [*self._specs.values(), *self._beside.values()]
         return max(s.delay_ns + s.slots * s.spacing_ns for s in specs)
+
+
+def _delivered(made_of: Ints, frames: Ints) -> npt.NDArray[np.bool_]:
+    """Whether the frame that something was made of was delivered; where only every n-th frame has a field, whether one
+    within half of that was: a camera that keeps every other frame would otherwise lose all fields, or none."""
+    own = made_of[made_of >= 0]
+    reach = int(np.median(np.diff(own))) // 2 if len(own) > 1 else 0
+    after = np.minimum(np.searchsorted(frames, made_of), len(frames) - 1)
+    before = np.maximum(after - 1, 0)
+    away = np.minimum(np.abs(frames[after] - made_of), np.abs(frames[before] - made_of))
+    return np.asarray(away <= reach)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,16 @@ class BundlePredictor:
 
     def fuse(self, tokens: dict[str, Floats], present: dict[str, npt.NDArray[np.bool_]]) -> dict[str, Floats]:
         """See Predictor."""
-        return dict(self._engine.fuse(tokens, present))
+        if self._engine.bundle.fusion.precision != "int8":
+            return dict(self._engine.fuse(tokens, present))
+        # INT8 scales by the largest of all it is given: a window among others would not be what a robot makes of it
+        parts = []
+        for i in range(len(next(iter(tokens.values())))):
+            one = slice(i, i + 1)
+            parts.append(
+                self._engine.fuse({m: v[one] for m, v in tokens.items()}, {m: v[one] for m, v in present.items()})
+            )
+        return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
 
 
 def bundle_contexts(bundle: Bundle) -> dict[str, Context]:

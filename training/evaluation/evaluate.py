@@ -105,7 +105,8 @@ def encode_recording(predictor: Predictor, recording: Recording, *, every: int =
         else:
             stamps[m] = recording.stamps.get(m, np.zeros(0, np.int64))
             which = np.arange(len(stamps[m]))
-        tokens[m] = encode_samples(predictor.encode, recording, m, which, spec, predictor.contexts[m])
+        tokens[m], readable = encode_samples(predictor.encode, recording, m, which, spec, predictor.contexts[m])
+        stamps[m] = stamps[m][readable]
     if "video" in recording.stamps:
         frames = recording.stamps["video"]
         last_s = frames[-1] / 1e9 if len(frames) else 0.0

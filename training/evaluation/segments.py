@@ -7,7 +7,6 @@ those windows are read.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from rich.console import Console
 from karmma_ros.errors import MediaError
 from karmma_ros.window import SlotSpec
 from karmma_training.data.augment import Look, plain_look
+from karmma_training.data.damage import warn_of_damage
 from karmma_training.data.grid import audio_stamps, fill_slots
 from karmma_training.data.prefetch import loader_threads, prefetch
 from karmma_training.data.recording import Context, Recording
@@ -145,7 +145,7 @@ def _read(predictor: Predictor, views: Sequence[tuple[Recording, int, int, Look 
                 elif look is not None and len(which):
                     samples[m].append(look.samples(recording, m, which, context, rng))
             except MediaError as error:  # damaged over a while: the window is without
-                logging.getLogger("karmma").warning("%s: predicted without it", error)
+                warn_of_damage(error, "predicted without it")
                 there = np.zeros_like(there)
             filled[m].append(there)
     return _Batch({m: np.concatenate(v) for m, v in samples.items() if v}, {m: np.stack(v) for m, v in filled.items()})

@@ -17,11 +17,12 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from karmma_ros.errors import UsageError
+from karmma_ros.errors import MediaError, UsageError
 from karmma_ros.window import to_ns
 from karmma_training.checkpoint import load_tensors, save_tensors
 from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
+from karmma_training.data.damage import readable_samples, warn_of_damage
 from karmma_training.data.grid import contexts
 from karmma_training.data.prefetch import loader_threads, prefetch
 from karmma_training.data.recording import LabelledTime, Recording
@@ -48,6 +49,7 @@ class SampleSampler:
         self._recordings = [r for r in recordings if modality in r.modalities]
         self._config, self._modality, self._batch, self._seed = config, modality, batch, seed
         self._context = contexts(config)[modality]
+        self._damaged: set[str] = set()  # names of recordings that have been warned of
         self._time = LabelledTime(self._recordings, config.data.draw, [modality], seed) if self._recordings else None
 
     def __len__(self) -> int:
@@ -95,7 +97,13 @@ class SampleSampler:
             there = which >= 0 and _interval(recording, stamps[which] / 1e9) == during
         if not there:
             return None
-        return look.samples(recording, self._modality, np.array([which]), self._context, rng)[0]
+        try:
+            return look.samples(recording, self._modality, np.array([which]), self._context, rng)[0]
+        except MediaError as error:
+            if recording.name not in self._damaged:
+                self._damaged.add(recording.name)
+                warn_of_damage(error, "no sample is drawn there")
+            return None
 
 
 def _interval(recording: Recording, t_s: float) -> int:
@@ -273,8 +281,11 @@ def unimodal_accuracy(
             continue
         for low in range(0, len(which), config.pretrain.batch):
             few = slice(low, low + config.pretrain.batch)
-            samples = torch.from_numpy(recording.samples(modality, which[few], context)).to(device)
-            logits = split_heads(unimodal(samples), heads)
+            samples, readable = readable_samples(recording, modality, which[few], context)
+            if samples is None:
+                continue
+            logits = split_heads(unimodal(torch.from_numpy(samples).to(device)), heads)
+            targets = recording.targets[interval[few][readable]]
             for i, (head, values) in enumerate(logits.items()):
-                right[head].append(values.argmax(1).cpu().numpy() == recording.targets[interval[few], i])
+                right[head].append(values.argmax(1).cpu().numpy() == targets[:, i])
     return {head: float(np.concatenate(hits).mean()) for head, hits in right.items() if hits}

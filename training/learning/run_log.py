@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from karmma_ros.files import whole_file
 
-__all__ = ["METRICS", "RunLog"]
+__all__ = ["METRICS", "RunLog", "scores_by_epoch"]
 
 METRICS = "metrics.csv"  # a line an epoch
 
@@ -93,6 +93,12 @@ class RunLog:
         if self._board is not None:
             self._board.close()
             self._board = None
+
+
+def scores_by_epoch(path: Path) -> list[tuple[int, float]]:
+    """(epoch, mean accuracy over the modality subsets) of every validation, out of metrics.csv."""
+    with path.open(newline="") as file:
+        return [(int(row["epoch"]), float(row["score"])) for row in csv.DictReader(file) if row.get("score")]
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ class Progress:
     step: int = 0  # optimiser steps done
     best: float = -1.0  # best validation score
     best_epoch: int = 0
+    losses: list[float] = field(default_factory=list)  # of the steps since an epoch began
 
 
 class Trainer:
@@ -171,7 +172,7 @@ class Trainer:
         saved_at = time.monotonic()
         threads = loader_threads(self.recordings, t.loaders)
         batches = prefetch(lambda step: sampler.batch(step, rows), first, self.total - first, threads=threads)
-        losses: list[float] = []
+        losses = self.progress.losses
         epoch_started, windows = time.monotonic(), 0
         with progress_bar(self.log.console) as bar, interrupts_wait() as interrupted:
             task = bar.add_task(f"training {self.config.system}", total=self.total, completed=first, note="")
@@ -190,7 +191,8 @@ class Trainer:
                     epoch, rest = divmod(step, self.steps_per_epoch)
                     if rest == 0:
                         self._end_epoch(epoch, float(np.mean(losses)), rate)
-                        losses, windows, epoch_started = [], 0, time.monotonic()
+                        losses.clear()
+                        windows, epoch_started = 0, time.monotonic()
                     if interrupted() or rest == 0 or time.monotonic() - saved_at > t.checkpoint_s:
                         self.save()
                         saved_at = time.monotonic()
@@ -209,7 +211,7 @@ class Trainer:
         if c.distillation.teacher:
             own = c.distillation.teacher == "own"
             folder = self.folder / "teacher" if own else Path(c.distillation.teacher)
-            teacher, theirs = _load_teacher(folder, c, self.labels)
+            teacher, theirs = load_teacher(folder, c, self.labels)
             teacher.to(self.accelerator.device).reduced = self.model.reduced
             beside = theirs if _sees_otherwise(c, theirs) else None
         frozen = self.model if isinstance(self.model, Teacher) else teacher
@@ -352,6 +354,7 @@ class Trainer:
             "step": self.progress.step,
             "best": self.progress.best,
             "best_epoch": self.progress.best_epoch,
+            "losses": self.progress.losses,
         }
         about = {"step": self.progress.step, "of": self.total, "epoch": self.progress.step / self.steps_per_epoch}
         save_tensors(self.folder / "last.pt", state, {**about, "labels": self.labels.to_json()})
@@ -372,7 +375,7 @@ class Trainer:
             raise UsageError(f"{self.folder}/last.pt does not fit: {str(error).splitlines()[0]}") from error
         self.ema.steps = state["average_steps"]
         # The first checkpoint is written when stage 0 is done.
-        self.progress = Progress(True, state["step"], state["best"], state["best_epoch"])
+        self.progress = Progress(True, state["step"], state["best"], state["best_epoch"], state.get("losses", []))
         if self.accelerator.is_main_process:
             self.log.cut(self.progress.step)
 
@@ -387,7 +390,7 @@ class Trainer:
         )
 
 
-def _load_teacher(folder: Path, student: Config, known: Labels) -> tuple[Teacher, Config]:
+def load_teacher(folder: Path, student: Config, known: Labels) -> tuple[Teacher, Config]:
     """The teacher of a student, which must name the same classes from the same recordings, and its configuration.
 
     :raises UsageError: no teacher, or one that does not fit.

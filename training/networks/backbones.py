@@ -170,7 +170,8 @@ def _transformers(name: str, pretrained: bool) -> tuple[nn.Module, str]:
     pin = {"revision": revision} if revision else {}
     if not pretrained:
         config = transformers.AutoConfig.from_pretrained(where, **pin)
-        return _Hidden(transformers.AutoModel.from_config(config)), "random"
+        made = _Hidden(transformers.AutoModel.from_config(config))
+        return made, f"random{_take_statistics(made, where, pin)}"
     network, info = transformers.AutoModel.from_pretrained(where, output_loading_info=True, **pin)
     loaded = Loaded(
         len(network.state_dict()) - len(info["missing_keys"]) - len(info["mismatched_keys"]),
@@ -178,7 +179,21 @@ def _transformers(name: str, pretrained: bool) -> tuple[nn.Module, str]:
         tuple(sorted(info["unexpected_keys"])),
         tuple(sorted(str(key[0]) for key in info["mismatched_keys"])),
     )
-    return _Hidden(network), f"{name}: {loaded}"
+    made = _Hidden(network)
+    return made, f"{name}: {loaded}{_take_statistics(made, where, pin)}"
+
+
+def _take_statistics(made: nn.Module, where: str, pin: dict[str, str]) -> str:
+    """Give a transformers model the mean and standard deviation of its own preprocessing; says so where it has none."""
+    from transformers.image_processing_utils import BaseImageProcessor
+
+    try:
+        found, _ = BaseImageProcessor.get_image_processor_dict(where, **pin)
+        mean, std = found["image_mean"], found["image_std"]
+    except (OSError, KeyError):
+        return "; no mean and standard deviation beside it: ImageNet's"
+    made.statistics = (mean, std)  # type: ignore[assignment]
+    return ""
 
 
 # (name within the family, whether with the library's weights) -> network, what became of the weights

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings with damaged stretches: what can be read of them is used, and the rest is told."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from karmma_ros.errors import MediaError
+from karmma_training.data.recording import Context, Recording
+
+__all__ = ["readable_samples", "warn_of_damage"]
+
+
+def warn_of_damage(error: MediaError, consequence: str) -> None:
+    """Tell what is done about samples that cannot be read."""
+    logging.getLogger("karmma").warning("%s: %s", error, consequence)
+
+
+def readable_samples(
+    recording: Recording, modality: str, which: npt.NDArray[np.int64], context: Context
+) -> tuple[npt.NDArray[Any] | None, npt.NDArray[np.bool_]]:
+    """See `Recording.samples`, without those that are damaged.
+
+    :return: (k, ...) samples, None where none can be read; (n,) which of the n asked for they are.
+    """
+    try:
+        return recording.samples(modality, which, context), np.ones(len(which), np.bool_)
+    except MediaError as error:
+        warn_of_damage(error, "left out")
+    parts, readable = [], np.zeros(len(which), np.bool_)
+    for i in range(len(which)):
+        try:
+            parts.append(recording.samples(modality, which[i : i + 1], context))
+        except MediaError:
+            continue
+        readable[i] = True
+    return (np.concatenate(parts) if parts else None), readable
