@@ -21,16 +21,18 @@ from karmma_training.config import (
     VideoConfig,
 )
 
-__all__ = ["PRESETS", "SYSTEM_NAMES", "as_system", "preset"]
+__all__ = ["PRESETS", "SAME_SAMPLES", "SYSTEM_NAMES", "as_system", "preset"]
 
 PRESETS = ("tiny", "demo", "stream", "paper")
-# of a section: what a teacher and its student see must have the same, since both see the same samples
-SEEN_ALIKE = {
-    "video": ("height", "width", "mean", "std"),
-    "flow": ("height", "width", "producer_preset", "producer_width", "producer_height"),
+# of a section: what a teacher and its student must have the same, since both see the same samples
+SAME_SAMPLES = {
+    "video": ("height", "width"),
+    "flow": ("height", "width"),
     "audio": ("rate",),
     "detections": ("boxes", "categories"),
 }
+# and what the data, or the user, says of them
+SAME_DATA = {"video": ("mean", "std"), "flow": ("producer_preset", "producer_width", "producer_height")}
 # as on the command line; the two kinds of extractors differ in size alone
 SYSTEM_NAMES = ("student", "teacher", "baseline", "baseline-dropout", "extractors", "student-extractors")
 
@@ -166,8 +168,8 @@ def _enlarge(config: Config) -> None:
         teacher = _paper()
         _enlarge(teacher)
         # what both see is the data's, or the user's word
-        for name, keys in SEEN_ALIKE.items():
-            for key in keys:
+        for name, keys in SAME_SAMPLES.items():
+            for key in (*keys, *SAME_DATA.get(name, ())):
                 setattr(getattr(teacher, name), key, getattr(getattr(config, name), key))
         teacher.dropout.modality_p = config.dropout.modality_p
         for name in ("video", "flow", "audio", "detections", "fusion", "dropout", "sensors", "pretrain"):

@@ -375,6 +375,46 @@ def test_it_learns_to_tell_the_actions_apart(root: Path, tmp_path: Path) -> None
     assert learn(root, tmp_path, "video,flow", 40)["video+flow"]["action"] == 1.0
 
 
+def test_video_flow_and_boxes_are_distilled_together_and_run_on_the_robot(root: Path, tmp_path: Path) -> None:
+    """A teacher of its own first; then every subset of the three is evaluated, and the bundle hears all of them."""
+    store = ["--store", str(root.parent / "store")]
+    modalities = ("video", "flow", "detections")
+    command = [
+        "train",
+        "--preset",
+        "tiny",
+        "--modalities",
+        ",".join(modalities),
+        "--out",
+        str(tmp_path / "run"),
+        *store,
+    ]
+    settings = ["data.draw=actions", "train.epochs=30", "train.batch=12", "augment.mirror_p=0", "train.ema=0.9"]
+    settings += ["train.validate_every=30", *(f"pretrain.{m}=4" for m in modalities)]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    assert main([*command, "--data", f"something-something-v2:{root}", *arguments]) == 0
+    teacher = json.loads((tmp_path / "run" / "teacher" / "best.json").read_text())
+    assert teacher["system"] == "teacher"
+    assert set(teacher["validation"]) == {
+        "video+flow+detections", "video+flow", "video+detections", "flow+detections", *modalities
+    }  # fmt: skip
+    command = ["evaluate", str(tmp_path / "run"), "--segments", "--split", "val", "--threads", "1", *store]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    subsets = json.loads((tmp_path / "evaluation-segments.json").read_text())["subsets"]
+    assert set(subsets) == set(teacher["validation"])
+    assert subsets["video+flow+detections"]["action"] > 0.6, "of three; two by chance is one time in four"
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "bundle")]) == 0
+    robot = Recognizer(tmp_path / "bundle", providers="cpu")
+    for index in range(FRAMES // 2):
+        stamp = index * 10**9 // FPS
+        robot.push("video", stamp, picture(2, index))
+        boxes = [[*np.array(box(2, index)) / [212, 120, 212, 120], 1, 1]]
+        robot.push("detections", stamp, np.array(boxes, np.float32))
+    said = robot.predict((FRAMES // 2 - 1) * 10**9 // FPS)
+    assert said.coverages["video"] > 0 < said.coverages["detections"]
+    assert said.actions
+
+
 def test_the_test_split_has_no_archive(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = ["--store", str(root.parent / "store")]
     command = ["train", "--preset", "tiny", "--system", "baseline-dropout", "--modalities", "detections"]

@@ -58,6 +58,7 @@ from karmma_training.learning.threads import ThreadTuner
 from karmma_training.machine import machine
 from karmma_training.networks.backbones import NamedBackbone
 from karmma_training.networks.model import Teacher, TensorBatch, build_model, full_precision
+from karmma_training.presets import SAME_SAMPLES
 from karmma_training.progress import progress_bar
 
 __all__ = ["Trainer"]
@@ -404,8 +405,8 @@ def load_teacher(folder: Path, student: Config, known: Labels) -> tuple[Teacher,
         if m not in config.modalities:
             raise UsageError(f"{folder} does not know the modality {m}")
         ours, theirs = student.slots(m), config.slots(m)
-        for name in ("height", "width", "rate", "boxes", "categories"):
-            if hasattr(ours, name) and getattr(ours, name) != getattr(theirs, name):
+        for name in SAME_SAMPLES[m]:
+            if getattr(ours, name) != getattr(theirs, name):
                 raise UsageError(
                     f"{folder} has {m}.{name} {getattr(theirs, name)}, this student {getattr(ours, name)}: both must "
                     "see the same samples"
