@@ -314,12 +314,12 @@ class Worker:
 
     def _frame_or_timer(self) -> bool:
         taken, epoch = self._take(CameraSensor.name)
-        # A frame that triggers nothing (too old, a stamp once more) must not cost the timer its turn: on a machine that
-        # is too slow for every frame, the next one is waiting by now.
-        for arrival in taken[:-1]:
-            if not self._running or epoch != self._epoch:
+        for number, arrival in enumerate(taken[:-1]):
+            if self._dropped(CameraSensor.name, taken[number:], epoch):
                 return True
             self._frame_of_clip(arrival, epoch)
+        # A frame that triggers nothing (too old, a stamp once more) must not cost the timer its turn: on a machine that
+        # is too slow for every frame, the next one is waiting by now.
         if taken and self._frame(taken[-1], epoch):
             return True
         with self._wake:
@@ -378,7 +378,9 @@ class Worker:
 
     def _flow(self) -> bool:
         taken, epoch = self._take(FlowSensor.name)
-        for arrival in taken[:-1]:
+        for number, arrival in enumerate(taken[:-1]):
+            if self._dropped(FlowSensor.name, taken[number:], epoch):
+                return True
             if not self._field(arrival, epoch, self._recognizer.keep):
                 continue
             with self._wake:
@@ -480,6 +482,15 @@ class Worker:
             return encoded
 
         self._encode(audio, arrival, epoch, encode)
+        return True
+
+    def _dropped(self, name: str, arrivals: list[Arrival[Any]], epoch: int) -> bool:
+        """Whether nobody wants these messages any more, which are overwritten then."""
+        with self._wake:
+            if self._running and epoch == self._epoch and self._sensors[name].health.enabled:
+                return False
+        for arrival in arrivals:
+            wipe(arrival.message)
         return True
 
     def _put_back(self, sensor: Sensor[Any], arrivals: list[Arrival[Any]], epoch: int) -> None:

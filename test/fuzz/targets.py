@@ -102,7 +102,7 @@ def configs(data: bytes) -> str:
 
 
 def manifests(data: bytes) -> str:
-    """A CSV of somebody's recordings; none of its files exist."""
+    """A CSV of somebody's recordings; of its files only a.wav exists, and that is looked at later."""
     try:
         ManifestSource(_file("clips.csv", data), StoreFormat.of(Config())).jobs("train", None)
     except UsageError:

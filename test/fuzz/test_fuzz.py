@@ -128,8 +128,8 @@ def test_any_bundle_is_a_bundle_or_refused(tmp_path: Path, runs: int) -> None:
 
 BOMB = b'{"a":' + b"[" * 4000
 CSV = b"""clip_id,split,video,flow,audio,start_s,stop_s,verb,noun
-a,train,,,,0,1,pour,mug
-b,val,,,,1.5,2e0,idle,none
+a,train,,,a.wav,0,1,pour,mug
+b,val,,,a.wav,1.5,2e0,idle,none
 """
 INTERVALS = b"""bag,start_s,stop_s,verb,noun
 a,0,1,pour,mug
@@ -173,6 +173,7 @@ def test_any_file_of_ours_is_read_or_refused(tmp_path: Path, target: str, seed: 
     corpus.mkdir()
     (corpus / "seed").write_bytes(seed)
     (corpus / "bomb").write_bytes(BOMB)
+    (tmp_path / "a.wav").touch()  # which the manifest names
     stats = fuzz(target, runs, tmp_path)
     assert stats["refused"] > 0.5 * runs
     assert stats["accepted"] > 0
