@@ -29,6 +29,10 @@ def found(report: dict[str, Any], severity: str) -> list[str]:
     return [finding["text"] for finding in report["findings"] if finding["severity"] == severity]
 
 
+def test_the_shipped_bag_is_small() -> None:
+    assert sum(path.stat().st_size for path in SMALL.iterdir()) < 3_000_000
+
+
 def test_the_shipped_bag_is_fit(check: Any) -> None:
     status, out, report = check(SMALL)
     assert status == 0
