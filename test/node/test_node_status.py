@@ -135,11 +135,13 @@ def test_reports_come_once_a_second_with_the_time_of_the_nodes_clock(
         heard: list[tuple[float, DiagnosticArray]] = []
         r.node.create_subscription(DiagnosticArray, "/diagnostics", lambda m: r._keep(heard, (time.monotonic(), m)), 10)
         r.wait("subscribers", lambda: r.images.get_subscription_count() and r.clock.get_subscription_count())
-        begun_s, now_ns = time.monotonic(), begin_ns
+        begun_s = time.monotonic()
+        ticks: list[tuple[float, int]] = []  # of the clock: steady time, what it said
 
         def simulate() -> bool:
-            nonlocal now_ns
-            now_ns = begin_ns + round((time.monotonic() - begun_s) * 1e8)
+            now_s = time.monotonic()
+            now_ns = begin_ns + round((now_s - begun_s) * 1e8)
+            ticks.append((now_s, now_ns))
             r.clock.publish(Clock(clock=time_of(now_ns)))
             r.send_image(now_ns, picture(50, now_ns // 10**6))
             return len([m for _, m in heard if ns_of(m.header.stamp) >= begin_ns]) >= 4
@@ -147,7 +149,8 @@ def test_reports_come_once_a_second_with_the_time_of_the_nodes_clock(
         r.wait("four reports", simulate)
     reports = [(at_s, report) for at_s, report in heard if ns_of(report.header.stamp) >= begin_ns]
     for at_s, report in reports:
-        assert ns_of(report.header.stamp) == pytest.approx(begin_ns + (at_s - begun_s) * 1e8, abs=5e7)
+        said_ns = max(ns for s, ns in ticks if s <= at_s)  # where this machine stumbles, the clock does too
+        assert said_ns - 50_000_000 <= ns_of(report.header.stamp) <= said_ns
     assert 0.7 < (reports[-1][0] - reports[0][0]) / (len(reports) - 1) < 1.5
     status = next(s for s in reports[-1][1].status if s.name == "action_node")
     keys = {pair.key for pair in status.values}
