@@ -141,10 +141,9 @@ def sensor_status(
     :param made_of: what lacks that it is made of, which has a status of its own.
     """
     message, level = status.state.name, _LEVELS[status.state]
-    if status.state in (SensorState.WAITING, SensorState.STALE) and made_of:
-        level, message = DiagnosticStatus.WARN, f"{message}: {made_of}"
-    elif status.state in (SensorState.WAITING, SensorState.STALE):
-        message += f": {silent or f'nothing on {topic}'}"
+    if status.state in (SensorState.WAITING, SensorState.STALE):
+        level = DiagnosticStatus.WARN if made_of else level
+        message += f": {made_of or silent or f'nothing on {topic}'}"
     elif status.state is SensorState.OK and abs(behind_camera_s) > LAG_S:
         level = DiagnosticStatus.WARN
         parameter = f"{name.rsplit(' ', 1)[-1]}.stamp_offset"

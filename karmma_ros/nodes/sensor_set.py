@@ -30,14 +30,12 @@ def make_sensors(modalities: Mapping[str, ModalitySpec], settings: Settings) -> 
             return DetectionsSensor(settings, spec.categories)
         return known[spec.name](settings)
 
-    def made(spec: ModalitySpec) -> Sensor[Any]:
-        sensor = make(spec)
-        if isinstance(sensor, CameraSensor | FlowSensor) and spec.context > 1:
-            sensor.held = CLIP_HELD
-        return sensor
-
     known: dict[str, type[Sensor[Any]]] = {kind.name: kind for kind in (CameraSensor, FlowSensor, AudioSensor)}
-    return {name: made(spec) for name, spec in modalities.items()}
+    sensors = {name: make(spec) for name, spec in modalities.items()}
+    for name, sensor in sensors.items():
+        if isinstance(sensor, CameraSensor | FlowSensor) and modalities[name].context > 1:
+            sensor.held = CLIP_HELD
+    return sensors
 
 
 def _computed(flow: ModalitySpec, modalities: Mapping[str, ModalitySpec], settings: Settings) -> ComputedFlow:

@@ -335,14 +335,10 @@ class Worker:
     def _frame(self, arrival: Arrival[Any], epoch: int) -> bool:
         """Encodes a frame, and predicts if it triggers; whether it did."""
         started = time.perf_counter()
-        camera = self._sensors[CameraSensor.name]
-        assert isinstance(camera, CameraSensor)
-        with self._wake:
-            self._camera_belief.check(camera.health.state(arrival.now_s))
-        sample = self._decode(camera, arrival, epoch, lambda: (camera.decode(arrival.message), 0))
-        if sample is None:
+        seen = self._see(arrival, epoch)
+        if seen is None:
             return False
-        state, rgb = sample
+        camera, state, rgb = seen
         with self._wake:
             self._frame_id = arrival.message.header.frame_id
         if state is SensorState.OK:
@@ -356,16 +352,21 @@ class Worker:
             self._predict(arrival.stamp_ns, CAMERA, arrival.now_s, epoch, arrival.message, started)
         return triggers
 
-    def _frame_of_clip(self, arrival: Arrival[Any], epoch: int) -> None:
-        """A frame that there was no time to predict for, in the clips of those that come after it."""
+    def _see(self, arrival: Arrival[Any], epoch: int) -> tuple[CameraSensor, SensorState, Any] | None:
+        """Decodes and judges a frame: the camera, its state and the picture, or None for a bad or outdated frame."""
         camera = self._sensors[CameraSensor.name]
         assert isinstance(camera, CameraSensor)
         with self._wake:
             self._camera_belief.check(camera.health.state(arrival.now_s))
         sample = self._decode(camera, arrival, epoch, lambda: (camera.decode(arrival.message), 0))
-        if sample is None:
+        return None if sample is None else (camera, *sample)
+
+    def _frame_of_clip(self, arrival: Arrival[Any], epoch: int) -> None:
+        """A frame that there was no time to predict for, in the clips of those that come after it."""
+        seen = self._see(arrival, epoch)
+        if seen is None:
             return
-        state, rgb = sample
+        camera, state, rgb = seen
         if state is SensorState.OK:
             self._encode(camera, arrival, epoch, lambda: self._recognizer.keep(camera.name, arrival.stamp_ns, rgb))
         flow = self._sensors.get(FlowSensor.name)
@@ -496,9 +497,7 @@ class Worker:
     def _put_back(self, sensor: Sensor[Any], arrivals: list[Arrival[Any]], epoch: int) -> None:
         """Lets messages wait on, before those that came meanwhile; overwrites them if nobody wants them any more."""
         with self._wake:
-            if epoch != self._epoch or not sensor.health.enabled:
-                for arrival in arrivals:
-                    wipe(arrival.message)
+            if self._dropped(sensor.name, arrivals, epoch):
                 return
             for arrival in [*arrivals, *sensor.take()]:
                 sensor.store(arrival)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,29 @@ import numpy.typing as npt
 from karmma_ros.errors import MediaError
 from karmma_training.data.recording import Context, Recording
 
-__all__ = ["readable_samples", "warn_of_damage"]
+__all__ = ["DamageLog", "readable_samples", "warn_of_damage"]
 
 
 def warn_of_damage(error: MediaError, consequence: str) -> None:
     """Tell what is done about samples that cannot be read."""
     logging.getLogger("karmma").warning("%s: %s", error, consequence)
+
+
+class DamageLog:
+    """Tells of recordings with damage, once each.
+
+    :param consequence: what is done about it.
+    """
+
+    def __init__(self, consequence: str) -> None:
+        self._consequence = consequence
+        self._told: set[Hashable] = set()
+
+    def tell(self, recording: Hashable, error: MediaError) -> None:
+        """:param recording: its name, or its number."""
+        if recording not in self._told:
+            self._told.add(recording)
+            warn_of_damage(error, self._consequence)
 
 
 def readable_samples(

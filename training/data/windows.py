@@ -21,7 +21,7 @@ from karmma_ros.errors import MediaError, UsageError
 from karmma_ros.window import to_ns
 from karmma_training.config import Config
 from karmma_training.data.augment import Look, draw_look
-from karmma_training.data.damage import warn_of_damage
+from karmma_training.data.damage import DamageLog
 from karmma_training.data.dropout import ModalityDropout, SlotSubset, TokenRunDropout
 from karmma_training.data.features import FeatureCache
 from karmma_training.data.grid import audio_stamps, contexts, fill_slots, frames_of, phases_ns, slot_specs
@@ -98,7 +98,7 @@ class WindowSampler:
         self._batch = batch
         self._seed = seed
         self._samples, self._features = samples, features
-        self._damaged: set[int] = set()  # numbers of recordings that have been warned of
+        self._damage = DamageLog("no window is drawn there")
         self._specs, self._contexts = slot_specs(config), contexts(config)
         self._beside = {m: s for m, s in slot_specs(beside).items() if m in self._specs} if beside else {}
         self._beside_contexts = contexts(beside) if beside else {}
@@ -150,9 +150,7 @@ class WindowSampler:
                 own = self._augmented(window.number, window.slots, self._contexts, look, rng)
                 return window, own, self._augmented(window.number, window.beside, self._beside_contexts, look, rng)
             except MediaError as error:
-                if window.number not in self._damaged:
-                    self._damaged.add(window.number)
-                    warn_of_damage(error, "no window is drawn there")
+                self._damage.tell(window.number, error)
         raise UsageError(f"hardly any window can be read, {self._recordings[window.number].name} for one")
 
     def _augmented(

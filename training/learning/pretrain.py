@@ -22,7 +22,7 @@ from karmma_ros.window import to_ns
 from karmma_training.checkpoint import load_tensors, save_tensors
 from karmma_training.config import Config
 from karmma_training.data.augment import draw_look
-from karmma_training.data.damage import readable_samples, warn_of_damage
+from karmma_training.data.damage import DamageLog, readable_samples
 from karmma_training.data.grid import contexts
 from karmma_training.data.prefetch import loader_threads, prefetch
 from karmma_training.data.recording import LabelledTime, Recording
@@ -49,7 +49,7 @@ class SampleSampler:
         self._recordings = [r for r in recordings if modality in r.modalities]
         self._config, self._modality, self._batch, self._seed = config, modality, batch, seed
         self._context = contexts(config)[modality]
-        self._damaged: set[str] = set()  # names of recordings that have been warned of
+        self._damage = DamageLog("no sample is drawn there")
         self._time = LabelledTime(self._recordings, config.data.draw, [modality], seed) if self._recordings else None
 
     def __len__(self) -> int:
@@ -100,9 +100,7 @@ class SampleSampler:
         try:
             return look.samples(recording, self._modality, np.array([which]), self._context, rng)[0]
         except MediaError as error:
-            if recording.name not in self._damaged:
-                self._damaged.add(recording.name)
-                warn_of_damage(error, "no sample is drawn there")
+            self._damage.tell(recording.name, error)
             return None
 
 
