@@ -67,7 +67,10 @@ def make_clip_toy(folder: Path) -> Path:
     return make_toy_bundle(folder, modalities=("video", "flow"), window_s=0.2, clip=4, slots=1)
 
 
-@pytest.mark.parametrize("make", [make_clip_toy, make_paper_layout], ids=["toy", "paper layout"])
+@pytest.mark.parametrize(
+    "make",
+    [pytest.param(make_clip_toy, id="toy"), pytest.param(make_paper_layout, id="paper layout", marks=pytest.mark.full)],
+)
 def test_a_window_of_one_clip_is_filled_and_recognised(
     tmp_path: Path, ros_env: dict[str, str], make: Callable[[Path], Path]
 ) -> None:
