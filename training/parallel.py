@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from typing import TypeVar
 
 from rich.console import Console
 
 from karmma_ros.errors import UsageError
-from karmma_ros.orphans import die_with
+from karmma_ros.worker_processes import in_processes
 from karmma_training.progress import progress_bar
 
 __all__ = ["check_workers", "map_processes"]
@@ -37,19 +36,9 @@ def map_processes(
 
     :param workers: None: one per core.
     :raises UsageError: fewer than one.
+    :raises KarmmaError: a worker died.
     """
     check_workers(workers)
-    out: dict[int, R] = {}
-    context = multiprocessing.get_context("spawn")  # a fork of a process with torch's threads may hang
-    count = workers or min(len(items) or 1, os.cpu_count() or 1)
     with progress_bar(console) as bar:
         task = bar.add_task(title, total=len(items), note="")
-        pool = ProcessPoolExecutor(count, mp_context=context, initializer=die_with, initargs=(os.getpid(),))
-        try:
-            futures = {pool.submit(work, item): i for i, item in enumerate(items)}
-            for future in as_completed(futures):
-                out[futures[future]] = future.result()
-                bar.advance(task)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    return [out[i] for i in range(len(items))]
+        return in_processes(work, items, workers or os.cpu_count() or 1, done=partial(bar.advance, task))

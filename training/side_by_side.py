@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from typing import NamedTuple, TypeVar
 
 from karmma_ros.errors import KarmmaError
-from karmma_ros.orphans import die_with
+from karmma_ros.orphans import deaf_to_interrupts, die_with
 
 __all__ = ["run_side_by_side"]
 
@@ -48,7 +48,8 @@ def run_side_by_side(
                 del waiting[item]
                 outcome, theirs = context.Pipe(duplex=False)
                 process = context.Process(target=_work, args=(work, item, os.getpid(), theirs))
-                process.start()
+                with deaf_to_interrupts():  # who gets SIGTERM from us, below
+                    process.start()
                 theirs.close()
                 running[item] = _Running(process, outcome)
             if not running:

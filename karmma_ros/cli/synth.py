@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import shutil
-import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -20,10 +17,10 @@ from karmma_ros import __version__
 from karmma_ros.cli.common import add_seed, add_split_shares, check_out, count, positive
 from karmma_ros.console import make_console
 from karmma_ros.contact_sheet import write_contact_sheet
-from karmma_ros.errors import KarmmaError, UsageError
+from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_folder, write_json
-from karmma_ros.orphans import die_with
 from karmma_ros.synthesis import Job, Row, disk_bytes, plan, render, write_manifest
+from karmma_ros.worker_processes import in_processes
 
 HELP = "Renders first-person tabletop scenes with flow and sound as a data set: manifest.csv and lossless media."
 
@@ -126,37 +123,18 @@ def _render_all(
     make: Callable[[Job, Path], list[Row]], jobs: Sequence[Job], folder: Path, workers: int, console: Console
 ) -> list[Row]:
     """Renders everything, longest first; gives the labelled intervals in the order of the jobs."""
-    results: dict[str, list[Row]] = {}
     columns = (TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_begin, initargs=(os.getpid(),))
-    try:
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task("", total=len(jobs))
-            pending: dict[Future[list[Row]], Job] = {
-                pool.submit(make, job, folder): job for job in sorted(jobs, key=lambda job: -job.seconds)
-            }
-            while pending:
-                done, _ = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    results[pending.pop(future).name] = future.result()
-                progress.update(task, completed=len(results))
-    except BrokenProcessPool as error:
-        raise KarmmaError("a worker process died: is there enough memory? try fewer --workers") from error
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():  # what they are rendering nobody wants any more
-            child.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    return [row for job in jobs for row in results[job.name]]
+    longest_first = sorted(jobs, key=lambda job: -job.seconds)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(jobs))
+        made = in_processes(partial(_made, make, folder), longest_first, workers, done=partial(progress.advance, task))
+    rows = {job.name: rows for job, rows in zip(longest_first, made, strict=True)}
+    return [row for job in jobs for row in rows[job.name]]
 
 
-def _begin(parent: int) -> None:
-    """In every worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends its workers itself
-    die_with(parent)
+def _made(make: Callable[[Job, Path], list[Row]], folder: Path, job: Job) -> list[Row]:
+    """In a worker."""
+    return make(job, folder)
 
 
 def _origin(args: argparse.Namespace) -> dict[str, object]:

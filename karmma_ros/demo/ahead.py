@@ -8,7 +8,6 @@ to and fro end with their processes: nothing is left behind, however a process d
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,6 +23,7 @@ import numpy.typing as npt
 from karmma_ros.demo.sources import Source
 from karmma_ros.errors import KarmmaError
 from karmma_ros.flow import FlowProducer
+from karmma_ros.orphans import deaf_to_interrupts
 
 __all__ = ["FlowSettings", "FramesAhead", "Prepared"]
 
@@ -67,7 +67,8 @@ class FramesAhead:
         self._process = context.Process(
             target=_work, args=(source, flow, self._layout, memory, theirs), daemon=True, name="karmma renderer"
         )
-        self._process.start()
+        with deaf_to_interrupts():  # Ctrl-C is the demo's business; it closes the pipe
+            self._process.start()
         theirs.close()
 
     def prefill(self, timeout_s: float) -> None:
@@ -160,7 +161,6 @@ class _Layout:
 
 def _work(source: Source, flow: FlowSettings | None, layout: _Layout, memory: Any, pipe: Connection) -> None:
     """The renderer's process: fills free slots until the source ends or the other side of the pipe is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the demo's business; it closes the pipe
     cv2.setNumThreads(1)
     slots = layout.slots(memory)
     free = deque(range(layout.count))
