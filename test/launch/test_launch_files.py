@@ -56,39 +56,71 @@ for argument in read({str(CHECKOUT / "launch" / f"{name}.launch.py")!r}).get_lau
         assert len(said) > 15, argument
 
 
-def test_a_parameter_file_that_is_not_there_stops_the_launch(launch_env: dict[str, str]) -> None:
-    """launch_ros would go on with the defaults. Yes and no may be written as Nav2 writes them."""
+END_WITH_THE_PLAYER = """
+from launch.actions import LogInfo, RegisterEventHandler, Shutdown
+from launch.event_handlers import OnProcessExit
+ended = [LogInfo(msg="the test has ended"), Shutdown()]
+is_player = lambda action: getattr(action, "name", "").startswith("player")
+actions.append(RegisterEventHandler(OnProcessExit(target_action=is_player, on_exit=ended)))
+"""
+
+
+def including(name: str, more: str = "", **given: str) -> list[str]:
+    """A command that includes a launch file with some arguments, and prints the status that it ended with.
+
+    :param more: lines that add to `actions`.
+    """
     program = f"""
 from launch import LaunchDescription, LaunchService
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-source = PythonLaunchDescriptionSource({str(CHECKOUT / "launch" / "karmma.launch.py")!r})
-given = dict(params_file="~/nowhere.yaml", use_sim_time="True", use_respawn="False")
+source = PythonLaunchDescriptionSource({str(CHECKOUT / "launch" / f"{name}.launch.py")!r})
+actions = [IncludeLaunchDescription(source, launch_arguments={given!r}.items())]
+{more}
 service = LaunchService()
-service.include_launch_description(
-    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=given.items())])
-)
+service.include_launch_description(LaunchDescription(actions))
 print("status", service.run())
 """
-    done = subprocess.run([sys.executable, "-c", program], env=launch_env, capture_output=True, text=True, timeout=60)
+    return [sys.executable, "-c", program]
+
+
+def test_a_parameter_file_that_is_not_there_stops_the_launch(launch_env: dict[str, str]) -> None:
+    """launch_ros would go on with the defaults. Yes and no may be written as Nav2 writes them."""
+    command = including("karmma", params_file="~/nowhere.yaml", use_sim_time="True", use_respawn="False")
+    done = subprocess.run(command, env=launch_env, capture_output=True, text=True, timeout=60)
     assert "status 1" in done.stdout
     assert "params_file:=~/nowhere.yaml: no such file" in done.stdout + done.stderr
 
 
 def test_a_player_that_fails_is_no_end_of_the_bag(launch_env: dict[str, str], tmp_path: Path) -> None:
-    program = f"""
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-source = PythonLaunchDescriptionSource({str(CHECKOUT / "launch" / "replay.launch.py")!r})
-given = dict(bag="nowhere", player="sh -c 'exit 3'", bundle={str(make_toy_bundle(tmp_path / "toy"))!r})
-service = LaunchService()
-service.include_launch_description(
-    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=given.items())])
-)
-service.run()
-"""
-    done = subprocess.run([sys.executable, "-c", program], env=launch_env, capture_output=True, text=True, timeout=200)
+    bundle = make_toy_bundle(tmp_path / "toy")
+    command = including("replay", bag="nowhere", player="sh -c 'exit 3'", bundle=str(bundle))
+    done = subprocess.run(command, env=launch_env, capture_output=True, text=True, timeout=200)
     said = done.stdout + done.stderr
     assert "the player ended with status 3" in said, said[-3000:]
     assert "the bag has ended" not in said
+
+
+@pytest.mark.parametrize("end", ["True", "false"])
+def test_the_player_is_told_what_the_launch_was_told(launch_env: dict[str, str], tmp_path: Path, end: str) -> None:
+    """And its end is the launch's, unless that is asked to stay."""
+    told = tmp_path / "told"
+    given = {
+        "bag": "a bag",
+        "rate": "2.0",
+        "loop": end,
+        "player": f'sh -c \'printf "%s\\n" "$@" > {told}\' player',
+        "player_arguments": "--topics /image '/a topic'",
+        "end_with_bag": end,
+        "bundle": str(make_toy_bundle(tmp_path / "toy")),
+    }
+    stay = end == "false"
+    command = including("replay", END_WITH_THE_PLAYER if stay else "", **given)
+    done = subprocess.run(command, env=launch_env, capture_output=True, text=True, timeout=200)
+    said = done.stdout + done.stderr
+    assert "status 0" in said, said[-3000:]
+    loop = [] if stay else ["--loop"]
+    expected = ["a bag", "--clock", "200", "--rate", "2.0", *loop, "--topics", "/image", "/a topic"]
+    assert told.read_text().splitlines() == expected
+    assert ("the bag has ended" in said) != stay, said[-3000:]
+    assert ("the test has ended" in said) == stay, said[-3000:]
