@@ -49,7 +49,8 @@ class SensorHealth:
       within the timeout of the one before, turn it OK again. A sensor that has become slower than its timeout therefore
       stays STALE until the new interval is learned, instead of flapping.
     - `corrupt_after` unusable samples in a row turn it CORRUPT; `recovery_samples` usable ones in a row end that.
-    - Unusable samples count as arrivals: a sensor that sends rubbish is CORRUPT, not STALE.
+    - Unusable samples count as arrivals: a sensor that sends rubbish is CORRUPT, not STALE. Samples with the stamp of
+      the one before do not: they bring nothing new.
     - What is in usable samples is judged elsewhere (content.py): while they come, that verdict is the state.
 
     The timeout is max(`min_timeout_s`, `timeout_intervals` x learned interval), and `initial_timeout_s` until three
@@ -151,6 +152,17 @@ class SensorHealth:
         if self._bad_streak >= self.corrupt_after:
             self._state = SensorState.CORRUPT
         return self._state
+
+    def repeated(self, now_s: float) -> SensorState:
+        """A sample arrived with the stamp of the one before; returns the state with it.
+
+        A driver that hangs may send its last sample again and again: that is no sign of life.
+        """
+        if not self._enabled:
+            return SensorState.DISABLED
+        self._received += 1
+        self._last_cause = "the same stamp again"
+        return self.state(now_s)
 
     def passed_over(self, now_s: float) -> None:
         """A sample arrived that nobody looked at, for a newer one was there: the sensor lives, that is all it says."""

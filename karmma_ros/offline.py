@@ -46,6 +46,7 @@ class OfflineSensors:
     def _begin(self) -> None:
         self._gates = {name: make_gate(name, self._limits) for name in self._health}
         self._camera = CameraBelief()
+        self._stamps_ns: dict[str, int] = {}  # of each sensor's last sample
 
     def reset(self) -> None:
         """Forgets everything, the recogniser's window too: the recording's clock has jumped back."""
@@ -80,7 +81,9 @@ class OfflineSensors:
             verdict = self._gates[modality].judge(stamp_ns, sample, rate)
         except SampleError as error:
             return health.rejected(now_s, error.cause)
-        state = health.received(now_s, verdict.state)
+        again = self._stamps_ns.get(modality) == stamp_ns
+        self._stamps_ns[modality] = stamp_ns
+        state = health.repeated(now_s) if again else health.received(now_s, verdict.state)
         if modality == "video":
             self._camera.seen(stamp_ns, verdict, state)
         if verdict.fresh:

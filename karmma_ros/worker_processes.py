@@ -34,7 +34,7 @@ def in_processes(work: Callable[[A], R], items: Sequence[A], workers: int, *, do
         return []
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads, such as torch's, may hang
     count, others = min(workers, len(items)), set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=die_with, initargs=(os.getpid(),))
     try:
         with deaf_to_interrupts():  # each start of a worker is within
             futures = [pool.submit(_work, work, item) for item in items]
@@ -56,12 +56,6 @@ def in_processes(work: Callable[[A], R], items: Sequence[A], workers: int, *, do
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin(parent: int) -> None:
-    """In every worker."""
-    signal.signal(signal.SIGTERM, _end)
-    die_with(parent)
-
-
 def _end(number: int, frame: FrameType | None) -> None:
     """Ends a worker by an exception, so that what is half written is removed; once, since the pool may ask again."""
     signal.signal(number, signal.SIG_IGN)
@@ -71,6 +65,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 def _work(work: Callable[[A], R], item: A) -> R:
     """In a worker."""
     try:
+        signal.signal(signal.SIGTERM, _end)  # before the first item there is nothing to clean up
         return work(item)
     except SystemExit:
         os._exit(1)  # else the pool would take it for the item's outcome, and go on with the next

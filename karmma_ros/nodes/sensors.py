@@ -51,6 +51,7 @@ class Arrival(Generic[M]):
     stamp_ns: int  # the header's, corrected by the sensor's stamp offset
     now_s: float  # steady time at which it arrived
     interval_s: float | None = None  # of flow: [s] from the stamp of the message before, None where unknown
+    again: bool = False  # whether the message before had the same stamp
 
 
 class Sensor(Generic[M]):
@@ -73,6 +74,7 @@ class Sensor(Generic[M]):
         self._lags_s: deque[float] = deque(maxlen=30)
         self._waiting: deque[Arrival[M]] = deque()
         self._passed_over: list[float] = []  # arrival times of messages that newer ones replaced
+        self._stamp_ns = 0  # of the last message
         self.configure(settings)
 
     def configure(self, settings: Any) -> None:
@@ -97,8 +99,15 @@ class Sensor(Generic[M]):
     def store(self, arrival: Arrival[M]) -> None:
         """Keeps a message until the worker has time; one that it had no time for is passed over."""
         if len(self._waiting) == self.held:
-            self._passed_over.append(self._waiting.popleft().now_s)
+            dropped = self._waiting.popleft()
+            if not dropped.again:
+                self._passed_over.append(dropped.now_s)
         self._waiting.append(arrival)
+
+    def repeats(self, stamp_ns: int) -> bool:
+        """Whether the message that has just come has the stamp of the one before."""
+        before_ns, self._stamp_ns = self._stamp_ns, stamp_ns
+        return stamp_ns == before_ns
 
     def inform(self, info: Any) -> None:
         """Takes a message of `info_topic`."""
@@ -148,6 +157,7 @@ class Sensor(Generic[M]):
     def restart(self) -> None:
         """The stamps start anew: forgets what was learned from them, and the statistics."""
         self.drop()
+        self._stamp_ns = 0
         self.health.reset()
         self._lags_s.clear()
         self._gate_outdated = True  # the worker's thread may be judging just now

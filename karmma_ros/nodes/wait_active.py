@@ -7,6 +7,7 @@ ros2 run karmma_ros wait_active /action_node && ros2 bag play BAG --clock
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.exceptions import NameValidationException
 from rclpy.executors import ExternalShutdownException
+from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from karmma_ros.nodes.state_question import StateQuestion
@@ -44,7 +46,7 @@ def _wait_active(name: str, timeout_s: float) -> bool:
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point of `ros2 run karmma_ros wait_active`.
 
-    Exit status 1: it is not active in time; 2: that is no name; 130: Ctrl-C.
+    Exit status 1: it is not active in time; 2: that is no name; 130: Ctrl-C or SIGTERM.
     """
     parser = argparse.ArgumentParser(prog="wait_active", description="Waits until a life cycle node is active.")
     parser.add_argument("node", help="its full name, such as /action_node")
@@ -52,7 +54,9 @@ def main(args: Sequence[str] | None = None) -> int:
     command = list(sys.argv if args is None else ["wait_active", *args])
     options = parser.parse_args(remove_ros_args(command)[1:])
     try:
-        rclpy.init(args=command)
+        # Not rclpy's own handlers, which shut ROS down from a thread of theirs while this one takes the node apart.
+        rclpy.init(args=command, signal_handler_options=SignalHandlerOptions.NO)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         active = _wait_active(options.node, options.timeout)
     except (KeyboardInterrupt, ExternalShutdownException):
         return 130

@@ -211,7 +211,7 @@ class Worker:
                 self._pacer.arrived(name, stamp_ns, now_s, clock_ns)
             if clock_ns > 0:
                 sensor.lagged((clock_ns - stamp_ns) * 1e-9, message)
-            sensor.store(Arrival(message, stamp_ns, now_s))
+            sensor.store(Arrival(message, stamp_ns, now_s, again=sensor.repeats(stamp_ns)))
             self._wake.notify()
 
     def _clock_was_set_back(self, most_ahead_ns: int, least_ahead_ns: int) -> bool:
@@ -522,7 +522,10 @@ class Worker:
         with self._wake:
             if epoch != self._epoch:
                 return None
-            state = sensor.health.received(arrival.now_s, verdict.state)
+            if arrival.again:
+                state = sensor.health.repeated(arrival.now_s)
+            else:
+                state = sensor.health.received(arrival.now_s, verdict.state)
             if sensor.name == CameraSensor.name:
                 self._camera_belief.seen(arrival.stamp_ns, verdict, state)
             if verdict.fresh:

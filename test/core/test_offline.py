@@ -56,6 +56,16 @@ def test_after_an_outage_nothing_is_encoded_until_the_sensor_is_believed_again(b
     assert camera.stamps == [NS + number * STEP_NS for number in after[2:]]
 
 
+def test_a_sensor_that_repeats_its_last_sample_is_stale(bundle: Path) -> None:
+    camera = Pushed(bundle)
+    for number in range(30):
+        camera.frame(number)
+    rgb = np.zeros((24, 32, 3), np.uint8)
+    stamp = NS + 29 * STEP_NS
+    states = [camera.sensors.push("video", stamp, rgb, arrived_ns=stamp + late * STEP_NS) for late in range(1, 10)]
+    assert states == [SensorState.OK] * 3 + [SensorState.STALE] * 6
+
+
 def test_what_cannot_be_encoded_is_counted_as_rejected(bundle: Path) -> None:
     camera = Pushed(bundle)
     camera.sensors.push("video", NS, np.random.default_rng(0).random((24, 32, 3)))  # not uint8

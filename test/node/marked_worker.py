@@ -77,6 +77,7 @@ def main() -> None:
         # A pattern that is always the same would be found out, and erased too early.
         "occluded_enabled": False,
         "frozen_enabled": False,
+        "stale_min_timeout": 60.0,  # nor that a machine that stumbles makes a sensor silent
         "garbage_enabled": False,
     }
     bench = Bench(Recognizer(given.bundle), **common)

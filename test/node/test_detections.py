@@ -67,7 +67,7 @@ class Camera:
 
     def __init__(self, bundle: Path) -> None:
         self.stamp_ns = now_ns()
-        self.bench = Bench(Recognizer(bundle, providers="cpu"), clock=lambda: self.stamp_ns)
+        self.bench = Bench(Recognizer(bundle, providers="cpu"), clock=lambda: self.stamp_ns, stale_min_timeout=1.0)
         self._pushed = threading.Semaphore(0)
         push = self.bench.recognizer.push
 

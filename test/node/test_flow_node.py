@@ -137,10 +137,14 @@ def test_a_node_that_is_late_skips_frames_and_queues_none(
 def test_a_flow_node_that_is_killed_is_missed_and_taken_back_when_it_returns(
     tmp_path: Path, ros_env: dict[str, str], toy: Path, frames: list[np.ndarray]
 ) -> None:
-    def play_until(state: str) -> None:
-        """Plays the camera until the sensor's state is this one."""
+    def play_until(state: str, *, used: bool = False) -> None:
+        """Plays the camera until the sensor's state is this one, and what it says is `used`."""
         end_s = time.monotonic() + harness.PATIENCE_S
-        while not (r.predictions and r.predictions[-1].state("flow") == state):
+        while not (
+            r.predictions
+            and r.predictions[-1].state("flow") == state
+            and (not used or r.predictions[-1].modality("flow").coverage > 0)
+        ):
             assert time.monotonic() < end_s, f"{state} in vain: {r.predictions[-1:]}"
             r.play(0.2, flow=False, audio=False, pictures=lambda index: frames[index % len(frames)])
 
@@ -152,8 +156,7 @@ def test_a_flow_node_that_is_killed_is_missed_and_taken_back_when_it_returns(
             source.end(signal.SIGKILL)
             play_until("STALE")
             source = start(tmp_path / "second", ros_env, module=MODULE, bundle=toy)
-            play_until("OK")
-            assert r.predictions[-1].modality("flow").coverage > 0
+            play_until("OK", used=True)
             assert source.end() == 0, source.output
         finally:
             source.popen.kill()

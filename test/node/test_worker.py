@@ -11,6 +11,8 @@ import gc
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -110,6 +112,47 @@ def test_a_field_spans_the_time_since_the_one_before_also_if_that_is_passed_over
     (arrival,) = flow.take()
     assert flow.interval_s(arrival) == pytest.approx(0.03)
     assert (flow.health.status(0.12).received, flow.health.status(0.12).skipped) == (4, 4)
+
+
+@pytest.mark.parametrize("bench", [{"flow_source": "independent"}], indirect=True)
+@pytest.mark.parametrize("name", ["video", "flow", "audio"])
+def test_a_sensor_that_sends_its_last_sample_again_and_again_is_stale(bench: Bench, name: str) -> None:
+    send = {
+        "video": bench.send_frame,
+        "flow": bench.flow,
+        "audio": lambda stamp: bench.sound(stamp, np.full(320, 0.1, np.float32) * (np.arange(320) % 2)),
+    }[name]
+    now = bench.worker.statistics
+
+    @contextmanager
+    def sending(stamp: Callable[[], int]) -> Iterator[None]:
+        """Some 50 samples a second meanwhile."""
+        ended = threading.Event()
+
+        def send_on() -> None:
+            while not ended.wait(0.02):
+                send(stamp())
+
+        driver = threading.Thread(target=send_on)
+        driver.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            driver.join()
+
+    with sending(now_ns):
+        bench.wait_taken(name, 5)
+    last = now_ns()
+    count = now().statuses[name].received
+    with sending(lambda: last):
+        bench.wait("STALE", lambda o: o.statuses[name].state is SensorState.STALE and o.statuses[name].received > count)
+    assert now().statuses[name].last_cause == "the same stamp again"
+    stale = len(bench.outcomes)
+    with sending(now_ns):
+        bench.wait(
+            "OK", lambda o: o.statuses[name].state is SensorState.OK and any(o is one for one in bench.outcomes[stale:])
+        )
 
 
 def test_flow_of_a_camera_that_is_not_there_is_not_used(bench: Bench) -> None:

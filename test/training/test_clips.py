@@ -93,6 +93,7 @@ def test_the_same_look_for_every_frame_of_a_clip(recording: Recording) -> None:
 @pytest.mark.parametrize("modality", ["video", "flow"])
 def test_clips_go_through_a_video_backbone(modality: str, name: str, dim: int) -> None:
     grid = ["grid=[2,1,1]", "tokens=2", f"dim={dim}"]
+    torch.manual_seed(0)
     for pooling in (grid, ["tokens=3", "dim=16"]):
         part = [f"backbone=torchvision:{name}", "context=4", "height=32", "width=32", *pooling]
         config = apply_overrides(preset("tiny", "baseline"), [f"{modality}.{item}" for item in part])
@@ -258,6 +259,7 @@ def test_an_exported_student_says_on_the_robot_what_it_says_in_pytorch(
 
 @pytest.mark.parametrize(("shape", "grid"), [((16, 7, 7), [12, 5, 5]), ((2, 1, 1), [12, 5, 5]), ((9, 13), [4, 13])])
 def test_a_grid_of_averages_is_adaptive_pooling(shape: tuple[int, ...], grid: list[int]) -> None:
+    torch.manual_seed(0)
     x = torch.randn(2, 6, *shape)
     pool = torch.nn.functional.adaptive_avg_pool3d if len(grid) == 3 else torch.nn.functional.adaptive_avg_pool2d
     expected = pool(x, grid).flatten(2).transpose(1, 2)

@@ -70,4 +70,4 @@ def test_vga_images_arrive_whole_under_best_effort(ros_env: dict[str, str]) -> N
         timeout=60,
     )
     assert receiver.returncode == 0, receiver.stderr
-    assert int(receiver.stdout.split()[-1]) >= FRAMES - 1, receiver.stderr
+    assert int(receiver.stdout.split()[-1]) >= 0.8 * FRAMES, receiver.stderr
