@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
+from traceback import extract_tb
 
 from karmma_ros.errors import KarmmaError, SampleError
 
@@ -52,17 +54,25 @@ REMEDIES = {
     "malformed message": "build its publisher and this node with the same version of its package",
     "impossible stamp": _HEADER,
     "prediction cannot be": "remap action_node/actions to an action_node of this version",
+    "EngineError": "if it goes on, clean up the node and configure it again; `karmma doctor` tells what runs here",
     "OCCLUDED": "look whether something covers the lens",
     "FROZEN": "the driver repeats itself: restart it",
     "MUTED": "look whether the microphone is muted or unplugged",
     "CORRUPT": "what is published as flow is noise: look at its source and unit",
 }
+_MISTAKE = "a mistake of karmma_ros: report it with this line"
 
 
 def describe(error: Exception) -> str:
     """An exception in one line: its text, and its type unless it is one of ours."""
     text = " ".join(str(error).split())
     return text if isinstance(error, KarmmaError) else f"{type(error).__name__}: {text}"
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised."""
+    frames = extract_tb(error.__traceback__)
+    return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 class FaultLog:
@@ -83,13 +93,16 @@ class FaultLog:
     def report(self, where: str, error: Exception, now_s: float) -> None:
         """Counts a fault; `where` is the sensor or stage it happened in."""
         cause = error.cause if isinstance(error, SampleError) else type(error).__name__
-        self._count(where, cause, str(error), now_s)
+        if isinstance(error, KarmmaError):
+            self._count(where, cause, str(error), now_s, REMEDIES.get(cause, ""))
+        else:
+            self._count(where, cause, describe(error) + _place(error), now_s, _MISTAKE)
 
     def state(self, where: str, state: str, now_s: float) -> None:
         """Counts that the sensor `where` has become, say, OCCLUDED."""
-        self._count(where, state, state, now_s)
+        self._count(where, state, state, now_s, REMEDIES.get(state, ""))
 
-    def _count(self, where: str, cause: str, text: str, now_s: float) -> None:
+    def _count(self, where: str, cause: str, text: str, now_s: float, remedy: str) -> None:
         key = f"{where}: {cause}"
         self.counts[key] += 1
         self._unsaid[key] += 1
@@ -99,6 +112,6 @@ class FaultLog:
         self._said_s[key] = now_s
         times = self._unsaid.pop(key)
         line = f"{where}: {' '.join(text.split())}"
-        if cause in REMEDIES:
-            line += f": {REMEDIES[cause]}"
+        if remedy:
+            line += f": {remedy}"
         self._say(line + (f" ({times} times)" if times > 1 else ""))

@@ -18,6 +18,7 @@ from rclpy.node import Node
 
 from karmma_ros import transport
 from karmma_ros.errors import KarmmaError
+from karmma_ros.nodes.deadline import ending_in_time
 
 __all__ = ["run"]
 
@@ -33,13 +34,18 @@ def run(
     *,
     start: Callable[[N], None] | None = None,
 ) -> int:
-    """Runs a node; returns the exit status.
+    """Runs a node; returns the exit status. Within 2 s of SIGINT or SIGTERM it ends, whatever the node is doing.
 
     :param make_node: called once ROS is initialised; what it raises as KarmmaError is shown to the user.
     :param name: what the line about a mistake begins with.
     :param args: the command line; the process's own by default.
     :param start: called once, before the first callback.
     """
+    with ending_in_time(name):
+        return _run(make_node, name, args, start)
+
+
+def _run(make_node: Callable[[], N], name: str, args: Sequence[str] | None, start: Callable[[N], None] | None) -> int:
     faulthandler.enable()  # a crash in native code says where
     transport.prepare()
     executor: SingleThreadedExecutor | None = None

@@ -3,17 +3,28 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
+from cli_helpers import wait_until
+from hanging_bundle import make_hanging_bundle
 from lifecycle_msgs.msg import Transition
 from node.harness import assert_increasing, node_and_robot, start, value
 from sensor_msgs.msg import Image
 from toy_bundle import make_toy_bundle
 
 from karmma_msgs.msg import ActionPrediction
+from karmma_ros.nodes.deadline import END_S
+
+
+def computing_s(pid: int) -> float:
+    """[s] of a core that a process's busiest thread has used; a node's start takes one second, and then it waits."""
+    stats = [stat.read_text().rpartition(")")[2].split() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return max((int(fields[11]) for fields in stats), default=0) / os.sysconf("SC_CLK_TCK")
 
 
 def test_life_cycle_ten_times_round(tmp_path: Path, ros_env: dict[str, str]) -> None:
@@ -80,6 +91,34 @@ def test_signals_end_the_node_cleanly(tmp_path: Path, ros_env: dict[str, str], s
         r.wait_matched()
         r.play(0.3)
         process.end_in_time(sent)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_bundle_is_loaded_ends_the_node(
+    tmp_path: Path, ros_env: dict[str, str], sent: signal.Signals
+) -> None:
+    """The main thread is within ONNX Runtime, where no handler of a signal runs."""
+    process = start(tmp_path / "log", ros_env, bundle=make_hanging_bundle(tmp_path / "hangs", always=True))
+    wait_until(lambda: computing_s(process.popen.pid) > 2.0, 60)
+    process.end_in_time(sent)
+    assert f"not done {END_S} s after {sent.name}" in process.output
+
+
+def test_a_signal_while_an_inference_does_not_return_ends_the_node(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    with node_and_robot(tmp_path / "log", ros_env, bundle=make_hanging_bundle(tmp_path / "hangs", always=False)) as (
+        process,
+        r,
+    ):
+        r.wait_matched(r.images)
+        r.play(0.3, flow=False, audio=False)
+        r.wait("a prediction", lambda: any(p.message.status == ActionPrediction.OK for p in r.predictions))
+        white = np.full((48, 64, 3), 255, np.uint8)
+        r.play(0.5, flow=False, audio=False, pictures=lambda _: white)
+        last = len(r.predictions)
+        r.play(0.5, flow=False, audio=False)
+        assert len(r.predictions) == last, "the worker is within ONNX Runtime"
+        process.end_in_time(signal.SIGTERM)
+        assert f"not done {END_S} s after SIGTERM" in process.output
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
