@@ -10,7 +10,7 @@ import pytest
 from node.bench import Bench, now_ns
 
 from karmma_ros.health import SensorState, SensorStatus
-from karmma_ros.nodes.diagnostics import sensor_status
+from karmma_ros.nodes.diagnostics import _latency, sensor_status
 
 
 def status(state: SensorState, **changes: object) -> SensorStatus:
@@ -36,6 +36,19 @@ def test_every_state_has_its_level_and_says_what_to_do(state: SensorState, level
     assert said.level == level
     assert state.name in said.message
     assert words in said.message
+
+
+def test_a_driver_that_repeats_itself_is_told_from_one_that_is_silent() -> None:
+    said = sensor_status("action_node: video", "/image", status(SensorState.STALE, repeats=True), {})
+    assert said.message == "STALE: the same stamp on /image again and again: restart the driver"
+
+
+def test_latencies_are_milliseconds_of_the_percentiles_that_they_say() -> None:
+    latencies = tuple(number / 1000 for number in range(1, 101))  # 1 to 100 ms
+    said = _latency(latencies)
+    assert {name: float(value) for name, value in said.items()} == pytest.approx(
+        {"latency_ms_p50": 50.5, "latency_ms_p95": 95.0, "latency_ms_p99": 99.0, "latency_ms_max": 100.0}, abs=0.1
+    )
 
 
 def test_what_a_sensor_sent_is_among_the_values() -> None:

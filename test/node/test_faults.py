@@ -101,6 +101,6 @@ def test_causes_and_sensors_are_said_apart() -> None:
         f"video: wrong step: {REMEDIES['wrong step']}",
         f"video: odd size: {REMEDIES['odd size']}",
         f"flow: wrong step: {REMEDIES['wrong step']}",
-        "worker: a surprise",
+        "worker: ValueError: a surprise: a mistake of karmma_ros: report it with this line",
         f"video: OCCLUDED: {REMEDIES['OCCLUDED']}",
     ]
