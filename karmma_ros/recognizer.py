@@ -107,6 +107,7 @@ class Recognizer:
         self.top_k = top_k
         self.min_score = min_score
         self._names = {"action": self.bundle.action_names, **self.bundle.heads}
+        self._pairs = np.asarray(self.bundle.actions, np.int64)  # (actions, 2); of thousands, making it costs
         self._lock = threading.Lock()  # guards all below, and is never held while a graph runs
         self._window = TokenWindow(self.bundle.slot_specs())
         self._clips = {
@@ -345,7 +346,7 @@ class Recognizer:
         scores = {head: probabilities(values, bundle.temperature[head]) for head, values in logits.items()}
         if "action" not in scores:
             scores["action"] = joint_probabilities(
-                logits["verb"][np.newaxis], logits["noun"][np.newaxis], bundle.actions, bundle.temperature
+                logits["verb"][np.newaxis], logits["noun"][np.newaxis], self._pairs, bundle.temperature
             )[0]
         return scores
 

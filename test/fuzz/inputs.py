@@ -17,6 +17,8 @@ SOUNDS = ("audio", "audio_stamped", "audio_data")  # the three families of messa
 KINDS = ("image", "compressed", "flow", *SOUNDS)
 NAMES = ["rgb8", "bgr8", "rgba8", "bgra16", "mono8", "mono16", "bayer_gbrg8", "bayer_rggb16", "yuv422", "yuv422_yuy2"]
 NAMES += ["nv12", "nv21", "i420", "uyvy", "8UC1", "8UC3", "8SC1", "16SC4", "32SC1", "32FC1", "32FC3", "64FC1", "8UC999"]
+PIXELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra16": 8, "mono16": 2, "bayer_rggb16": 2, "yuv422": 2}  # bytes, else 1
+PIXELS |= {"yuv422_yuy2": 2, "uyvy": 2, "8UC3": 3, "16SC4": 8, "32SC1": 4, "32FC1": 4, "32FC3": 12, "64FC1": 8}
 LARGE = (2**16, 2**31 - 1, 2**31, 2**32 - 1)
 # PortAudio's formats and those of GStreamer: (field of the message, type of its values), name of what bytes are
 PORTAUDIO = {1: ("float32_data", "f"), 2: ("int32_data", "i"), 8: ("int16_data", "h"), 16: ("int8_data", "b")}
@@ -86,16 +88,18 @@ def settings(data: bytes) -> SimpleNamespace:
 
 def _image(source: Bytes) -> SimpleNamespace:
     height, width = 1 + source.number(10), 1 + source.number(10)
+    count = source.count if source.number(2) else int  # half of them fit together
     encoding = source.choice(NAMES) if source.number(16) else source.take(source.number(12)).decode("latin-1")
-    step = width * source.choice((1, 2, 3, 4, 6, 8, 12, 16, 32)) + source.choice((0, 0, 0, 1, 5))
+    pixel = PIXELS.get(encoding, 1) if source.number(8) else source.choice((1, 2, 3, 4, 6, 8, 12, 16, 32))
+    step = width * pixel + source.choice((0, 0, 0, 1, 5))
     rows = height + source.choice((0, 0, height // 2))
     return SimpleNamespace(
-        height=source.count(height),
-        width=source.count(width),
+        height=count(height),
+        width=count(width),
         encoding=encoding,
         is_bigendian=source.choice((0, 0, 0, 1, 255)),
-        step=source.count(step),
-        data=array.array("B", _content(source, min(source.count(rows * step), 40_000))),
+        step=count(step),
+        data=array.array("B", _content(source, min(count(rows * step), 40_000))),
     )
 
 
