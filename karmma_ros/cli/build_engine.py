@@ -66,7 +66,7 @@ def build(bundle: Bundle, target: Target, compiler: Callable[[Bundle, str, Path]
 def _compile(bundle: Bundle, name: str, folder: Path) -> None:
     """In a process of its own, which Ctrl-C ends at once: TensorRT would not hear of it."""
     command = [sys.executable, "-m", "karmma_ros.inference.engine_compiler", str(bundle.folder), name, str(folder)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - ours
     if done.returncode or not any(folder.iterdir()):
         said = done.stdout.strip() or f"the compiler ended with {done.returncode} and wrote nothing"
         raise EngineError(f"{bundle.folder / name}: {said}")

@@ -47,7 +47,7 @@ def try_bundle(name_or_path: str, provider: str) -> Trial:
     """
     command = [sys.executable, "-m", "karmma_ros.doctor.trial", name_or_path, provider]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)  # noqa: S603 - ours
     except subprocess.TimeoutExpired:
         return Trial(provider, f"no answer within {_PATIENCE_S:.0f} s")
     if done.returncode < 0:

@@ -68,6 +68,6 @@ def _text(path: Path) -> str:
 
 def _output(*command: str) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout  # noqa: S603
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout  # noqa: S603 - fixed
     except (OSError, subprocess.TimeoutExpired):
         return ""
