@@ -31,7 +31,8 @@ class Ear:
         self._node = Node("soak")
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
-        self._node.create_subscription(ActionPrediction, f"/{node}/actions", self._heard, QoSProfile(depth=50))
+        self._topic = f"/{node}/actions"
+        self._node.create_subscription(ActionPrediction, self._topic, self._heard, QoSProfile(depth=50))
         self._parameters = self._node.create_client(SetParameters, f"/{node}/set_parameters")
         self.arrivals_s: list[float] = []
         self.statuses: Counter[str] = Counter()
@@ -43,6 +44,10 @@ class Ear:
     def _listen(self) -> None:
         while self._listening:
             self._executor.spin_once(timeout_sec=0.1)
+
+    def subscribers(self) -> int:
+        """How many subscribe to the predictions, this one included."""
+        return self._node.count_subscribers(self._topic)
 
     def set_modalities(self, names: Sequence[str]) -> None:
         """Asks for it, and does not wait for the answer."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the soak: starts node, sensors and deaf subscriber, listens, interferes, watches, and judges."""
+"""Runs the soak: starts node, sensors and deaf subscribers, listens, interferes, watches, and judges."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ __all__ = ["run_soak"]
 
 NODE = "action_node"
 READY_S = 60.0
+STILL_S = 10.0  # [s] that a subscriber stands still, again and again; after 20 s it would count as gone
 WARM_S = 3.0  # predictions before the storm begins: everything the node allocates once is allocated
 _LINGER_S = 0.5
 _ENDING_S = 1.0  # before the end of the storm the sensors may have ended
@@ -90,16 +91,15 @@ def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Cons
         node = stack.enter_context(
             Child("the action node", node_arguments(NODE, {"bundle": bundle.folder}), environment)
         )
-        deaf = stack.enter_context(
-            # It stops itself, and a process that is stopped heeds nothing else.
-            Child(
-                "the deaf subscriber",
-                ["-m", "karmma_ros.soak.deaf", f"/{NODE}/actions"],
-                environment,
-                death=signal.SIGKILL,
+        deaf = [
+            # A process that is stopped heeds nothing but SIGKILL.
+            stack.enter_context(
+                Child(name, ["-m", "karmma_ros.soak.deaf", f"/{NODE}/actions"], environment, death=signal.SIGKILL)
             )
-        )
-        stack.callback(deaf.process.kill)
+            for name in ("the deaf subscriber", "the one that stands still")
+        ]
+        for child in deaf:
+            stack.callback(child.process.kill)
         sensors = _Sensors(environment, storm, seconds, segments)
         import rclpy
 
@@ -116,7 +116,7 @@ def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Cons
             log = node.log()  # of a node that crashed, too
             out.mkdir(parents=True, exist_ok=True)
             (out / "node.log").write_text(log)
-            segments |= shared_memory_of([os.getpid(), node.pid, deaf.pid])
+            segments |= shared_memory_of([os.getpid(), node.pid, *(child.pid for child in deaf)])
             sensors.end()
     result = verdict(seconds, arrivals_s, storm.due(), watch, _exceptions(log), ear.statuses)
     result |= {"seed": seed, "bundle": bundle.name, "states": ear.states, "statuses": ear.statuses}
@@ -145,7 +145,13 @@ def _get_ready(node: Child, ear: Any, console: Console) -> None:
 
 
 def _weather(
-    storm: Storm, seconds: float, node: Child, deaf: Child, sensors: _Sensors, ear: Any, console: Console
+    storm: Storm,
+    seconds: float,
+    node: Child,
+    deaf: Sequence[Child],
+    sensors: _Sensors,
+    ear: Any,
+    console: Console,
 ) -> tuple[Watch, list[float]]:
     """The storm; gives what the node used, and when predictions were heard, from the start."""
     watch = Watch()
@@ -164,10 +170,14 @@ def _weather(
         while (t_s := time.monotonic() - start_s) < seconds + _LINGER_S:
             time.sleep(0.02)
             node.check()
-            deaf.check()
+            for child in deaf:
+                child.check()
             if t_s < seconds - _ENDING_S:
                 sensors.check()
             if t_s >= next_s and t_s < seconds:
+                stands_still = t_s // STILL_S % 2
+                deaf[-1].process.send_signal(signal.SIGSTOP if stands_still else signal.SIGCONT)
+                watch.subscribers.append(ear.subscribers())
                 watch.usages.append(usage_of(node.pid, t_s))
                 next_s += 1.0
                 resident_mb = watch.usages[-1].resident_mb

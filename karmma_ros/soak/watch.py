@@ -18,6 +18,7 @@ HOURS_S = 7200.0  # from this length on the growth is also given per hour
 LEAST_SHARE = 0.98  # of the predictions due
 LEAST_OK = 0.25  # of them that have something to go by: with fewer there was no storm, but no sensors
 WORST_GAP_S = 1.0
+SUBSCRIBERS = 3  # to the predictions: who listens, one who never reads, and one who stands still now and then
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.usages: list[Usage] = []
+        self.subscribers: list[int] = []  # how many there were to the node's predictions
 
     def quarter(self, number: int, seconds: float) -> list[Usage]:
         """Of the quarters 0 to 3 of a run."""
@@ -97,6 +99,7 @@ def verdict(
             "growth": round(growth_mb, 2),
             "allowed": allowed_mb,
         },
+        "subscribers": min(watch.subscribers, default=0),
         "threads": list(threads),
         "files": list(files),
     }
@@ -109,6 +112,7 @@ def verdict(
         f"{len(faults)} exceptions": bool(faults),
         f"{statuses.get('FAILED', 0)} predictions failed": statuses.get("FAILED", 0) > 0,
         f"only {statuses.get('OK', 0)} predictions had something to go by": statuses.get("OK", 0) < LEAST_OK * least,
+        f"only {result['subscribers']} of {SUBSCRIBERS} subscribers were there": result["subscribers"] < SUBSCRIBERS,
         f"memory grew by {growth_mb:.1f} MB": growth_mb > allowed_mb,
         f"threads went from {threads[0]:g} to {threads[1]:g}": threads[1] > threads[0],
         f"open files went from {files[0]:g} to {files[1]:g}": files[1] > files[0],

@@ -20,7 +20,7 @@ from karmma_msgs.msg import Audio
 from karmma_ros.messages import stamp_to_ns
 from karmma_ros.soak.sensors import LATE_NS, Scene, Sensor
 from karmma_ros.soak.storm import AUDIO, FLOW, SENSORS, VIDEO, Episode, Storm, make_storm
-from karmma_ros.soak.watch import Usage, Watch, longest_gaps, verdict
+from karmma_ros.soak.watch import SUBSCRIBERS, Usage, Watch, longest_gaps, verdict
 
 START_NS = 10**18
 
@@ -124,9 +124,12 @@ def test_the_longest_gaps_come_first_and_the_ends_count() -> None:
     assert longest_gaps(10, []) == [(0.0, 10)]
 
 
-def calm(seconds: float, *, memory_mb: float = 0.0, threads: int = 0, files: int = 0) -> Watch:
+def calm(
+    seconds: float, *, memory_mb: float = 0.0, threads: int = 0, files: int = 0, subscribers: int = SUBSCRIBERS
+) -> Watch:
     """A process that grows by so much in its last quarter."""
     watch = Watch()
+    watch.subscribers += [SUBSCRIBERS, subscribers, SUBSCRIBERS]
     for t_s in range(int(seconds)):
         last = t_s >= 0.75 * seconds
         watch.usages.append(Usage(t_s, 180 + memory_mb * last, 16 + threads * last, 26 + files * last))
@@ -155,6 +158,7 @@ def test_a_run_in_which_all_is_well_does_not_fail() -> None:
         (1200, {"memory_mb": 1.1}, heard(1200), [], "memory grew by 1.1 MB"),
         (60, {"threads": 1}, heard(60), [], "threads went from 16 to 17"),
         (60, {"files": 2}, heard(60), [], "open files went from 26 to 28"),
+        (60, {"subscribers": 2}, heard(60), [], "only 2 of 3 subscribers were there"),
         (60, {}, heard(60, 29.0), [], "only 1740 of 1800"),
         (60, {}, heard(60, 31.0), [], "1860 predictions where 1800 were due"),
         (60, {}, [t for t in heard(60) if not 10 < t < 11.1], [], "1.10 s without a prediction"),
