@@ -54,8 +54,11 @@ class SimulatedTime:
         self.robot = r
         self.now_ns = round(start_s * 1e9)
 
-    def run(self, duration_s: float, *, frames: bool) -> list[int]:
-        """Lets time pass in real time; returns the stamps of the frames sent, at 25 Hz."""
+    def run(self, duration_s: float, *, frames: bool, speed: float = 1.0, sound: bool = False) -> list[int]:
+        """Lets so much steady time pass; returns the stamps of the frames sent, at 25 Hz of steady time.
+
+        :param speed: seconds of simulated time in one.
+        """
         begin_s, begin_ns, sent = time.monotonic(), self.now_ns, []
         for index in range(round(duration_s * 100)):
             pause = begin_s + index / 100 - time.monotonic()
@@ -63,12 +66,20 @@ class SimulatedTime:
                 time.sleep(pause)
             else:
                 begin_s -= pause  # a machine that stumbles makes time slower: it does not jump
-            self.now_ns = begin_ns + index * 10_000_000
+            self.now_ns = begin_ns + round(index * 10_000_000 * speed)
             self.robot.clock.publish(Clock(clock=time_of(self.now_ns)))
             if frames and index % 4 == 0:
                 self.robot.send_image(self.now_ns, picture(50, index))
                 sent.append(self.now_ns)
+            if sound and index % 10 == 0:
+                tone = 0.3 * np.sin(np.arange(round(1600 * speed)) / 6)
+                self.robot.send_sound(self.now_ns - round(100_000_000 * speed), tone)
         return sent
+
+
+def wait_heard(r: Robot) -> None:
+    """Without time nothing is predicted, by which one could tell."""
+    r.wait("subscribers", lambda: all(p.get_subscription_count() for p in (r.images, r.sounds, r.clock)))
 
 
 def test_simulated_time_stands_still_and_jumps_back(tmp_path: Path, ros_env: dict[str, str]) -> None:
@@ -76,7 +87,7 @@ def test_simulated_time_stands_still_and_jumps_back(tmp_path: Path, ros_env: dic
         process,
         r,
     ):
-        r.wait("subscribers", lambda: r.images.get_subscription_count() and r.clock.get_subscription_count())
+        wait_heard(r)
         simulated = SimulatedTime(r, 1000.0)
         for _ in range(100):  # until both have found each other
             simulated.run(0.1, frames=True)
@@ -109,3 +120,55 @@ def test_simulated_time_stands_still_and_jumps_back(tmp_path: Path, ros_env: dic
         assert_increasing(again)
         assert again[-1].modality("video").received <= len(sent)
         assert "jumped back" in process.output
+
+
+@pytest.mark.parametrize("speed", [0.5, 2.0])
+def test_a_bag_may_run_slower_or_faster(tmp_path: Path, ros_env: dict[str, str], speed: float) -> None:
+    with node_and_robot(tmp_path / "log", ros_env, bundle=make_toy_bundle(tmp_path / "toy"), use_sim_time=True) as (
+        _,
+        r,
+    ):
+        wait_heard(r)
+        simulated = SimulatedTime(r, 1000.0)
+        simulated.run(1.5, frames=True, speed=speed, sound=True)
+        r.forget()
+        sent = simulated.run(2.0, frames=True, speed=speed, sound=True)
+        r.wait("the last frames", lambda: any(p.stamp_ns >= sent[-3] for p in r.predictions))
+        camera = {p.stamp_ns: p for p in r.predictions if p.camera}
+        assert len(camera.keys() & set(sent)) >= 0.8 * len(sent)
+        last = camera[max(camera)]
+        assert (last.state("video"), last.state("audio")) == ("OK", "OK")
+        # The toy's slots: 30 a second of the data's time for the camera, 10 for sound.
+        assert last.modality("video").coverage > 0.8 * min(1.0, 25 / 30 / speed)
+        assert last.modality("audio").coverage > 0.7
+        # Without a camera the timer keeps its rate in the data's time.
+        r.forget()
+        simulated.run(1.5, frames=False, speed=speed, sound=True)
+        steps = np.diff([p.stamp_ns for p in r.predictions if not p.camera]) / 1e9
+        assert len(steps) > 15
+        assert np.median(steps) == pytest.approx(0.04 * speed, rel=0.1)
+        assert_increasing(r.predictions)
+
+
+def test_time_that_jumps_forward_leaves_nothing_of_before(tmp_path: Path, ros_env: dict[str, str]) -> None:
+    with node_and_robot(tmp_path / "log", ros_env, bundle=make_toy_bundle(tmp_path / "toy"), use_sim_time=True) as (
+        _,
+        r,
+    ):
+        wait_heard(r)
+        simulated = SimulatedTime(r, 1000.0)
+        simulated.run(1.5, frames=True, sound=True)
+        before_ns = simulated.now_ns
+        simulated.now_ns += 60 * 10**9
+        r.forget()
+        jumped_ns = simulated.now_ns
+        sent = simulated.run(0.3, frames=True, sound=True)
+        first = r.wait("a frame after the jump", lambda: next((p for p in r.predictions if p.stamp_ns in sent), None))
+        assert first.modality("video").coverage < 0.2
+        assert first.modality("audio").coverage < 0.2
+        assert not [p for p in r.predictions if before_ns + 5 * 10**8 < p.stamp_ns < jumped_ns - 5 * 10**8]
+        simulated.run(1.5, frames=True, sound=True)
+        last = r.wait("the last", lambda: r.predictions[-1])
+        assert last.modality("video").coverage > 0.6
+        assert last.modality("audio").coverage > 0.6
+        assert_increasing(r.predictions)
