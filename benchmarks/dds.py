@@ -2,7 +2,8 @@
 """From an image stamped in one process to the prediction heard in a third, by way of the node; and what the node uses.
 
 Beside it the bare core on the same frames, from the frame to its answer. What the node adds, the difference of the two
-percentiles, is ROS and the wait for flow and sound that came just before the frame and are being encoded.
+percentiles, is ROS and the wait for flow and sound that came just before the frame and are being encoded. A node that
+looks at nothing and answers at once shows what of it is rclpy, DDS and the two processes at its ends.
 """
 
 from __future__ import annotations
@@ -38,10 +39,16 @@ from karmma_ros.recognizer import LIVE_AUDIO_LIMIT, Recognizer
 from karmma_ros.records import percentiles
 from karmma_ros.soak.watch import usage_of
 
-__all__ = ["NODE", "USUAL", "core_s", "jpeg_of", "judge", "measure", "node_parameters", "run"]
+__all__ = ["NODE", "STAGES", "USUAL", "core_s", "jpeg_of", "judge", "measure", "node_parameters", "run"]
 
 NODE = "action_node"
 QUALITY = 85  # of a JPEG
+STAGES = (
+    "handed to ROS by the sensors' process",
+    "to the node, and waiting there",
+    "decoded, encoded, fused",
+    "to the listener, and into Python there",
+)
 _PATIENCE_S = 60.0  # until a process has something to say
 _CAMERA = 0  # ActionPrediction.CAMERA
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -71,14 +78,22 @@ def run(settings: Settings) -> Report:
     if "video" not in settings.bundle.modalities:
         return Report({"cameras": []}, [], {"dds": "needs a bundle that takes video"})
     cameras = [USUAL] if settings.quick else CAMERAS
-    rows = []
+    rows, echo = [], {}
     with Progress(console=settings.console, transient=True) as progress:
         for camera in progress.track(cameras, description="cameras"):
             seconds = 5.0 if settings.quick else 300.0 if camera == USUAL else 60.0
             core = core_s(settings, camera, 3.0 if settings.quick else 20.0)
             node = node_arguments(NODE, node_parameters(settings, camera))
             rows.append({"camera": str(camera), "seconds": seconds} | measure(settings, camera, seconds, core, node))
-    return Report({"cameras": rows}, [_latencies(rows), _usage(rows)])
+            if camera == USUAL:
+                echo = measure(settings, camera, min(seconds, 60.0), core, _echo_arguments(camera))
+    data = {"cameras": rows, "echo": echo}
+    return Report(data, [_latencies(rows), _stages(rows[0], echo), _usage(rows)])
+
+
+def _echo_arguments(camera: Camera) -> list[str]:
+    kind, topic = ("CompressedImage", "image/compressed") if camera.encoding == "jpeg" else ("Image", "image")
+    return ["-m", "karmma_benchmarks.dds_echo", kind, topic, f"/{NODE}/actions"]
 
 
 def measure(
@@ -134,7 +149,8 @@ def measure(
 
 def judge(sent: dict[str, Any], heard: list[list[float]], core: list[float]) -> dict[str, Any]:
     """Latencies of the frames sent since the first prediction."""
-    heard_ns = {int(stamp): at for stamp, at, trigger, _ in heard if trigger == _CAMERA}
+    answers = {int(stamp): rest for stamp, *rest in heard if rest[1] == _CAMERA}
+    heard_ns = {stamp: at for stamp, (at, *_) in answers.items()}
     first = min((stamp for stamp in sent["stamps"] if stamp in heard_ns), default=None)
     if first is None:
         raise KarmmaError("no frame was answered: is the machine overloaded?")
@@ -147,10 +163,23 @@ def judge(sent: dict[str, Any], heard: list[list[float]], core: list[float]) -> 
         "lost": len(due) - len(answered),
         "latency_ms": latency,
         "core_ms": bare,
+        "stages_ms": _split(dict(zip(sent["stamps"], sent["took_s"], strict=True)), answers, answered),
         "overhead_p50_ms": round(latency["p50"] - bare["p50"], 3),
         "overhead_p95_ms": round(latency["p95"] - bare["p95"], 3),
         "sensors_late_ms": round(1e3 * sent["late_s"], 1),
     }
+
+
+def _split(took_s: dict[int, float], answers: dict[int, list[float]], answered: list[int]) -> dict[str, Any]:
+    """Where the time of each frame went."""
+    stages: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    for stamp in answered:
+        at_ns, _, computed_s, made_s = answers[stamp]
+        given_s, heard_s = took_s[stamp], (at_ns - stamp) * 1e-9
+        spent_s = (given_s, made_s - computed_s - given_s, computed_s, heard_s - made_s)
+        for stage, spent in zip(STAGES, spent_s, strict=True):
+            stages[stage].append(1e3 * spent)
+    return {stage: percentiles(spent) for stage, spent in stages.items()}
 
 
 def core_s(settings: Settings, camera: Camera, seconds: float) -> list[float]:
@@ -241,6 +270,19 @@ def _latencies(rows: list[dict[str, Any]]) -> Table:
         for row in rows
     ]
     return Table("image stamped to prediction heard [ms]", headings, cells)
+
+
+def _stages(row: dict[str, Any], echo: dict[str, Any]) -> Table:
+    cells = [
+        [stage, *(f"{of['stages_ms'][stage]['p50']:.1f} / {of['stages_ms'][stage]['p95']:.1f}" for of in (row, echo))]
+        for stage in STAGES
+    ]
+    whole = [f"{of['latency_ms']['p50']:.1f} / {of['latency_ms']['p95']:.1f}" for of in (row, echo)]
+    return Table(
+        f"where a frame's time goes, {row['camera']} [ms], p50 / p95",
+        ["", "the node", "a node that answers at once"],
+        [*cells, ["from stamp to heard", *whole]],
+    )
 
 
 def _usage(rows: list[dict[str, Any]]) -> Table:

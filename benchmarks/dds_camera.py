@@ -4,8 +4,8 @@
     python -m karmma_benchmarks.dds_camera WIDTH HEIGHT FPS ENCODING SECONDS BUNDLE
 
 ENCODING: rgb8 or jpeg. It says `waiting`, publishes once somebody subscribes to all topics that the bundle needs, and
-prints as JSON the stamps of its frames [ns], each taken when the image was handed to ROS, and by how much it was late
-at most [s], but for the first tenth. It ends after a line on its standard input.
+prints as JSON the stamps of its frames [ns], each taken when the image was handed to ROS, how long ROS took it [s], and
+by how much it was late at most [s], but for the first tenth. It ends after a line on its standard input.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def main() -> int:
     while not all(topic.get_subscription_count() for topic in needed):
         time.sleep(0.01)
     stamps: list[int] = []
+    took: list[float] = []
     late: list[float] = []
     begun = time.monotonic()
     for index in range(round(seconds * fps)):
@@ -74,8 +75,9 @@ def main() -> int:
         stamp = time.time_ns()
         set_header(image.header, stamp, "camera")
         camera.publish(image)
+        took.append((time.time_ns() - stamp) * 1e-9)
         stamps.append(stamp)
-    print(json.dumps({"stamps": stamps, "late_s": max(late[len(late) // 10 :])}), flush=True)
+    print(json.dumps({"stamps": stamps, "took_s": took, "late_s": max(late[len(late) // 10 :])}), flush=True)
     sys.stdin.readline()  # the last images are still to be fetched from our memory
     return 0
 

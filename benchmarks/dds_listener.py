@@ -4,7 +4,8 @@
     python -m karmma_benchmarks.dds_listener TOPIC
 
 It says `ready`, `heard` at the first prediction, and after a line on its standard input, as JSON, a row for every
-prediction: stamp [ns], when it was heard [ns], trigger, and what the node says that it took [s].
+prediction: stamp [ns], when it was heard [ns], trigger, and what the node says: how long it computed for it, and how
+long after the stamp it was made [s].
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rclpy.qos import QoSProfile
 from karmma_msgs.msg import ActionPrediction
 from karmma_ros import transport
 
-Row = tuple[int, int, int, float]
+Row = tuple[int, int, int, float, float]
 
 
 def main() -> int:
@@ -39,7 +40,8 @@ def main() -> int:
         if message.trigger == ActionPrediction.CAMERA and not begun.is_set():
             begun.set()
             print("heard", flush=True)
-        rows.append((stamp.sec * 10**9 + stamp.nanosec, now, message.trigger, message.processing_time))
+        stamp_ns = stamp.sec * 10**9 + stamp.nanosec
+        rows.append((stamp_ns, now, message.trigger, message.processing_time, message.latency))
 
     node.create_subscription(ActionPrediction, sys.argv[1], heard, QoSProfile(depth=50))
     listening = threading.Thread(target=_spin, args=(node,), daemon=True)

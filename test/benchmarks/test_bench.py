@@ -19,7 +19,7 @@ from toy_bundle import make_toy_bundle
 
 from karmma_benchmarks import providers
 from karmma_benchmarks.choices import bound
-from karmma_benchmarks.dds import NODE, USUAL, core_s, judge, measure, node_parameters
+from karmma_benchmarks.dds import NODE, STAGES, USUAL, core_s, judge, measure, node_parameters
 from karmma_benchmarks.feed import Feed
 from karmma_benchmarks.settings import Report, Settings
 from karmma_benchmarks.ways import Again, Streaming
@@ -127,6 +127,11 @@ def test_providers_quickly(quick: dict[str, Any]) -> None:
 def test_dds_quickly(quick: dict[str, Any]) -> None:
     (row,) = quick["dds"]["cameras"]
     assert row["camera"] == "640x480 rgb8 at 30 Hz"
+    echo = quick["dds"]["echo"]
+    assert 0 < echo["latency_ms"]["p50"] < row["latency_ms"]["p50"], "it computes nothing"
+    for stages in (row["stages_ms"], echo["stages_ms"]):
+        assert list(stages) == list(STAGES)
+        assert all(stages[stage]["p50"] >= 0 for stage in STAGES)
     assert 30 < row["frames"] <= 150, "those since the first answer"
     assert row["lost"] <= 0.1 * row["frames"]
     assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p95"] <= row["latency_ms"]["max"]
@@ -238,18 +243,19 @@ def test_a_graph_on_bound_buffers_says_the_same(graph: str) -> None:
 
 def test_losses_and_latencies_are_counted_by_stamp() -> None:
     ms = 1_000_000
-    sent = {"stamps": [0, 100 * ms, 200 * ms, 300 * ms, 400 * ms], "late_s": 0.001}
+    sent = {"stamps": [0, 100 * ms, 200 * ms, 300 * ms, 400 * ms], "took_s": [0.0005] * 5, "late_s": 0.001}
     heard = [
-        [100 * ms, 104 * ms, 0, 0.002],
-        [200 * ms, 206 * ms, 0, 0.002],
-        [300 * ms, 301 * ms, 1, 0.002],  # of the timer: no answer to a frame
-        [400 * ms, 408 * ms, 0, 0.002],
+        [100 * ms, 104 * ms, 0, 0.002, 0.003],
+        [200 * ms, 206 * ms, 0, 0.002, 0.003],
+        [300 * ms, 301 * ms, 1, 0.002, 0.003],  # of the timer: no answer to a frame
+        [400 * ms, 408 * ms, 0, 0.002, 0.003],
     ]
     row = judge(sent, heard, [0.001, 0.001, 0.001])
     assert (row["frames"], row["lost"]) == (4, 1), "what was sent before the first answer does not count"
     assert row["latency_ms"]["p50"] == pytest.approx(6.0)
     assert row["latency_ms"]["max"] == pytest.approx(8.0)
     assert row["overhead_p50_ms"] == pytest.approx(5.0)
+    assert [row["stages_ms"][stage]["p50"] for stage in STAGES] == pytest.approx([0.5, 0.5, 2.0, 3.0])
     with pytest.raises(KarmmaError, match="no frame was answered"):
         judge(sent, [], [0.001])
 
