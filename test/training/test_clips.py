@@ -158,6 +158,9 @@ def test_cached_tokens_are_known_by_all_that_shapes_them() -> None:
     first, same, clip, piece, origin = (extractors_digest(model) for model in models)
     assert first == same == origin
     assert len({first, clip, piece}) == 3
+    with torch.no_grad():
+        next(iter(models[0].extractors["video"].parameters())).add_(1e-3)
+    assert extractors_digest(models[0]) != first
 
 
 def test_what_a_user_sets_for_the_streaming_student_holds_for_its_teacher() -> None:

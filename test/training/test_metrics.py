@@ -75,6 +75,8 @@ def test_the_dropout_curve_mixes_the_subsets_as_modality_dropout_draws_them() ->
         alone = p * (1 - p) + p * p / 2  # one dropped, or both and this one brought back
         assert mean == pytest.approx((1 - p) ** 2 + 0.5 * alone, abs=0.005), p
         assert low <= mean <= high
+        # Bands are of videos: 100 windows that share one draw each; at 0 % nothing is drawn.
+        assert (high - low > 0.01) == (p > 0), p
     assert curve["area"] == pytest.approx(np.mean(curve["mean"]))
     # a window that never had sound keeps its sight
     blind = dropout_curve(right, np.tile([True, False], (n, 1)), np.arange(n) // 100, modalities, seed=0)

@@ -86,12 +86,14 @@ def test_a_run_killed_at_any_time_ends_with_the_weights_of_one_that_was_not(tiny
     die_in_step(45, [*resume, str(cut)])  # in the student's stage 2
     assert 0 < load_tensors(cut / "last.pt")["step"] < load_tensors(tmp_path / "whole" / "last.pt")["step"]
     subprocess.run([*KARMMA, *resume, str(cut)], check=True, timeout=TIMEOUT_S, stderr=subprocess.DEVNULL)
-    for part in ("teacher/last.pt", "last.pt"):
+    for part in ("teacher/last.pt", "last.pt", "teacher/best.pt", "best.pt"):
         whole, again = load_tensors(tmp_path / "whole" / part), load_tensors(cut / part)
-        assert whole["step"] == again["step"]
-        for group in ("weights", "average"):
+        assert whole.get("step") == again.get("step")
+        for group in {"weights", "average"} & whole.keys():
             for name, value in whole[group].items():
                 assert torch.equal(value, again[group][name]), f"{part} {group} {name}"
+    for part in ("teacher/best.json", "best.json"):
+        assert json.loads((tmp_path / "whole" / part).read_text()) == json.loads((cut / part).read_text())
     with (cut / "metrics.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
     assert not (cut / "stage0.pt").exists()
@@ -115,11 +117,18 @@ def test_two_processes_train_like_one(tiny_run: TinyRun, tmp_path: Path) -> None
     )
     one, two = (load_tensors(tmp_path / name / "last.pt") for name in ("one", "two"))
     assert one["step"] == two["step"] > 5
-    for name, value in one["weights"].items():
-        other = two["weights"][name]
-        if name.endswith("qkv.bias"):  # no key bias changes a softmax over keys: its gradient is rounding alone
-            value, other = (torch.cat([t.chunk(3)[0], t.chunk(3)[2]]) for t in (value, other))
-        torch.testing.assert_close(value, other, atol=5e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+    for group in ("weights", "average"):
+        for name, value in one[group].items():
+            other = two[group][name]
+            if name.endswith("qkv.bias"):  # no key bias changes a softmax over keys: its gradient is rounding alone
+                value, other = (torch.cat([t.chunk(3)[0], t.chunk(3)[2]]) for t in (value, other))
+            torch.testing.assert_close(
+                value, other, atol=5e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}"
+            )
+    scores, others = (json.loads((tmp_path / name / "best.json").read_text())["validation"] for name in ("one", "two"))
+    assert scores.keys() == others.keys()
+    for subset, score in scores.items():  # each process has validated half of the recordings
+        assert others[subset] == pytest.approx(score, abs=0.02), subset
     log = (tmp_path / "two" / "log.txt").read_text()
     assert log.count("epoch   1 ") == 1, "one process writes"
 

@@ -144,7 +144,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_weights
 def test_a_gradient_that_is_not_finite_moves_no_weight(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = make_trainer(tiny_run, tmp_path)
+    trainer = make_trainer(tiny_run, tmp_path, "pretrain.video=0", "pretrain.flow=0", "pretrain.audio=0")
     clip = torch.nn.utils.clip_grad_norm_
 
     def spoil(parameters: list[torch.nn.Parameter], *rest: float, **how: bool) -> torch.Tensor:
@@ -153,7 +153,7 @@ def test_a_gradient_that_is_not_finite_moves_no_weight(
         return clip(parameters, *rest, **how)
 
     monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", spoil)
-    with pytest.raises(KarmmaError, match=r"gradient is (inf|nan) at step 0"):
+    with pytest.raises(KarmmaError, match=r"gradient is (inf|nan) at step 0: lower train\.lr"):
         trainer.fit()
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 
@@ -198,6 +198,66 @@ def test_learning_rate_warms_up_and_ends_low() -> None:
     assert rates[9] == rates[10] == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[100] == pytest.approx(0.01)
+
+
+def test_every_step_of_both_stages_has_its_learning_rate(tiny_run: TinyRun, tmp_path: Path) -> None:
+    trainer = make_trainer(tiny_run, tmp_path)
+    used: list[tuple[torch.optim.Optimizer, float]] = []
+    step = torch.optim.AdamW.step
+
+    def recorded(optimiser: torch.optim.AdamW, *rest: Any) -> Any:
+        used.append((optimiser, {group["lr"] for group in optimiser.param_groups}.pop()))
+        return step(optimiser, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.optim.AdamW.step", recorded)
+        trainer.fit()
+    c = trainer.config
+    rates: dict[int, list[float]] = {}
+    for optimiser, rate in used:
+        rates.setdefault(id(optimiser), []).append(rate)
+    *stage_0, stage_2 = rates.values()
+    assert len(stage_0) == len(c.modalities)
+    for part in stage_0:
+        total, peak = len(part), c.pretrain.lr
+        warmup = max(1, total // 10)
+        assert part == [learning_rate(s, total=total, warmup=warmup, peak=peak, final_share=0.0) for s in range(total)]
+    warmup = max(1, round(c.train.warmup_epochs * trainer.steps_per_epoch))
+    assert len(stage_2) == trainer.total
+    assert stage_2 == [
+        learning_rate(s, total=trainer.total, warmup=warmup, peak=c.train.lr, final_share=c.train.final_lr_share)
+        for s in range(trainer.total)
+    ]
+
+
+def test_what_is_validated_kept_and_given_away_is_the_average(tiny_run: TinyRun, tmp_path: Path) -> None:
+    trainer = make_trainer(tiny_run, tmp_path, "train.epochs=1", "train.validate_every=1", "train.ema=0.9")
+    trainer.fit()
+    last, best = load_tensors(tmp_path / "last.pt"), load_tensors(tmp_path / "best.pt")["weights"]
+    assert best.keys() == last["average"].keys()
+    assert all(torch.equal(value, last["average"][name]) for name, value in best.items())
+    assert not all(torch.equal(value, last["weights"][name]) for name, value in best.items())
+    scores, _ = trainer.validate()
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter.zero_()
+    assert trainer.validate()[0] == scores, "the weights that are trained do not matter to it"
+
+
+def test_a_gradient_of_stage_0_that_is_not_finite_moves_no_weight(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(tiny_run, tmp_path)
+    backward = trainer.accelerator.backward
+
+    def spoil(loss: torch.Tensor) -> None:
+        backward(loss)
+        next(p for p in trainer.model.extractors["video"].parameters() if p.grad is not None).grad.fill_(float("inf"))
+
+    monkeypatch.setattr(trainer.accelerator, "backward", spoil)
+    with pytest.raises(KarmmaError, match=r"gradient is (inf|nan) at step 0 of stage 0, video: lower pretrain\.lr"):
+        trainer.fit()
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 
 
 def test_gradients_are_clipped(tiny_run: TinyRun, tmp_path: Path) -> None:

@@ -235,6 +235,9 @@ class Pretraining:
         value = finite(loss, "loss", f"{step} of stage 0, {modality}", "pretrain.lr")
         optimiser.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
+        # Which clips nothing.
+        norm = nn.utils.clip_grad_norm_(list(module.parameters()), float("inf"), foreach=True)
+        finite(norm, "gradient", f"{step} of stage 0, {modality}", "pretrain.lr")
         optimiser.step()
         return value
 
