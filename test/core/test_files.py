@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from karmma_ros.files import whole_folder
+from karmma_ros.files import whole_file, whole_folder
 
 
 def test_a_link_to_an_empty_folder_stays_and_its_target_is_filled(tmp_path: Path) -> None:
@@ -30,3 +30,24 @@ def test_a_mount_point_is_refused_before_the_work_begins(tmp_path: Path, monkeyp
     with pytest.raises(FileExistsError, match="is a mount point: name a folder in it"), whole_folder(mounted):
         begun = True
     assert not begun
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut may leave the name and nothing in it."""
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted(handle: int) -> None:
+        done.append(f"to disk: {Path(os.readlink(f'/proc/self/fd/{handle}')).suffix or 'folder'}")
+        fsync(handle)
+
+    def renamed(source: Path, target: Path) -> None:
+        done.append("renamed")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", renamed)
+    with whole_file(tmp_path / "last.pt") as temporary:
+        temporary.write_bytes(b"weights")
+    assert done == ["to disk: .pt", "renamed", "to disk: folder"]
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]

@@ -103,6 +103,22 @@ def test_bundle_and_run_are_evaluated_alike(tiny_run: TinyRun) -> None:
     assert sum(report["classes"].values()) == pytest.approx(1, abs=1e-3)
 
 
+def test_scores_are_calibrated_by_the_temperature_of_each_head(tiny_run: TinyRun) -> None:
+    student, _, labels, _ = load_model(tiny_run.run)
+    predictor = ModelPredictor(student, labels)
+
+    def error(verb: float, noun: float) -> float:
+        """Expected calibration error of the actions' scores."""
+        predictor.temperature = {"verb": verb, "noun": noun}
+        report = evaluate(predictor, tiny_run.validation[:3], every=7, seed=0, console=Console(quiet=True))
+        assert report["temperature"] == predictor.temperature
+        return float(report["subsets"]["video+flow+audio"]["ece"])
+
+    usual = error(1.0, 1.0)
+    assert error(0.05, 0.05) > usual + 0.2, "much too sure"
+    assert len({usual, error(0.05, 1.0), error(1.0, 0.05)}) == 3
+
+
 def test_the_command_evaluates_a_bundle_as_it_does_its_run(tiny_run: TinyRun, tmp_path: Path) -> None:
     """The settings of the data come from the manifest alone; the temperatures are those fitted on validation."""
     fitted = json.loads((tiny_run.run / "best.json").read_text())["temperature"]

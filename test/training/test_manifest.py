@@ -175,9 +175,13 @@ def test_a_label_seen_only_in_validation_is_reported_and_left_out(folder: Path) 
         "c2,train,,,a.wav,1,1.2,cut,bread",
         "c3,val,,,a.wav,0,1,juggle,bread",
         "c4,val,,,a.wav,1,1.2,cut,bread",
+        "c5,val,,,a.wav,1.2,1.4,cut,none",
     )
     source = ManifestSource(folder / "manifest.csv", StoreFormat.of(config))
-    assert source.notes == ["verb never seen in training, its clips are left out: juggle"]
+    assert source.notes == [
+        "verb never seen in training, its clips are left out: juggle",
+        "action never seen in training, its clips count as wrong: cut none",
+    ]
     said = StringIO()
     for _ in range(2):
         open_recordings(source, "val", folder / "store", workers=1, console=Console(file=said, width=200))
@@ -186,7 +190,7 @@ def test_a_label_seen_only_in_validation_is_reported_and_left_out(folder: Path) 
     assert labels.heads == {"verb": ("idle", "cut"), "noun": ("none", "bread")}
     assert [labels.action_name(i) for i in range(2)] == ["idle", "cut bread"]
     (recording,) = recordings(config, folder, "val")
-    assert recording.starts.tolist() == [1.0]
+    assert recording.starts.tolist() == [1.0, 1.2], "what is wrong in any case is counted, not left out"
 
 
 def test_the_store_is_reused_and_made_anew_when_a_file_changes(folder: Path) -> None:

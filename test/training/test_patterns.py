@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="training needs torch")
 
 from karmma_training.evaluation.evaluate import EncodedRecording
-from karmma_training.evaluation.patterns import LOST, loss_patterns
+from karmma_training.evaluation.patterns import LOST, OUT, OUTAGE_S, loss_patterns, outage_patterns
 
 CONTEXT_S = 0.4
 FRAMES = np.arange(3000, dtype=np.int64) * 33_333_333
@@ -52,5 +52,28 @@ def test_a_context_that_ends_on_a_chunks_edge_does_not_reach_into_the_next(recor
 
 def test_recordings_lose_other_samples_and_a_seed_loses_the_same(recording: EncodedRecording) -> None:
     pattern = loss_patterns(CONTEXT_S, seed=0)["frames", 0.5]
+    assert np.array_equal(pattern(recording, 0)["video"], pattern(recording, 0)["video"])
+    assert not np.array_equal(pattern(recording, 0)["video"], pattern(recording, 1)["video"])
+
+
+@pytest.mark.parametrize("share", OUT)
+def test_sensors_come_and_go_for_themselves(recording: EncodedRecording, share: float) -> None:
+    arrived = outage_patterns(["video", "flow", "audio"], CONTEXT_S, seed=0)[share](recording, 3)
+    there = {m: np.isin(np.arange(len(recording.stamps[m])), arrived[m]) for m in arrived}
+    for m in ("video", "flow"):
+        assert there[m].mean() == pytest.approx(1 - share, abs=0.1)
+        edges = np.flatnonzero(np.diff(there[m].astype(int)))
+        lengths_s = np.diff(recording.stamps[m][edges + 1]) * 1e-9
+        out_s = lengths_s[~there[m][edges[:-1] + 1]]
+        assert (out_s > OUTAGE_S[0] - 0.04).all()
+        assert (out_s < OUTAGE_S[1] + 0.04).all()
+    together = np.corrcoef(there["video"][1:], there["flow"])[0, 1]
+    assert abs(together) < 0.3, "they fail independently"
+    # What hears something of an outage is not there: fewer by the context that reaches into each.
+    assert 0 < there["audio"].mean() < 1 - share
+
+
+def test_other_recordings_have_other_outages(recording: EncodedRecording) -> None:
+    pattern = outage_patterns(["video"], 0.0, seed=0)[0.5]
     assert np.array_equal(pattern(recording, 0)["video"], pattern(recording, 0)["video"])
     assert not np.array_equal(pattern(recording, 0)["video"], pattern(recording, 1)["video"])

@@ -185,3 +185,14 @@ def test_an_error_while_drawing_reaches_the_trainer(tiny_run: TinyRun) -> None:
     sampler.batch = fail  # type: ignore[assignment]
     with pytest.raises(RuntimeError, match="disk gone"):
         next(iter(prefetch(sampler.batch, 0, 3)))
+
+
+@pytest.mark.parametrize(("setting", "value"), [("modality_p", 0.6), ("runs_p", 0.9), ("full_share", 0.0)])
+def test_whatever_is_dropped_is_drawn_for_the_windows(tiny_run: TinyRun, setting: str, value: float) -> None:
+    def share(config: Config) -> float:
+        present = WindowSampler(tiny_run.train, config, batch=64, seed=5).batch(0).present
+        return float(np.mean([present[m].mean() for m in present]))
+
+    dropping = plain(tiny_run.config)
+    setattr(dropping.dropout, setting, value)
+    assert share(dropping) < 0.9 * share(plain(tiny_run.config))

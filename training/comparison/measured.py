@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from karmma_ros.errors import UsageError
@@ -20,9 +21,9 @@ from karmma_training.config import Config
 from karmma_training.config_file import load_config
 from karmma_training.learning.run_log import METRICS, scores_by_epoch
 
-__all__ = ["Measured", "Outcome", "check_folders", "comparison_settings"]
+__all__ = ["Measured", "Outcome", "area", "check_folders", "comparison_settings", "through_outages"]
 
-KEPT = ("minutes", "windows", "majority_share", "heads", "subsets", "dropout_curve")  # of an evaluation
+KEPT = ("minutes", "windows", "majority_share", "heads", "subsets", "dropout_curve", "outages")  # of an evaluation
 # of train: what changes no result, and precision, which is the machine's and told beside it
 HARMLESS = ("threads", "loaders", "checkpoint_s", "precision")
 
@@ -124,7 +125,7 @@ class Measured:
         evaluation, validation = {}, []
         if run.group != "stage 0":
             whole = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-            evaluation = {key: whole[key] for key in KEPT}
+            evaluation = {key: whole[key] for key in KEPT if key in whole}  # one of an older version knows no outages
             validation = scores_by_epoch(folder / METRICS)
         done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
         self._outcomes.setdefault(run.name, {})[seed] = Outcome(**done, evaluation=evaluation, validation=validation)
@@ -180,6 +181,12 @@ class Measured:
 def area(evaluation: Mapping[str, Any]) -> float:
     """Area under the dropout curve in %."""
     return 100 * float(evaluation["dropout_curve"]["area"])
+
+
+def through_outages(evaluation: Mapping[str, Any]) -> float | None:
+    """Mean accuracy in % where every sensor comes and goes; None in an older record."""
+    outages = evaluation.get("outages")
+    return 100 * float(mean(outages["action"][1:])) if outages else None
 
 
 def _filled(kept: Any, default: Any) -> Any:

@@ -192,7 +192,11 @@ def _labels(heads: list[str], rows: list[_Row]) -> tuple[Labels, list[str]]:
         unseen = sorted({row.names[i] for row in rows} - seen)
         if unseen:
             notes.append(f"{head} never seen in training, its clips are left out: {', '.join(unseen)}")
-    actions = sorted(set(train), key=lambda names: [classes[h].index(n) for h, n in zip(heads, names, strict=True)])
+    known = set(train)
+    pairs = {row.names for row in rows if all(name in classes[h] for h, name in zip(heads, row.names, strict=True))}
+    if new := sorted(" ".join(names) for names in pairs - known):
+        notes.append(f"action never seen in training, its clips count as wrong: {', '.join(new)}")
+    actions = sorted(known, key=lambda names: [classes[h].index(n) for h, n in zip(heads, names, strict=True)])
     return Labels.from_names(classes, actions), notes
 
 

@@ -15,7 +15,7 @@ from karmma_training.data.recording import Recording
 from karmma_training.evaluation.dropout_curve import by_key, dropout_curve
 from karmma_training.evaluation.evaluate import Logits, encode_recording, predict
 from karmma_training.evaluation.metrics import accuracies, calibration, confusion, score
-from karmma_training.evaluation.patterns import demo_patterns, initials, loss_patterns, subsets
+from karmma_training.evaluation.patterns import demo_patterns, initials, loss_patterns, outage_patterns, subsets
 from karmma_training.evaluation.predictor import Predictor
 from karmma_training.progress import progress_bar
 
@@ -39,14 +39,15 @@ def evaluate(
     modalities = list(predictor.specs)
     patterns = subsets(modalities)
     failures = demo_patterns(seed) if set(modalities) == {"video", "flow", "audio"} else {}
-    context_s = predictor.contexts["audio"].count / recordings[0].rate if failures else 0.0
+    context_s = predictor.contexts["audio"].count / recordings[0].rate if "audio" in modalities else 0.0
+    outages = outage_patterns(modalities, context_s, seed)
     lost = loss_patterns(context_s, seed) if failures and losses else {}
-    results: dict[Any, Logits] = {name: Logits() for name in (*patterns, *failures, *lost)}
+    results: dict[Any, Logits] = {name: Logits() for name in (*patterns, *failures, *lost, *outages)}
     with progress_bar(console) as bar:
         task = bar.add_task("evaluating", total=len(recordings), note="")
         for number, recording in enumerate(recordings):
             encoded = encode_recording(predictor, recording, every=every)
-            for group in (patterns, failures, lost):
+            for group in (patterns, failures, lost, outages):
                 for name, pattern in group.items():
                     results[name].add(predict(predictor, encoded, pattern(encoded, number)), encoded)
             bar.advance(task)
@@ -66,6 +67,10 @@ def evaluate(
             {name: scored[name].right for name in patterns}, recorded, by_key(recordings)[numbers], modalities, seed
         ),
         "losses": _losses({which: accuracies(scored[which])["action"] for which in lost}, accuracies(full)["action"]),
+        "outages": {
+            "share": [0.0, *outages],
+            "action": [accuracies(full)["action"], *(accuracies(scored[share])["action"] for share in outages)],
+        },
         "calibration": {name: calibration(scored[name]) for name in patterns},
         "confusion": {head: matrix.tolist() for head, matrix in confusion(full).items()},
         "majority_share": float(shares.max()),
@@ -107,6 +112,11 @@ def print_report(console: Console, report: Mapping[str, Any], labels: Labels) ->
         for what, lost in report["losses"].items():
             table.add_row(what, *(f"{100 * value:.1f}" for value in lost["action"]))
         console.print(table)
+    table = Table(title="action accuracy in % when every sensor comes and goes")
+    for column in ("out for", *(f"{100 * share:.0f} %" for share in report["outages"]["share"])):
+        table.add_column(column, justify="right")
+    table.add_row("", *(f"{100 * value:.1f}" for value in report["outages"]["action"]))
+    console.print(table)
     console.print(f"majority class: {100 * report['majority_share']:.1f} %")
 
 

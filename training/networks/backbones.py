@@ -135,7 +135,12 @@ def _timm(name: str, pretrained: bool) -> tuple[nn.Module, str]:
     made = _Last(network)
     config = getattr(network, "pretrained_cfg", None) or getattr(network, "default_cfg", {})
     made.statistics = (config.get("mean", IMAGENET[0]), config.get("std", IMAGENET[1]))  # type: ignore[assignment]
-    return made, f"all tensors by timm ({config.get('license') or 'licence not stated'})" if pretrained else "random"
+    return (
+        made,
+        f"all {len(network.state_dict())} tensors by timm ({config.get('license') or 'licence not stated'})"
+        if pretrained
+        else "random",
+    )
 
 
 def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, str]:
@@ -157,7 +162,7 @@ def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, str]:
     made = nn.Sequential(OrderedDict(parts))  # under their own names, by which files of weights know them
     transforms = models.get_model_weights(name).DEFAULT.transforms()
     made.statistics = (transforms.mean, transforms.std)  # type: ignore[assignment]
-    return made, "all tensors by torchvision" if pretrained else "random"
+    return made, f"all {len(made.state_dict())} tensors by torchvision" if pretrained else "random"
 
 
 def _transformers(name: str, pretrained: bool) -> tuple[nn.Module, str]:
