@@ -168,6 +168,33 @@ def test_files_that_cannot_be_read_are_all_named_before_training(folder: Path) -
     assert "\n" not in text
 
 
+def test_faults_of_rows_files_and_times_are_told_together(folder: Path) -> None:
+    (folder / "broken.mp4").write_bytes(b"no video")
+    rows = [
+        "c1,train,broken.mp4,,,0,1,pour,mug",
+        "c2,train,a.avi,,,0,1,pour,mug",
+        "c3,train,,,a.avi,0,1,pour,mug",
+        "c4,train,,,a.wav,900,901,pour,mug",
+    ]
+    with pytest.raises(UsageError) as error:
+        recordings(config_for(folder, *rows), folder)
+    text = str(error.value)
+    for part in ("row 2, video: ", "row 4, audio: ", "has no sound", "row 5, start_s: 900 s, but its files end at"):
+        assert part in text
+    with pytest.raises(UsageError) as error:
+        recordings(config_for(folder, "c0,train,a.avi,,,2,1,pour,", *rows), folder)
+    text = str(error.value)
+    for part in (
+        "row 2, stop_s: must be later",
+        "row 2, noun: no label",
+        "row 3, video: ",
+        "row 5, audio: ",
+        "no sound",
+    ):
+        assert part in text
+    assert "\n" not in text
+
+
 def test_a_label_seen_only_in_validation_is_reported_and_left_out(folder: Path) -> None:
     config = config_for(
         folder,

@@ -153,14 +153,14 @@ def test_a_gradient_that_is_not_finite_moves_no_weight(
         return clip(parameters, *rest, **how)
 
     monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", spoil)
-    with pytest.raises(KarmmaError, match=r"gradient is (inf|nan) at step 0: lower train\.lr"):
+    with pytest.raises(KarmmaError, match=r"gradient is (inf|nan) at step 0: start again with a lower train\.lr"):
         trainer.fit()
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 
 
 def test_a_loss_that_is_not_finite_stops_pre_training(tiny_run: TinyRun, tmp_path: Path) -> None:
     trainer = make_trainer(tiny_run, tmp_path, "pretrain.lr=1.0e+30")
-    with pytest.raises(KarmmaError, match=r"of stage 0, video: lower pretrain\.lr"):
+    with pytest.raises(KarmmaError, match=r"of stage 0, video: start again with a lower pretrain\.lr"):
         trainer.fit()
 
 
@@ -255,7 +255,9 @@ def test_a_gradient_of_stage_0_that_is_not_finite_moves_no_weight(
         next(p for p in trainer.model.extractors["video"].parameters() if p.grad is not None).grad.fill_(float("inf"))
 
     monkeypatch.setattr(trainer.accelerator, "backward", spoil)
-    with pytest.raises(KarmmaError, match=r"gradient is (inf|nan) at step 0 of stage 0, video: lower pretrain\.lr"):
+    with pytest.raises(
+        KarmmaError, match=r"gradient is (inf|nan) at step 0 of stage 0, video: start again with a lower pretrain\.lr"
+    ):
         trainer.fit()
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 

@@ -26,13 +26,13 @@ import numpy.typing as npt
 
 from karmma_ros.errors import MediaError, UsageError
 from karmma_ros.flow_file import read_flow_file
-from karmma_ros.media import read_video
+from karmma_ros.media import read_audio, read_video
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Interval, Recording, disjoint
 from karmma_training.data.sound import read_sound
 from karmma_training.data.store import StoreFormat, write_recording
 from karmma_training.datasets.faults import joined
-from karmma_training.datasets.source import Preparation, RecordingJob, StoredSource
+from karmma_training.datasets.source import Preparation, RecordingJob, StoredSource, prepare
 
 __all__ = ["ManifestSource"]
 
@@ -40,6 +40,7 @@ FIXED = ("clip_id", "split", "video", "flow", "audio", "start_s", "stop_s")
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 FIRST = ("idle", "none")  # these names lead their head's classes
 _SHOWN_OF_NAME = 200  # letters shown of a file's name
+_NO_SOUND = "has no sound: leave the cell empty where there is none"
 _SLACK_S = 0.5  # that stop_s may be beyond the end without a word
 
 
@@ -77,10 +78,19 @@ class ManifestSource(StoredSource):
 
     def recordings(self, split: str, work: Preparation, minutes: float | None = None) -> list[Recording]:
         """See Source. Rows that begin after their files have ended are faults, those that only end then are cut."""
-        recordings = super().recordings(split, work, minutes)
         faults: list[str] = []
         cut: list[int] = []
-        for recording, rows in zip(recordings, self._layers(split), strict=True):
+        layers, jobs = self._layers(split), self.jobs(split, minutes)
+        try:
+            prepare(jobs, work, f"{self.name} {split}")
+        except UsageError as error:
+            faults.append(str(error).removeprefix(f"{self.name} {split}: "))
+        recordings: list[Recording] = []
+        for job, rows in zip(jobs, layers, strict=True):
+            if not (work.store / job.path / "meta.json").exists():
+                continue  # of this one it has been said
+            recording = self._recording(job, work.store)
+            recordings.append(recording)
             end_s = recording.end_s
             faults += [
                 f"row {row.line}, start_s: {row.start_s:g} s, but its files end at {end_s:.2f} s"
@@ -136,11 +146,40 @@ def _read(path: Path) -> tuple[list[str], list[_Row]]:
     heads = ["verb", "noun"] if len(heads) == 2 else heads
     faults: list[str] = []
     rows = [row for number, line in lines if (row := _row(path.parent, number, line, heads, faults)) is not None]
-    if faults:
-        raise UsageError(f"{path}: {joined(faults)}")
+    if faults:  # so that all is told at once, what else would be found while decoding
+        raise UsageError(f"{path}: {joined([*faults, *_unreadable(path.parent, rows)])}")
     if not rows:
         raise UsageError(f"{path}: no rows")
     return heads, rows
+
+
+def _unreadable(folder: Path, rows: list[_Row]) -> list[str]:
+    """Which files do not even begin as what they should be, with row and column."""
+    faults: dict[str, str] = {}  # of each file the first
+    for row in rows:
+        for column, file in zip(("video", "flow", "audio"), row.files, strict=True):
+            if not file or f"{column} {file}" in faults:
+                continue
+            try:
+                _begin(folder / file, column)
+            except MediaError as error:
+                faults[f"{column} {file}"] = f"row {row.line}, {column}: {error}"
+    return list(faults.values())
+
+
+def _begin(path: Path, column: str) -> None:
+    """Reads the beginning of a file. :raises MediaError: it cannot be read as what the column says."""
+    if column == "video":
+        with read_video(path) as reader:
+            next(iter(reader), None)
+    elif column == "flow":
+        read_flow_file(path)
+    else:
+        sound = read_audio(path)
+        if sound is None:
+            raise MediaError(f"{path} {_NO_SOUND}")
+        with sound:
+            next(iter(sound), None)
 
 
 def _row(folder: Path, number: int, line: dict[str, Any], heads: list[str], faults: list[str]) -> _Row | None:
@@ -220,7 +259,7 @@ def _decode(
         with _blame(f"{where}, audio"):
             found = read_sound(audio, form.rate)
             if found is None:
-                raise MediaError(f"{audio} has no sound: leave the cell empty where there is none")
+                raise MediaError(f"{audio} {_NO_SOUND}")
             sound, start_ns = found
     write_recording(
         folder,

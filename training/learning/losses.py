@@ -100,5 +100,7 @@ def finite(quantity: Tensor, what: str, step: str, rate: str, kept: str = "") ->
     """
     value = quantity.item()
     if not math.isfinite(value):
-        raise KarmmaError(f"the {what} is {value} at step {step}: lower {rate} or use train.precision=fp32{kept}")
+        raise KarmmaError(
+            f"the {what} is {value} at step {step}: start again with a lower {rate}, or train.precision=fp32{kept}"
+        )
     return value
