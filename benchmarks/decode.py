@@ -96,6 +96,17 @@ def _pictures_plainly(folder: Path, which: Sequence[int]) -> list[Image]:
     return [np.asarray(cv2.imread(str(folder / f"frame_{k + 1:010d}.jpg")), np.uint8) for k in which]
 
 
+def _tar_plainly(path: Path, which: Sequence[int]) -> list[Image]:
+    """As one reads a few files of an archive: it has no index."""
+    with tarfile.open(path) as archive:
+        found = []
+        for k in which:
+            file = archive.extractfile(f"./frame_{k + 1:010d}.jpg")
+            assert file is not None
+            found.append(np.asarray(cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR), np.uint8))
+        return found
+
+
 def _movie_plainly(path: Path, which: Sequence[int]) -> list[Image]:
     """Set the position, read every frame, keep those of the clip."""
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
@@ -137,7 +148,7 @@ def _ways(
     plain = partial(_pictures_plainly, pictures)
     return {
         FOLDER: (PictureTrack(FolderPictures(pictures), stamps, SIZE), plain),
-        TAR: (PictureTrack(TarPictures(tar, index[""]), stamps, SIZE), plain),
+        TAR: (PictureTrack(TarPictures(tar, index[""]), stamps, SIZE), partial(_tar_plainly, tar)),
         MOVIE: (VideoTrack(movie, index_video(movie), SIZE), partial(_movie_plainly, movie)),
         WEBM: (VideoTrack(webm, index_video(webm), SIZE), partial(_movie_plainly, webm)),
     }

@@ -31,12 +31,14 @@ __all__ = [
     "Frame",
     "VideoReader",
     "VideoWriter",
+    "is_lying",
     "open_container",
     "origin_s",
     "read_audio",
     "read_video",
     "silent_pieces",
     "to_pcm16",
+    "turned",
     "upright",
     "write_wav",
 ]
@@ -418,9 +420,22 @@ def upright(frame: Any, reformatter: VideoReformatter | None = None) -> Image:
     :param reformatter: that of the other frames: making one for each takes longer than converting a small frame.
     """
     converted = frame.reformat(format="rgb24") if reformatter is None else reformatter.reformat(frame, format="rgb24")
-    rgb: Image = np.asarray(converted.to_ndarray(), np.uint8)
-    turn = _TURNS.get(getattr(frame, "rotation", 0) % 360)  # older PyAV does not know the note
+    return turned(frame, np.asarray(converted.to_ndarray(), np.uint8))
+
+
+def turned(frame: Any, rgb: Image) -> Image:
+    """A frame's pixels (h, w, 3), turned as its note says."""
+    turn = _TURNS.get(_note(frame))
     return rgb if turn is None else cv2.rotate(rgb, turn)  # type: ignore[return-value]
+
+
+def is_lying(frame: Any) -> bool:
+    """Whether the upright frame has this one's height as its width."""
+    return _note(frame) in (90, 270)
+
+
+def _note(frame: Any) -> int:
+    return int(getattr(frame, "rotation", 0)) % 360  # older PyAV does not know the note
 
 
 def _interleaved(frame: Any) -> Samples:

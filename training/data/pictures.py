@@ -6,19 +6,25 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import av
+import av.error
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
 
-from karmma_ros.compressed import picture_info
+from karmma_ros.compressed import PictureInfo, picture_info
 from karmma_ros.errors import MediaError, SampleError
+from karmma_ros.samples import prepare_image
+from karmma_training.data.small_frames import small_rgb
 
-__all__ = ["FolderPictures", "Naming", "Pictures", "TarPictures", "decode_picture", "index_tar"]
+__all__ = ["FolderPictures", "Naming", "Pictures", "TarPictures", "decode_picture", "decode_small", "index_tar"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -177,26 +183,62 @@ class TarPictures(Pictures):
         return TarPictures(self._path, TarIndex(numbers, self._index.offsets[at], self._index.sizes[at]))
 
 
+class _Ours(threading.local):
+    """What a thread keeps: making either for each picture takes as long as a fifth of the rest."""
+
+    def __init__(self) -> None:
+        self.reformatter = VideoReformatter()
+        self.renew()
+
+    def renew(self) -> None:
+        self.decoder = av.CodecContext.create("mjpeg", "r")
+        self.decoder.thread_count = 1
+
+
+_ours = _Ours()
+
+
+def decode_small(data: bytes, where: str, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Decode a JPEG or PNG to RGB at the network's size (h, w, 3), as `prepare_image` of `decode_picture`.
+
+    A JPEG that is not much larger goes from its own colours to small RGB in one pass, in half the time.
+
+    :param where: what to call it in a message; size: (h, w).
+    :raises MediaError: no such picture, or truncated.
+    """
+    info = _info(data, where)
+    if info.kind == "JPEG" and not (info.height >= 2 * size[0] and info.width >= 2 * size[1]):
+        try:
+            for frame in _ours.decoder.decode(av.Packet(data)):
+                return small_rgb(frame, size, _ours.reformatter)
+        except av.error.FFmpegError:  # libjpeg knows kinds that FFmpeg does not
+            _ours.renew()
+    return prepare_image(decode_picture(data, where, grey=False, at_least=size), size)
+
+
+def _info(data: bytes, where: str) -> PictureInfo:
+    """What a picture's header says. :raises MediaError: no such picture, or truncated."""
+    try:
+        return picture_info(np.frombuffer(data, np.uint8))
+    except SampleError as error:
+        raise MediaError(f"{where}: {error}") from error
+
+
 def decode_picture(data: bytes, where: str, *, grey: bool, at_least: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Decode a JPEG or PNG: RGB (h, w, 3), or grey (h, w).
 
     Where half, a quarter or an eighth of its size still holds `at_least` (height, width), a JPEG is decoded to that:
     averages over 8 x 8 pixels are in its coefficients already.
 
-
     :param where: what to call it in a message.
     :raises MediaError: no such picture, or truncated.
     """
-    array = np.frombuffer(data, np.uint8)
-    try:
-        info = picture_info(array)
-    except SampleError as error:
-        raise MediaError(f"{where}: {error}") from error
+    info = _info(data, where)
     flag = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
     for factor, reduced in (_REDUCED_GREY if grey else _REDUCED).items():
         if info.kind == "JPEG" and info.height >= factor * at_least[0] and info.width >= factor * at_least[1]:
             flag = reduced
-    image = cv2.imdecode(array, flag)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     if image is None:
         raise MediaError(f"{where}: cannot be decoded")
     return np.asarray(image if grey else cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

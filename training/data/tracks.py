@@ -25,7 +25,7 @@ from karmma_ros.flow import MAX_INTERVAL_S, FlowProducer
 from karmma_ros.samples import prepare_flow, prepare_image
 from karmma_ros.window import to_ns
 from karmma_training.data.labels import Labels
-from karmma_training.data.pictures import Pictures, decode_picture
+from karmma_training.data.pictures import Pictures, decode_picture, decode_small
 from karmma_training.data.recording import Interval, Recording, Stamps
 from karmma_training.data.small_frames import small_rgb
 from karmma_training.data.video_frames import VideoIndex, read_frames
@@ -118,10 +118,17 @@ class PictureTrack(ImageTrack):
 
     def images(self, which: Ints, at_least: Size) -> dict[int, Image]:
         """See ImageTrack."""
+        return self._each(which, partial(decode_picture, grey=False, at_least=at_least))
+
+    def small(self, which: Ints) -> dict[int, Image]:
+        """See ImageTrack."""
+        return self._each(which, partial(decode_small, size=self.size))
+
+    def _each(self, which: Ints, decode: Callable[[bytes, str], Image]) -> dict[int, Image]:
         found = {}
         for k in {int(k) for k in which}:
             try:
-                found[k] = decode_picture(self._pictures.load(k), self._pictures.name(k), grey=False, at_least=at_least)
+                found[k] = decode(self._pictures.load(k), self._pictures.name(k))
             except MediaError:
                 continue
         return found
