@@ -101,8 +101,12 @@ def _read_run(container: Any, stream: Any, index: VideoIndex, run: Ints, start: 
     last = max(pending)
     container.seek(start, stream=stream)
     for packet in chain(_packets(container, stream), (None,)):  # None: what the decoder still holds
-        if packet is not None and packet.is_disposable and packet.pts not in pending:
-            continue
+        if packet is not None:
+            wanted = packet.pts in pending
+            if packet.is_disposable and not wanted:
+                continue
+            # Most containers do not say which packets are; the decoder sees it, and passes over them.
+            stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
         for frame in _decoded(packet, stream):
             position = pending.pop(frame.pts, None)
             if position is not None:
