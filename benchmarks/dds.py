@@ -176,7 +176,8 @@ def _split(took_s: dict[int, float], answers: dict[int, list[float]], answered: 
     for stamp in answered:
         at_ns, _, computed_s, made_s = answers[stamp]
         given_s, heard_s = took_s[stamp], (at_ns - stamp) * 1e-9
-        spent_s = (given_s, made_s - computed_s - given_s, computed_s, heard_s - made_s)
+        # On few cores the node may be at work before the sensors' process is back from handing the image over.
+        spent_s = (given_s, max(0.0, made_s - computed_s - given_s), computed_s, heard_s - made_s)
         for stage, spent in zip(STAGES, spent_s, strict=True):
             stages[stage].append(1e3 * spent)
     return {stage: percentiles(spent) for stage, spent in stages.items()}

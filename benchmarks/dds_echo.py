@@ -17,7 +17,6 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from karmma_msgs.msg import ActionPrediction, Audio, ModalityStatus, ScoredLabel
-from karmma_ros import transport
 from karmma_ros.nodes.process import run
 
 _LABELS = 5  # of each ranking
@@ -60,7 +59,6 @@ class Echo(rclpy.node.Node):
 
 def main() -> int:
     """The process."""
-    transport.prepare()
     return run(lambda: Echo(*sys.argv[1:4]), "bench_echo", [])
 
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that appear whole or not at all: written beside their final place and renamed when complete.
 
-A reader (or a person after Ctrl-C, a full disk, a crash) must never find half a file under the final name.
+A reader (or a person after Ctrl-C, a full disk, a crash) must never find half a file under the final name. A single
+file is on the disk by then, also if the power fails; of a folder's files that is the system's affair.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -31,18 +33,24 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         yield temporary
         _to_disk(temporary)  # else a power cut may leave an empty file under the final name
         os.replace(temporary, path)
-        _to_disk(path.parent)
+        with suppress(OSError):  # it is there, whatever is said of the folder
+            _to_disk(path.parent)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
 
 
 def _to_disk(path: Path) -> None:
-    """Waits until a file, or a folder's list of files, is on the disk; a file system that cannot say is trusted."""
+    """Waits until a file, or a folder's list of files, is on the disk; a file system that cannot say is trusted.
+
+    :raises OSError: it does not get there: the disk or a quota is full, say, which some file systems tell only now.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
-        with suppress(OSError):
-            os.fsync(handle)
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
     finally:
         os.close(handle)
 

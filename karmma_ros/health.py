@@ -39,7 +39,7 @@ class SensorStatus:
     skipped: int  # usable samples that were not encoded because newer ones were there
     rejected: int  # samples that could not be used
     last_cause: str  # why the last sample was rejected or not believed; empty if none was
-    repeats: bool = False  # whether the last sample had the stamp of the one before
+    repeats: bool = False  # whether samples keep coming that have the stamp of the one before
 
 
 class SensorHealth:
@@ -94,7 +94,7 @@ class SensorHealth:
     def _forget(self) -> None:
         self._state = SensorState.WAITING
         self._content = SensorState.OK
-        self._repeats = False
+        self._repeated_s: float | None = None
         self._last_arrival_s: float | None = None
         self._clump_s: float | None = None  # first arrival of the present clump
         self._good_streak = self._bad_streak = 0
@@ -163,7 +163,7 @@ class SensorHealth:
         if not self._enabled:
             return SensorState.DISABLED
         self._received += 1
-        self._repeats = True
+        self._repeated_s = now_s
         self._last_cause = "the same stamp again"
         return self.state(now_s)
 
@@ -189,7 +189,6 @@ class SensorHealth:
             self._intervals.append(now_s - self._clump_s)
             self._clump_s = now_s
         self._last_arrival_s = now_s
-        self._repeats = False
 
     def _expire(self, now_s: float) -> None:
         if self._last_arrival_s is None or now_s - self._last_arrival_s <= self.timeout_s:
@@ -221,7 +220,7 @@ class SensorHealth:
             skipped=self._skipped,
             rejected=self._rejected,
             last_cause=self._last_cause,
-            repeats=self._repeats,
+            repeats=self._repeated_s is not None and now_s - self._repeated_s <= self.timeout_s,
         )
 
     def reset(self) -> None:

@@ -38,8 +38,9 @@ def deaf_to_interrupts() -> Iterator[None]:
     the latest at the end of the block.
     """
     resource_tracker.ensure_running()  # it would be started with the first process, and let interrupts through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

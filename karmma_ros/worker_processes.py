@@ -65,7 +65,10 @@ def _end(number: int, frame: FrameType | None) -> None:
 def _work(work: Callable[[A], R], item: A) -> R:
     """In a worker."""
     try:
-        signal.signal(signal.SIGTERM, _end)  # before the first item there is nothing to clean up
-        return work(item)
+        signal.signal(signal.SIGTERM, _end)  # between two items there is nothing to clean up
+        try:
+            return work(item)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
     except SystemExit:
         os._exit(1)  # else the pool would take it for the item's outcome, and go on with the next

@@ -63,10 +63,19 @@ def run_side_by_side(
                 done.add(item)
                 yield item
     finally:
-        for each in running.values():
-            each.process.terminate()
-        for each in running.values():
+        _end(list(running.values()))
+
+
+def _end(running: Sequence[_Running]) -> None:
+    """Ends them in order; told once more meanwhile, they are told once more, too."""
+    for each in running:
+        each.process.terminate()
+    try:
+        for each in running:
             each.process.join()
+    except KeyboardInterrupt:
+        _end([each for each in running if each.process.is_alive()])
+        raise
 
 
 def _work(work: Callable[[A], None], item: A, parent: int, outcome: Connection) -> None:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node ends in time when it is told to, whatever its native code is doing.
+"""A node ends in time when it is told to, also while an inference does not return.
 
-Python calls the handler of a signal between two of its own instructions. None comes while the main thread loads a
-graph, nor while it waits for a thread whose inference does not return. The kernel's note of the signal reaches a thread
-of ours at once, however: it gives the rest of the process its time, and then ends it.
+Python calls the handler of a signal between two of its own instructions. None comes while the main thread runs a graph,
+nor while it waits for a thread that does. The kernel's note of the signal reaches a thread of ours at once, however: it
+gives the rest of the process its time, and then ends it. What holds the interpreter's lock meanwhile, as ONNX Runtime
+does while it loads a graph, is waited for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 
 __all__ = ["END_S", "ending_in_time"]
 
+_LAST_S = 0.2  # [s] for the last words
 END_S = 1.5  # [s] for an end in order; with what the system needs to clear away it is less than 2
 
 

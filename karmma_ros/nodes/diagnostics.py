@@ -143,8 +143,8 @@ def sensor_status(
     message, level = status.state.name, _LEVELS[status.state]
     if status.state in (SensorState.WAITING, SensorState.STALE):
         level = DiagnosticStatus.WARN if made_of else level
-        nothing = f"the same stamp on {topic} again and again: restart the driver" if status.repeats else ""
-        message += f": {made_of or nothing or silent or f'nothing on {topic}'}"
+        hangs = f"the same stamp on {topic} again and again: restart the driver" if status.repeats else ""
+        message += f": {made_of or hangs or silent or f'nothing on {topic}'}"
     elif status.state is SensorState.OK and abs(behind_camera_s) > LAG_S:
         level = DiagnosticStatus.WARN
         parameter = f"{name.rsplit(' ', 1)[-1]}.stamp_offset"

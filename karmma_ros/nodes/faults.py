@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from traceback import extract_tb
 
 from karmma_ros.errors import KarmmaError, SampleError
 
@@ -71,8 +70,10 @@ def describe(error: Exception) -> str:
 
 def _place(error: Exception) -> str:
     """Where it was raised."""
-    frames = extract_tb(error.__traceback__)
-    return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace is not None else ""
 
 
 class FaultLog:
@@ -96,7 +97,8 @@ class FaultLog:
         if isinstance(error, KarmmaError):
             self._count(where, cause, str(error), now_s, REMEDIES.get(cause, ""))
         else:
-            self._count(where, cause, describe(error) + _place(error), now_s, _MISTAKE)
+            ours = not isinstance(error, MemoryError | OSError)
+            self._count(where, cause, describe(error) + _place(error), now_s, _MISTAKE if ours else "")
 
     def state(self, where: str, state: str, now_s: float) -> None:
         """Counts that the sensor `where` has become, say, OCCLUDED."""

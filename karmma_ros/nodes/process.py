@@ -34,7 +34,7 @@ def run(
     *,
     start: Callable[[N], None] | None = None,
 ) -> int:
-    """Runs a node; returns the exit status. Within 2 s of SIGINT or SIGTERM it ends, whatever the node is doing.
+    """Runs a node; returns the exit status. Within 2 s of SIGINT or SIGTERM it ends, see `deadline`.
 
     :param make_node: called once ROS is initialised; what it raises as KarmmaError is shown to the user.
     :param name: what the line about a mistake begins with.
@@ -79,7 +79,7 @@ def _run(make_node: Callable[[], N], name: str, args: Sequence[str] | None, star
         if rclpy.ok():  # what breaks because the context is gone is no fault
             raise
     finally:
-        _on_signals(signal.SIG_IGN)
+        _on_signals(lambda number, frame: None)  # not SIG_IGN, of which `ending_in_time` would hear nothing
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()

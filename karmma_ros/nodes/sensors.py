@@ -100,7 +100,9 @@ class Sensor(Generic[M]):
         """Keeps a message until the worker has time; one that it had no time for is passed over."""
         if len(self._waiting) == self.held:
             dropped = self._waiting.popleft()
-            if not dropped.again:
+            if arrival.again and dropped.stamp_ns == arrival.stamp_ns:
+                arrival = replace(arrival, again=dropped.again)  # stands for the one before
+            elif not dropped.again:
                 self._passed_over.append(dropped.now_s)
         self._waiting.append(arrival)
 

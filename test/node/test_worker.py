@@ -489,3 +489,15 @@ def test_a_frame_that_is_being_decoded_when_all_starts_anew_does_not_count(bench
     bench.worker.restart()
     go_on.set()
     assert bench.frame(now_ns()).statuses["video"].received == 1
+
+
+def test_a_copy_that_replaces_its_original_counts_as_that() -> None:
+    """On a machine that is too slow, of two copies of each frame the second is all that is looked at."""
+    camera = CameraSensor(settings())
+    for number in range(4):
+        stamp = number * STEP_NS
+        for _ in range(2):
+            camera.store(Arrival(None, stamp, number * 0.033, again=camera.repeats(stamp)))
+        (arrival,) = camera.take()
+        assert (arrival.stamp_ns, arrival.again) == (stamp, False)
+    assert camera.health.status(0.1).skipped == 0, "and no frame was passed over"

@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 from karmma_ros.errors import MediaError
 from karmma_ros.media import upright
 from karmma_ros.samples import prepare_image
-from karmma_training.data.pictures import decode_picture, decode_small
+from karmma_training.data.pictures import SmallPictures, decode_picture
 from karmma_training.data.small_frames import small_rgb
 
 SIZE = (36, 48)
@@ -111,7 +111,7 @@ class ReformatterOf:
 def test_a_jpeg_is_made_small_like_its_rgb_image(shape: tuple[int, int], flags: list[int]) -> None:
     data = cv2.imencode(".jpg", scene(*shape)[..., ::-1], flags)[1].tobytes()
     expected = prepare_image(decode_picture(data, "it", grey=False, at_least=SIZE), SIZE).astype(int)
-    away = np.abs(decode_small(data, "it", SIZE).astype(int) - expected)
+    away = np.abs(SmallPictures(SIZE).decode(data, "it").astype(int) - expected)
     assert away.mean() < CLOSE
     assert np.percentile(away, 99) <= 10, "colour between pixels is interpolated otherwise"
 
@@ -119,8 +119,18 @@ def test_a_jpeg_is_made_small_like_its_rgb_image(shape: tuple[int, int], flags: 
 def test_grey_and_damaged_jpegs() -> None:
     grey = cv2.imencode(".jpg", scene(90, 70)[..., 1])[1].tobytes()
     expected = prepare_image(decode_picture(grey, "it", grey=False, at_least=SIZE), SIZE).astype(int)
-    assert np.abs(decode_small(grey, "it", SIZE).astype(int) - expected).mean() < CLOSE
+    assert np.abs(SmallPictures(SIZE).decode(grey, "it").astype(int) - expected).mean() < CLOSE
     with pytest.raises(MediaError, match="it: "):
-        decode_small(grey[: len(grey) // 2], "it", SIZE)
+        SmallPictures(SIZE).decode(grey[: len(grey) // 2], "it")
     with pytest.raises(MediaError, match="it: "):
-        decode_small(b"no picture", "it", SIZE)
+        SmallPictures(SIZE).decode(b"no picture", "it")
+
+
+def test_a_jpeg_that_was_held_on_its_side_is_turned() -> None:
+    data = cv2.imencode(".jpg", scene(90, 70)[..., ::-1])[1].tobytes()
+    tiff = b"MM\0*\0\0\0\x08" + b"\0\x01" + b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" + b"\0\0\0\0"  # orientation 6
+    exif = b"Exif\0\0" + tiff
+    held = data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
+    turned = SmallPictures(SIZE).decode(held, "it")
+    expected = prepare_image(np.rot90(decode_picture(data, "it", grey=False, at_least=(70, 90)), -1).copy(), SIZE)
+    np.testing.assert_array_equal(turned, expected)

@@ -155,8 +155,13 @@ def _in_words(measured: Measured) -> str:
 
 
 def _seeds(count: int, most: int) -> str:
-    """Of how many seeds a figure is, where that is not understood."""
-    return " (one seed)" if count == 1 else f" ({count} seeds)" if count < most else ""
+    """Of how many seeds a sentence is, where that is not understood."""
+    return " (one seed)" if count == 1 else _fewer(count, most)
+
+
+def _fewer(count: int, most: int) -> str:
+    """Of how many seeds a figure is, where others beside it are of more."""
+    return "" if count == most else f" ({count} seed{'s' * (count > 1)})"
 
 
 # what is worth knowing of how a lost camera hurts
@@ -209,7 +214,7 @@ def _contrasts(measured: Measured) -> str:
                 _spread(gaps, sign=True),
                 ", ".join(f"{g:+.1f}" for g in gaps),
                 _spread(at_full, sign=True),
-                _spread(at_outages, sign=True) if at_outages else "-",
+                _spread(at_outages, sign=True) + _fewer(len(at_outages), len(gaps)) if at_outages else "-",
                 clear,
                 certain,
             ]
@@ -264,7 +269,7 @@ def _all_rows(measured: Measured) -> str:
         values = [[100 * e["subsets"][name]["action"] for e in evaluations] for name in subsets]
         areas = _spread([area(e) for e in evaluations])
         through = [value for e in evaluations if (value := through_outages(e)) is not None]
-        outages = _spread(through) if through else "-"
+        outages = _spread(through) + _fewer(len(through), len(evaluations)) if through else "-"
         rows.append([run.title, f"{len(evaluations)}", areas, *(f"{mean(v):.1f}" for v in values), outages])
     if not rows:
         return ""

@@ -25,7 +25,7 @@ from karmma_ros.flow import MAX_INTERVAL_S, FlowProducer
 from karmma_ros.samples import prepare_flow, prepare_image
 from karmma_ros.window import to_ns
 from karmma_training.data.labels import Labels
-from karmma_training.data.pictures import Pictures, decode_picture, decode_small
+from karmma_training.data.pictures import Pictures, SmallPictures, decode_picture
 from karmma_training.data.recording import Interval, Recording, Stamps
 from karmma_training.data.small_frames import small_rgb
 from karmma_training.data.video_frames import VideoIndex, read_frames
@@ -115,6 +115,7 @@ class PictureTrack(ImageTrack):
     def __init__(self, pictures: Pictures, stamps: Stamps, size: Size) -> None:
         super().__init__(stamps, size, pictures.where)
         self._pictures = pictures
+        self._small = SmallPictures(size)
 
     def images(self, which: Ints, at_least: Size) -> dict[int, Image]:
         """See ImageTrack."""
@@ -122,7 +123,7 @@ class PictureTrack(ImageTrack):
 
     def small(self, which: Ints) -> dict[int, Image]:
         """See ImageTrack."""
-        return self._each(which, partial(decode_small, size=self.size))
+        return self._each(which, self._small.decode)
 
     def _each(self, which: Ints, decode: Callable[[bytes, str], Image]) -> dict[int, Image]:
         found = {}

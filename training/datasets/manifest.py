@@ -32,7 +32,7 @@ from karmma_training.data.recording import Interval, Recording, disjoint
 from karmma_training.data.sound import read_sound
 from karmma_training.data.store import StoreFormat, write_recording
 from karmma_training.datasets.faults import joined
-from karmma_training.datasets.source import Preparation, RecordingJob, StoredSource, prepare
+from karmma_training.datasets.source import Preparation, RecordingJob, StoredSource, make_missing
 
 __all__ = ["ManifestSource"]
 
@@ -41,6 +41,7 @@ SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "
 FIRST = ("idle", "none")  # these names lead their head's classes
 _SHOWN_OF_NAME = 200  # letters shown of a file's name
 _NO_SOUND = "has no sound: leave the cell empty where there is none"
+_LOOKED_AT = 100  # files that are opened where rows are wrong: who wrote them waits for the answer
 _SLACK_S = 0.5  # that stop_s may be beyond the end without a word
 
 
@@ -78,13 +79,9 @@ class ManifestSource(StoredSource):
 
     def recordings(self, split: str, work: Preparation, minutes: float | None = None) -> list[Recording]:
         """See Source. Rows that begin after their files have ended are faults, those that only end then are cut."""
-        faults: list[str] = []
         cut: list[int] = []
         layers, jobs = self._layers(split), self.jobs(split, minutes)
-        try:
-            prepare(jobs, work, f"{self.name} {split}")
-        except UsageError as error:
-            faults.append(str(error).removeprefix(f"{self.name} {split}: "))
+        faults = make_missing(jobs, work, f"{self.name} {split}")
         recordings: list[Recording] = []
         for job, rows in zip(jobs, layers, strict=True):
             if not (work.store / job.path / "meta.json").exists():
@@ -154,17 +151,19 @@ def _read(path: Path) -> tuple[list[str], list[_Row]]:
 
 
 def _unreadable(folder: Path, rows: list[_Row]) -> list[str]:
-    """Which files do not even begin as what they should be, with row and column."""
-    faults: dict[str, str] = {}  # of each file the first
+    """Which of the first files do not even begin as what they should be, with row and column."""
+    faults: list[str] = []
+    seen: set[tuple[str, str]] = set()
     for row in rows:
         for column, file in zip(("video", "flow", "audio"), row.files, strict=True):
-            if not file or f"{column} {file}" in faults:
+            if not file or (column, file) in seen or len(seen) == _LOOKED_AT:
                 continue
+            seen.add((column, file))
             try:
                 _begin(folder / file, column)
             except MediaError as error:
-                faults[f"{column} {file}"] = f"row {row.line}, {column}: {error}"
-    return list(faults.values())
+                faults.append(f"row {row.line}, {column}: {error}")
+    return faults
 
 
 def _begin(path: Path, column: str) -> None:

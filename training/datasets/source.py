@@ -178,12 +178,17 @@ def prepare(jobs: list[RecordingJob], work: Preparation, title: str) -> None:
 
     :raises UsageError: some cannot be read: all of them are named.
     """
+    if faults := make_missing(jobs, work, title):
+        raise UsageError(f"{title}: {joined(faults)}")
+
+
+def make_missing(jobs: list[RecordingJob], work: Preparation, title: str) -> list[str]:
+    """As `prepare`; what is wrong with those that cannot be read."""
     jobs = list({job.path: job for job in jobs if not (work.store / job.path / "meta.json").exists()}.values())
     if not jobs:
-        return
+        return []
     made = map_processes(partial(_make, work.store), jobs, work.workers, f"preparing {title}", work.console)
-    if faults := sorted(fault for fault in made if fault):
-        raise UsageError(f"{title}: {joined(faults)}")
+    return sorted(fault for fault in made if fault)
 
 
 def _make(store: Path, job: RecordingJob) -> str:
