@@ -74,7 +74,7 @@ class Sensor(Generic[M]):
         self._lags_s: deque[float] = deque(maxlen=30)
         self._waiting: deque[Arrival[M]] = deque()
         self._passed_over: list[float] = []  # arrival times of messages that newer ones replaced
-        self._stamp_ns = 0  # of the last message
+        self._stamp_ns: int | None = None  # of the last message
         self.configure(settings)
 
     def configure(self, settings: Any) -> None:
@@ -159,7 +159,7 @@ class Sensor(Generic[M]):
     def restart(self) -> None:
         """The stamps start anew: forgets what was learned from them, and the statistics."""
         self.drop()
-        self._stamp_ns = 0
+        self._stamp_ns = None
         self.health.reset()
         self._lags_s.clear()
         self._gate_outdated = True  # the worker's thread may be judging just now
