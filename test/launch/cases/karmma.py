@@ -25,6 +25,7 @@ def generate_test_description() -> LaunchDescription:
                 image="/eye/image_raw",
                 flow_from="node",
                 flow="eye/flow",
+                audio="/ear/audio",
                 microphone="true",
                 overlay="true",
                 log_level="debug",
@@ -36,20 +37,22 @@ def generate_test_description() -> LaunchDescription:
 
 class TestKarmma(unittest.TestCase):
     def test_nodes_come_up_and_predict_at_the_cameras_rate(self, proc_output: Any) -> None:
-        with robot_of(image="/eye/image_raw", flow="/eye/unused") as r:
+        with robot_of(image="/eye/image_raw", flow="/eye/unused", audio="/ear/audio") as r:
             pictures = r.listen(Image, "/overlay_node/image")
             nodes = {"action_node", "flow_node", "microphone_node", "overlay_node"}
             r.wait("all nodes", lambda: nodes <= set(r.node.get_node_names()))
             r.wait_matched(r.images)
             r.wait("all to hear the camera", lambda: r.images.get_subscription_count() == 3)
             assert r.state() == "active"
-            played = r.play_calmly(3.0, flow=False, audio=False)
+            played = r.play_calmly(3.0, flow=False)
             heard = r.heard(played.start_s, played.end_s)
             assert 85 <= len(heard) <= 95, len(heard)
             last = r.wait_prediction("flow", lambda p: p.modality("flow").received > 0)
             assert last.message.status == ActionPrediction.OK
+            r.wait_prediction("sound", lambda p: p.modality("audio").received > 0)
             r.wait("a picture", lambda: pictures)
         proc_output.assertWaitFor("flow of 64x48 pixels", timeout=10)
+        proc_output.assertWaitFor("[DEBUG]", timeout=10)  # rcl and rclpy say more than enough
 
 
 @launch_testing.post_shutdown_test()
