@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 from toy_bundle import make_toy_bundle
 
-from karmma_benchmarks import providers
+from karmma_benchmarks import cost, providers
 from karmma_benchmarks.choices import bound
 from karmma_benchmarks.dds import NODE, STAGES, USUAL, core_s, judge, measure, node_parameters
 from karmma_benchmarks.feed import Feed
@@ -170,6 +170,19 @@ def test_a_bundle_need_not_know_every_sensor(tmp_path: Path) -> None:
     node = node_arguments(NODE, node_parameters(settings, USUAL))
     row = measure(settings, USUAL, 3.0, core_s(settings, USUAL, 1.0), node)
     assert 0 < row["frames"] <= 90
+
+
+def test_without_torch_its_rows_are_left_out_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = cost.find_spec
+    monkeypatch.setattr(cost, "find_spec", lambda name: None if name == "torch" else find_spec(name))
+    assert main(["bench", "cost", "--quick", "--out", str(tmp_path / "out")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for row in (cost.TORCH, cost.CLIP, cost.OTHER_WINDOWS):
+        assert f"{row}: needs torch (training extra)" in said
+    measured = json.loads((tmp_path / "out" / "cost.json").read_text())
+    assert set(measured["ways_ms"]) == {cost.STREAMING, cost.AGAIN}
 
 
 @pytest.mark.parametrize(
