@@ -36,6 +36,7 @@ READY_S = 60.0
 STILL_S = 10.0  # [s] that a subscriber stands still, again and again; after 20 s it would count as gone
 WARM_S = 3.0  # predictions before the storm begins: everything the node allocates once is allocated
 _LINGER_S = 0.5
+_LOOK_S = 0.02  # between two looks
 _ENDING_S = 1.0  # before the end of the storm the sensors may have ended
 
 
@@ -121,7 +122,12 @@ def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Cons
     result = verdict(seconds, arrivals_s, storm.due(), watch, _exceptions(log), ear.statuses)
     result |= {"seed": seed, "bundle": bundle.name, "states": ear.states, "statuses": ear.statuses}
     result["gaps"] = [
-        {"t_s": round(begin_s, 2), "gap_s": round(gap_s, 3), "weather": storm.episodes[storm.number_at(begin_s)].name}
+        {
+            "t_s": round(begin_s, 2),
+            "gap_s": round(gap_s, 3),
+            "machine_s": round(watch.stood_still_s(begin_s, begin_s + gap_s), 3),
+            "weather": storm.episodes[storm.number_at(begin_s)].name,
+        }
         for begin_s, gap_s in longest_gaps(seconds, arrivals_s)
     ]
     result["killed"] = sensors.kills
@@ -168,7 +174,9 @@ def _weather(
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("storm", total=seconds)
         while (t_s := time.monotonic() - start_s) < seconds + _LINGER_S:
-            time.sleep(0.02)
+            before_s = time.monotonic()
+            time.sleep(_LOOK_S)
+            watch.slept(t_s, time.monotonic() - before_s - _LOOK_S)
             node.check()
             for child in deaf:
                 child.check()

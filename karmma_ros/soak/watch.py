@@ -18,6 +18,7 @@ HOURS_S = 7200.0  # from this length on the growth is also given per hour
 LEAST_SHARE = 0.98  # of the predictions due
 LEAST_OK = 0.25  # of them that have something to go by: with fewer there was no storm, but no sensors
 WORST_GAP_S = 1.0
+NOTICED_S = 0.03  # that a process wakes too late
 SUBSCRIBERS = 3  # to the predictions: who listens, one who never reads, and one who stands still now and then
 
 
@@ -48,6 +49,17 @@ class Watch:
     def __init__(self) -> None:
         self.usages: list[Usage] = []
         self.subscribers: list[int] = []  # how many there were to the node's predictions
+        self._late: list[tuple[float, float]] = []  # (when this process fell asleep, how much too late it woke) [s]
+
+    def slept(self, t_s: float, late_s: float) -> None:
+        """This process slept from `t_s` on, and woke too late by so much."""
+        if late_s > NOTICED_S:
+            self._late.append((t_s, late_s))
+
+    def stood_still_s(self, begin_s: float, end_s: float) -> float:
+        """[s] the longest that this process was not woken between two times: a machine that stands still tells no more
+        of the node."""
+        return max((late_s for t_s, late_s in self._late if begin_s - late_s < t_s < end_s), default=0.0)
 
     def quarter(self, number: int, seconds: float) -> list[Usage]:
         """Of the quarters 0 to 3 of a run."""

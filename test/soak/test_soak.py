@@ -224,3 +224,12 @@ def test_a_storm_switches_off_one_sensor_at_a_time(seed: int) -> None:
     off = [e.modalities for e in make_storm(1200, seed).episodes if e.modalities not in (None, SENSORS)]
     assert off
     assert all(modalities is not None and len(modalities) == len(SENSORS) - 1 for modalities in off)
+
+
+def test_a_machine_that_stood_still_is_told_of_beside_the_gap() -> None:
+    watch = Watch()
+    for t_s, late_s in ((1.0, 0.001), (2.0, 0.4), (9.0, 0.2)):
+        watch.slept(t_s, late_s)
+    assert watch.stood_still_s(0.9, 1.2) == 0.0, "a millisecond is nothing"
+    assert watch.stood_still_s(1.9, 2.5) == watch.stood_still_s(2.1, 2.5) == 0.4
+    assert watch.stood_still_s(2.5, 8.9) == 0.0
