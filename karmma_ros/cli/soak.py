@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -58,7 +59,7 @@ def _table(result: dict[str, Any]) -> Table:
     table.add_column("", justify="right")
     rows = {
         "predictions delivered / due": f"{result['delivered']} / {due}",
-        "worst gap": f"{result['worst_gap_s']:.2f} s ({result['gaps'][0]['weather']})",
+        "worst gap": f"{result['worst_gap_s']:.2f} s ({_about(result['gaps'][0])})",
         "exceptions": f"{result['exceptions']}",
         "resident memory, second / last quarter": f"{memory['second_quarter']:.1f} / {memory['last_quarter']:.1f} MB",
         "threads, second / last quarter": " / ".join(f"{n:g}" for n in result["threads"]),
@@ -68,3 +69,9 @@ def _table(result: dict[str, Any]) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _about(gap: Mapping[str, Any]) -> str:
+    """The weather in which nothing was heard, and what of it was not the node's."""
+    machine = f"; the machine stood still for {gap['machine_s']:.2f} s of it" if gap["machine_s"] else ""
+    return f"{gap['weather']}{machine}"
