@@ -163,12 +163,12 @@ def _sequence(msg: Any, name: str) -> Any:
 def _scaled(values: Any, dtype: np.dtype[Any]) -> Float32Array:
     """float32 with a full scale of 1."""
     try:
-        array = np.asarray(values, dtype=dtype)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused as that
+            array = np.asarray(values, dtype=dtype)
+            if dtype.kind == "f":
+                return array.astype(np.float32, copy=False)
     except (TypeError, ValueError, OverflowError):
         raise SampleError("malformed message", "samples") from None
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return array.astype(np.float32, copy=False)
     half = 2.0 ** (8 * dtype.itemsize - 1)
     middle = half if dtype.kind == "u" else 0.0
     # In float64, as 32-bit integers do not fit float32.
