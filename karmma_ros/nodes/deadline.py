@@ -52,9 +52,11 @@ def _watch(notes: int, over: threading.Event, name: str) -> None:
         while number := pipe.read(1):
             if number[0] in (signal.SIGINT, signal.SIGTERM) and not over.wait(END_S):
                 told = signal.Signals(number[0]).name
-                print(
-                    f"{name}: not done {END_S} s after {told}: what does not return is left",
-                    file=sys.stderr,
-                    flush=True,
+                line = f"{name}: not done {END_S} s after {told}: what does not return is left"
+                # In a thread: whoever reads what we say may have stopped, or be gone, and that must not keep us.
+                last = threading.Thread(
+                    target=print, args=(line,), kwargs={"file": sys.stderr, "flush": True}, daemon=True
                 )
+                last.start()
+                last.join(_LAST_S)
                 os._exit(0)

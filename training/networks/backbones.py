@@ -135,12 +135,8 @@ def _timm(name: str, pretrained: bool) -> tuple[nn.Module, str]:
     made = _Last(network)
     config = getattr(network, "pretrained_cfg", None) or getattr(network, "default_cfg", {})
     made.statistics = (config.get("mean", IMAGENET[0]), config.get("std", IMAGENET[1]))  # type: ignore[assignment]
-    return (
-        made,
-        f"all {len(network.state_dict())} tensors by timm ({config.get('license') or 'licence not stated'})"
-        if pretrained
-        else "random",
-    )
+    licence = config.get("license") or "licence not stated"
+    return made, f"all {len(network.state_dict())} tensors by timm ({licence})" if pretrained else "random"
 
 
 def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, str]:
