@@ -30,7 +30,7 @@ from karmma_ros.media import read_audio, read_video
 from karmma_training.data.labels import Labels
 from karmma_training.data.recording import Interval, Recording, disjoint
 from karmma_training.data.sound import read_sound
-from karmma_training.data.store import StoreFormat, write_recording
+from karmma_training.data.store import StoredRecording, StoreFormat, write_recording
 from karmma_training.datasets.faults import joined
 from karmma_training.datasets.source import Preparation, RecordingJob, StoredSource, make_missing
 
@@ -86,7 +86,7 @@ class ManifestSource(StoredSource):
         for job, rows in zip(jobs, layers, strict=True):
             if not (work.store / job.path / "meta.json").exists():
                 continue  # of this one it has been said
-            recording = self._recording(job, work.store)
+            recording = StoredRecording(work.store / job.path, self._labels, job.intervals)
             recordings.append(recording)
             end_s = recording.end_s
             faults += [

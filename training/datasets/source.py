@@ -102,11 +102,8 @@ class StoredSource(ABC):
         """See Source: those that the store lacks are made first, in worker processes."""
         jobs = self.jobs(split, minutes)
         prepare(jobs, work, f"{self.name} {split}")
-        return [self._recording(job, work.store) for job in jobs]
-
-    def _recording(self, job: RecordingJob, store: Path) -> Recording:
-        """One that the store has."""
-        return StoredRecording(store / job.path, self.labels(), job.intervals)
+        labels = self.labels()
+        return [StoredRecording(work.store / job.path, labels, job.intervals) for job in jobs]
 
 
 DATA_FORMS = (  # what --data takes
