@@ -94,6 +94,8 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
             return float(value)
         except (TypeError, ValueError, OverflowError):
             raise UsageError(f"{where} must be a number, not {value!r}") from None
+    if hint is str and value is None:  # as YAML reads `key:`, and `--set key=`
+        return ""
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise UsageError(f"{where} must be {hint.__name__}, not {value!r}")
     return value

@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes", type=positive, default=20.0, metavar="M", help="length of the storm (default: %(default)s)"
     )
+    parser.add_argument(
+        "--transport",
+        choices=("raw", "compressed"),
+        default="raw",
+        help="of the camera: Image, or CompressedImage as JPEG (default: %(default)s)",
+    )
     add_bundle(parser)
     add_out(parser, "out/soak")
     add_json(parser)
@@ -41,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     console = make_console()
     with terminable():
-        result = run_soak(bundle, args.minutes * 60, args.seed, args.out, console)
+        result = run_soak(bundle, args.minutes * 60, args.seed, args.out, console, transport=args.transport)
     console.print(_table(result))
     for text in result["failed"]:
         console.print(f"failed: {text}", style="red")
@@ -54,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
 def _table(result: dict[str, Any]) -> Table:
     memory, least, most = result["resident_mb"], result["due"], result["due_at_most"]
     due = f"{least}" if least == most else f"{least} to {most}"
-    table = Table(title=f"soak of {result['seconds'] / 60:g} min, seed {result['seed']}", title_justify="left")
+    title = f"soak of {result['seconds'] / 60:g} min, seed {result['seed']}, {result['transport']} images"
+    table = Table(title=title, title_justify="left")
     table.add_column("")
     table.add_column("", justify="right")
     rows = {

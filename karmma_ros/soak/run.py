@@ -47,13 +47,15 @@ class _Sensors:
     environment: dict[str, str]
     storm: Storm
     seconds: float
+    transport: str
     segments: set[Path]
     children: dict[str, Child] = field(default_factory=dict)
     kills: int = 0
 
     def start(self, names: Sequence[str], start_ns: int) -> None:
         for name in names:
-            arguments = ["-m", "karmma_ros.soak.sensors", name, str(self.seconds), str(self.storm.seed), str(start_ns)]
+            script = [str(self.seconds), str(self.storm.seed), str(start_ns), self.transport]
+            arguments = ["-m", "karmma_ros.soak.sensors", name, *script]
             self.children[name] = Child(f"the sensor {name}", arguments, self.environment)
 
     def kill(self, names: Sequence[str]) -> None:
@@ -77,9 +79,12 @@ class _Sensors:
             child.__exit__()
 
 
-def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Console) -> dict[str, Any]:
+def run_soak(
+    bundle: Bundle, seconds: float, seed: int, out: Path, console: Console, *, transport: str = "raw"
+) -> dict[str, Any]:
     """Runs the storm and gives the verdict, which is also in `out`/soak.json; the node's log is in `out`/node.log.
 
+    :param transport: of the camera, raw or compressed.
     :raises ProcessDiedError: the node ends before its time, or does not get ready.
     """
     storm = make_storm(seconds, seed)
@@ -90,7 +95,11 @@ def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Cons
         stack.callback(unlink_shared_memory, segments)
         environment = {**os.environ}
         node = stack.enter_context(
-            Child("the action node", node_arguments(NODE, {"bundle": bundle.folder}), environment)
+            Child(
+                "the action node",
+                node_arguments(NODE, {"bundle": bundle.folder, "image.transport": transport}),
+                environment,
+            )
         )
         deaf = [
             # A process that is stopped heeds nothing but SIGKILL.
@@ -101,7 +110,7 @@ def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Cons
         ]
         for child in deaf:
             stack.callback(child.process.kill)
-        sensors = _Sensors(environment, storm, seconds, segments)
+        sensors = _Sensors(environment, storm, seconds, transport, segments)
         import rclpy
 
         from karmma_ros.soak.ear import Ear
@@ -120,7 +129,13 @@ def run_soak(bundle: Bundle, seconds: float, seed: int, out: Path, console: Cons
             segments |= shared_memory_of([os.getpid(), node.pid, *(child.pid for child in deaf)])
             sensors.end()
     result = verdict(seconds, arrivals_s, storm.due(), watch, _exceptions(log), ear.statuses)
-    result |= {"seed": seed, "bundle": bundle.name, "states": ear.states, "statuses": ear.statuses}
+    result |= {
+        "seed": seed,
+        "transport": transport,
+        "bundle": bundle.name,
+        "states": ear.states,
+        "statuses": ear.statuses,
+    }
     result["gaps"] = [
         {
             "t_s": round(begin_s, 2),

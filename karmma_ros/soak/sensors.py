@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A sensor in the storm: a process that publishes a scene in real time, as the episodes say.
 
-    python -m karmma_ros.soak.sensors SENSOR SECONDS SEED START_NS
+    python -m karmma_ros.soak.sensors SENSOR SECONDS SEED START_NS TRANSPORT
 
 SENSOR: video, flow or audio. START_NS: ROS time at which the storm began or will begin; a process that is started later
-joins where the storm is.
+joins where the storm is. TRANSPORT: of the camera, raw or compressed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import rclpy
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from karmma_msgs.msg import Audio
 from karmma_ros import transport
@@ -37,6 +38,7 @@ SOUND_RATE = 16000
 LOOP_S = 4.0  # length of the scene, which is repeated
 HOUR_NS = 3_600_000_000_000
 LATE_NS = {"video": 200_000_000, "flow": 300_000_000, "audio": 600_000_000}  # by which late stamps lag
+DRIFT = 0.02  # by which a drifting clock is slow
 CHUNK = SOUND_RATE // RATE
 
 
@@ -76,9 +78,10 @@ class Scene:
 class Sensor:
     """What a sensor sends, whoever publishes it."""
 
-    def __init__(self, name: str, scene: Scene, storm: Storm, start_ns: int) -> None:
-        """:param name: video, flow or audio."""
+    def __init__(self, name: str, scene: Scene, storm: Storm, start_ns: int, *, compressed: bool = False) -> None:
+        """:param name: video, flow or audio; compressed: the camera sends JPEG."""
         self._name, self._scene, self._storm, self._start_ns = name, scene, storm, start_ns
+        self._compressed = compressed
         self._held: Any = None  # what a shuffled sensor sends after the next
 
     def tick(self, index: int) -> list[Any]:
@@ -86,10 +89,8 @@ class Sensor:
         episode = self._storm.episodes[self._storm.number_at(index / RATE)]
         rng = np.random.default_rng([self._storm.seed, SENSORS.index(self._name), index])
         kind = getattr(episode, self._name)
-        if self._name == "video":
-            message = self._camera(index, round(episode.start_s * RATE), kind, rng)
-        else:
-            message = (self._flow if self._name == "flow" else self._sound)(index, kind, rng)
+        send = {"video": self._camera, "flow": self._flow, "audio": self._sound}[self._name]
+        message = send(index, round(episode.start_s * RATE), kind, rng)
         held, self._held = self._held, None
         if kind == "shuffled" and held is None:
             self._held = message
@@ -98,6 +99,12 @@ class Sensor:
 
     def _stamp(self, index: int) -> int:
         return self._start_ns + index * 10**9 // RATE
+
+    def _late(self, index: int, first: int, kind: str) -> int:
+        """By how many nanoseconds the stamp of a sensor that is `late` or `drifting` lags."""
+        if kind == "drifting":
+            return round((index - first) * DRIFT * 1e9 / RATE)
+        return LATE_NS[self._name] if kind == "late" else 0
 
     def _camera(self, index: int, first: int, kind: str, rng: np.random.Generator) -> Any:
         if kind == "off" or (kind == "lossy" and rng.random() < 0.5) or (kind == "slow" and index % SLOW):
@@ -113,14 +120,16 @@ class Sensor:
             "future": now + HOUR_NS,
             "no stamp": 0,
             "repeated": self._stamp(first),
-            "late": now - LATE_NS["video"],
         }
-        message = image_to_msg(stamps.get(kind, now), "camera", rgb)
+        stamp = stamps.get(kind, now - self._late(index, first, kind))
+        if self._compressed:
+            return _jpeg(stamp, rgb, kind, rng)
+        message = image_to_msg(stamp, "camera", rgb)
         if kind == "huge":
             message.height = message.width = message.step = 2**31
         return _spoiled(message, rng) if kind == "garbage" else message
 
-    def _flow(self, index: int, kind: str, rng: np.random.Generator) -> Any:
+    def _flow(self, index: int, first: int, kind: str, rng: np.random.Generator) -> Any:
         if kind == "off":
             return None
         field = self._scene.flow(index)
@@ -131,15 +140,15 @@ class Sensor:
         elif kind == "not finite":
             field = field.copy()
             field[rng.integers(field.shape[0])] = np.nan if rng.random() < 0.5 else np.inf
-        now = self._stamp(index)
-        message = image_to_msg({"no stamp": 0, "late": now - LATE_NS["flow"]}.get(kind, now), "camera", field)
+        stamp = 0 if kind == "no stamp" else self._stamp(index) - self._late(index, first, kind)
+        message = image_to_msg(stamp, "camera", field)
         return _spoiled(message, rng) if kind == "garbage" else message
 
-    def _sound(self, index: int, kind: str, rng: np.random.Generator) -> Any:
+    def _sound(self, index: int, first: int, kind: str, rng: np.random.Generator) -> Any:
         if kind == "off" or (kind == "gaps" and rng.random() < 0.3):
             return None
         samples, rate = self._scene.chunk(index), SOUND_RATE
-        stamp = self._stamp(index) - 10**9 // RATE
+        stamp = self._stamp(index) - 10**9 // RATE - self._late(index, first, kind)
         if kind == "muted":
             samples = np.zeros_like(samples)
         elif kind == "not finite":
@@ -152,8 +161,6 @@ class Sensor:
             samples, rate = np.repeat(samples, 3), 3 * SOUND_RATE
         elif kind == "future":
             stamp += HOUR_NS
-        elif kind == "late":
-            stamp -= LATE_NS["audio"]
         message = Audio(sample_rate=rate, channels=1)
         message.samples = array.array("f", np.ascontiguousarray(samples, np.float32).tobytes())
         set_header(message.header, stamp, "microphone")
@@ -180,13 +187,31 @@ def _spoiled(message: Any, rng: np.random.Generator) -> Any:
     return message
 
 
+def _jpeg(stamp_ns: int, rgb: npt.NDArray[np.uint8], kind: str, rng: np.random.Generator) -> CompressedImage:
+    """The same of a camera that compresses; what is huge is so in its header, and what is spoiled ends early or has
+    other bytes somewhere."""
+    data = bytearray(cv2.imencode(".jpg", rgb[..., ::-1])[1].tobytes())
+    if kind == "huge":
+        frame = data.index(b"\xff\xc0")
+        data[frame + 5 : frame + 9] = b"\xff" * 4  # height and width
+    elif kind == "garbage" and rng.random() < 0.5:
+        del data[int(rng.integers(len(data))) :]
+    elif kind == "garbage":
+        at = int(rng.integers(len(data) - 32))
+        data[at : at + 32] = rng.bytes(32)
+    message = CompressedImage(format="rgb8; jpeg compressed bgr8", data=array.array("B", data))
+    set_header(message.header, stamp_ns, "camera")
+    return message
+
+
 def main() -> int:
     """The process."""
     name, seconds, seed, start_ns = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    compressed = sys.argv[5] == "compressed"
     transport.prepare()
-    sensor = Sensor(name, Scene(seed, name), make_storm(seconds, seed), start_ns)
+    sensor = Sensor(name, Scene(seed, name), make_storm(seconds, seed), start_ns, compressed=compressed)
     rclpy.init()
-    publisher = _publisher(rclpy.create_node(f"storm_{name}"), name)
+    publisher = _publisher(rclpy.create_node(f"storm_{name}"), name, compressed)
     steady_ns = time.monotonic_ns() + start_ns - time.time_ns()
     index = max(0, -(-(time.time_ns() - start_ns) * RATE // 10**9))
     while index < seconds * RATE:
@@ -199,11 +224,15 @@ def main() -> int:
     return 0
 
 
-def _publisher(node: Node, name: str) -> Publisher:
+def _publisher(node: Node, name: str, compressed: bool) -> Publisher:
     if name == "audio":
         return node.create_publisher(Audio, name, QoSProfile(depth=50))
-    topic = {"video": "image", "flow": "flow"}[name]
-    return node.create_publisher(Image, topic, QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT))
+    recent = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    if name == "flow":
+        return node.create_publisher(Image, "flow", recent)
+    if compressed:
+        return node.create_publisher(CompressedImage, "image/compressed", recent)
+    return node.create_publisher(Image, "image", recent)
 
 
 if __name__ == "__main__":

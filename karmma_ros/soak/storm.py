@@ -22,6 +22,7 @@ VIDEO = (
     "lossy",  # half of the frames are lost
     "slow",  # another rate: every other frame
     "late",  # stamps that lag by a constant, as those of `flow` and `audio` may
+    "drifting",  # stamps of a clock that is slow, as those of `flow` and `audio` may be
     "covered",
     "black",
     "frozen",
@@ -33,8 +34,20 @@ VIDEO = (
     "shuffled",  # pairs of frames in the wrong order
     "flood",  # every frame ten times
 )
-FLOW = ("off", "zeros", "noise", "not finite", "garbage", "no stamp", "late", "shuffled")
-AUDIO = ("off", "muted", "not finite", "loud", "garbage", "gaps", "overlaps", "other rate", "future", "late")
+FLOW = ("off", "zeros", "noise", "not finite", "garbage", "no stamp", "late", "drifting", "shuffled")
+AUDIO = (
+    "off",
+    "muted",
+    "not finite",
+    "loud",
+    "garbage",
+    "gaps",
+    "overlaps",
+    "other rate",
+    "future",
+    "late",
+    "drifting",
+)
 _EPISODE_S = (1.0, 5.0)  # an episode lasts between these
 _WELL = 0.45  # probability that a sensor is well in an episode
 _KILLS_S = 20.0  # the processes of all sensors, or that of one, are killed about so often

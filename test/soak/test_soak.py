@@ -8,6 +8,7 @@ import os
 import select
 import subprocess
 import sys
+from collections import Counter
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,19 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not here")
 
 from karmma_msgs.msg import Audio
-from karmma_ros.messages import stamp_to_ns
-from karmma_ros.soak.sensors import LATE_NS, Scene, Sensor
+from karmma_ros.errors import SampleError
+from karmma_ros.messages import compressed_to_rgb, stamp_to_ns
+from karmma_ros.soak.sensors import DRIFT, LATE_NS, Scene, Sensor
 from karmma_ros.soak.storm import AUDIO, FLOW, SENSORS, VIDEO, Episode, Storm, make_storm
 from karmma_ros.soak.watch import SUBSCRIBERS, Usage, Watch, longest_gaps, verdict
 
 START_NS = 10**18
 
 
-def test_a_minute_of_storm_is_survived(tmp_path: Path) -> None:
+@pytest.mark.parametrize("transport", ["raw", pytest.param("compressed", marks=pytest.mark.full)])
+def test_a_minute_of_storm_is_survived(tmp_path: Path, transport: str) -> None:
     command = [sys.executable, "-m", "karmma_ros.cli.main", "soak", "--minutes", "1", "--out", str(tmp_path)]
+    command += ["--transport", transport]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     log = tmp_path / "node.log"
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{log.read_text()[-2000:] if log.exists() else ''}"
@@ -104,6 +108,35 @@ def test_every_kind_of_misbehaviour_is_another(scenes: dict[str, Scene], name: s
 def test_late_stamps_lag_by_a_constant(scenes: dict[str, Scene], name: str) -> None:
     well, late = (stamps(sent(scenes, name, kind)) for kind in ("well", "late"))
     assert {b - a for a, b in zip(late, well, strict=True)} == {LATE_NS[name]}
+
+
+@pytest.mark.parametrize("name", SENSORS)
+def test_drifting_stamps_lag_more_and_more(scenes: dict[str, Scene], name: str) -> None:
+    well, drifting = (stamps(sent(scenes, name, kind)) for kind in ("well", "drifting"))
+    lag = [b - a for a, b in zip(drifting, well, strict=True)]
+    assert lag == [round(i * DRIFT * 1e9 / 30) for i in range(len(lag))]
+
+
+def test_a_camera_that_compresses_misbehaves_too(scenes: dict[str, Scene]) -> None:
+    """What is huge or garbage never decodes to another size, and most of it not at all."""
+    causes: dict[str, Counter[str]] = {}
+    for kind in ("well", "black", "huge", "garbage"):
+        storm = Storm((Episode(0, 10, video=kind),), 0)
+        sensor = Sensor("video", scenes["video"], storm, START_NS, compressed=True)
+        causes[kind] = Counter()
+        for index in range(40):
+            (message,) = sensor.tick(index)
+            try:
+                rgb = compressed_to_rgb(message, max_pixels=4_000_000)
+                assert rgb.shape == (240, 320, 3)
+                causes[kind]["black" if rgb.max() < 10 else "picture"] += 1
+            except SampleError as error:
+                causes[kind][error.cause] += 1
+    assert causes["well"] == {"picture": 40}
+    assert causes["black"] == {"black": 40}
+    assert causes["huge"] == {"image is too large": 40}
+    assert len(causes["garbage"]) > 1
+    assert causes["garbage"]["image is truncated"] > 5
 
 
 def test_a_slow_camera_sends_every_other_frame(scenes: dict[str, Scene]) -> None:

@@ -122,7 +122,12 @@ def test_differences_are_of_one_machine(tmp_path: Path) -> None:
     runs["student"]["1"]["machine"] = "another machine"
     record = tmp_path / "results.json"
     record.write_text(json.dumps({"settings": comparison_settings(student, 20.0), "runs": runs}))
-    assert len(Measured(record, comparison_settings(student, 20.0)).gaps("student", "baseline")) == 2
+    measured = Measured(record, comparison_settings(student, 20.0))
+    assert len(measured.gaps("student", "baseline")) == 2
+    write_results(tmp_path / "results.md", measured, student, "karmma")
+    text = (tmp_path / "results.md").read_text()
+    assert "on (a) a machine; (b) another machine. " in text
+    assert "| KARMMA_S | 2.0 (a), 2.0 (b), 2.0 (a) |" in text
 
 
 def test_a_record_of_an_older_version_lacks_settings_of_today(tmp_path: Path) -> None:

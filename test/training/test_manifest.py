@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from io import StringIO
 from pathlib import Path
 
@@ -312,6 +313,70 @@ def test_sound_of_any_rate_keeps_its_times(folder: Path) -> None:
     middle = np.flatnonzero(np.abs(heard) > 0.3).mean() / one.rate + one.sound_start_ns / 1e9
     assert one.rate == 16_000
     assert middle == pytest.approx(0.4 + 0.505, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("container", "picture", "fps", "sound", "rate"),
+    [
+        ("mp4", "libx264", Fraction(30000, 1001), "aac", 44_100),
+        ("mkv", "libx265", Fraction(25), "flac", 96_000),
+        ("webm", "libvpx-vp9", Fraction(24), "libopus", 48_000),
+        ("ogv", "libvpx", Fraction(15), "libopus", 24_000),
+        ("mkv", "mpeg4", Fraction(25, 2), "libmp3lame", 22_050),
+        ("ts", "mpeg2video", Fraction(25), "mp2", 48_000),
+        ("mov", "mjpeg", Fraction(60), "pcm_s16le", 8_000),
+        ("mp4", "libsvtav1", Fraction(50), "aac", 16_000),
+    ],
+)
+def test_flash_and_bang_of_any_codec_are_found_where_they_were(
+    folder: Path, container: str, picture: str, fps: Fraction, sound: str, rate: int
+) -> None:
+    """Dark, then bright from 0.6 s on; the same of the sound."""
+    path = folder / f"b.{container}"
+    write_flash_and_bang(path, picture, fps, sound, rate)
+    config = config_for(folder, f"c1,train,{path.name},,{path.name},0,1,pour,mug")
+    (one,) = recordings(config, folder)
+    pictures = one.read("video", np.arange(len(one.stamps["video"])))
+    bright = pictures.mean((1, 2, 3)) > 128
+    assert len(pictures) >= 1.1 * fps
+    assert not bright[0]
+    first = one.stamps["video"][np.argmax(bright)] / 1e9
+    assert bright[np.argmax(bright) :].all()
+    # time 0 is the start of the file, in a .ts the encoder's lead-in before the sound
+    assert first == pytest.approx(np.ceil(0.6 * fps) / float(fps), abs=0.015)
+    heard = np.abs(one.pcm(0, round((one.sound_stop_ns - one.sound_start_ns) * one.rate / 1e9)))
+    assert one.rate == 16_000
+    begin = np.argmax(heard > 0.2) / one.rate + one.sound_start_ns / 1e9
+    assert begin == pytest.approx(0.6, abs=0.015)
+    assert heard[: round((0.55 - one.sound_start_ns / 1e9) * one.rate)].max() < 0.05
+
+
+def write_flash_and_bang(path: Path, picture: str, fps: Fraction, sound: str, rate: int) -> None:
+    """1.2 s, encoded."""
+    with av.open(str(path), "w") as file:
+        video = file.add_stream(picture, rate=fps)
+        video.width, video.height = 64, 48
+        video.pix_fmt = "yuvj420p" if picture == "mjpeg" else "yuv420p"
+        audio = file.add_stream(sound, rate=rate)
+        audio.layout = "mono"
+        for i in range(int(1.2 * fps)):
+            value = 230 if i >= 0.6 * fps else 20
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), value, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = i, 1 / fps
+            file.mux(video.encode(frame))
+        file.mux(video.encode(None))
+        t = np.arange(int(1.2 * rate)) / rate
+        values = np.where(t >= 0.6, 0.5 * np.sin(2 * np.pi * 700 * t), 0).astype(np.float32)
+        chunk = av.AudioFrame.from_ndarray(values[np.newaxis], format="fltp", layout="mono")
+        chunk.rate, chunk.pts, chunk.time_base = rate, 0, Fraction(1, rate)
+        queue = av.AudioFifo()
+        resampler = av.AudioResampler(audio.codec_context.format, "mono", rate)
+        for part in [*resampler.resample(chunk), *resampler.resample(None)]:
+            queue.write(part)
+        size = audio.codec_context.frame_size or 1024
+        while part := queue.read(size) or queue.read():
+            file.mux(audio.encode(part))
+        file.mux(audio.encode(None))
 
 
 def test_the_faults_of_both_splits_are_told_before_training(

@@ -133,24 +133,48 @@ def test_two_processes_train_like_one(tiny_run: TinyRun, tmp_path: Path) -> None
     assert log.count("epoch   1 ") == 1, "one process writes"
 
 
-def test_a_student_and_its_teacher_train_in_two_processes(tiny_run: TinyRun, tmp_path: Path) -> None:
-    """Stage 0 included, after which every process has batch-norm statistics of its own."""
+def test_a_student_and_its_teacher_train_in_two_processes_of_which_one_is_killed(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    """Stage 0 included, after which every process has batch-norm statistics of its own. Who is killed, the one that
+    writes or the other, is all the same to the weights."""
     options = write_config(tiny_run, tmp_path / "run.yaml", "student")
-    options += ["--set", "train.checkpoint_s=100", "--set", "train.epochs=1"]
-    command = ["-m", "karmma_ros.cli.main", "train", "--config", str(tmp_path / "run.yaml"), *options]
+    start = ["train", "--config", str(tmp_path / "run.yaml"), *options, "--set", "train.epochs=1", "--out"]
+    resume = ["train", "--resume", *options, "--out"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    in_two_processes([*start, str(whole)])
+    best = json.loads((whole / "best.json").read_text())
+    assert best["step"] == load_tensors(whole / "last.pt")["step"]
+
+    assert in_two_processes([*start, str(cut)], dies=(1, 5)), "in the teacher's stage 0"
+    assert (cut / "teacher" / "stage0.pt").exists()
+    assert in_two_processes([*resume, str(cut)], dies=(0, 25)), "in its stage 1"
+    assert load_tensors(cut / "teacher" / "last.pt")["step"] > 0
+    in_two_processes([*resume, str(cut)])
+    for part in ("teacher/last.pt", "last.pt"):
+        one, other = (load_tensors(folder / part)["weights"] for folder in (whole, cut))
+        for name, value in one.items():
+            if "running" not in name:  # the killed process took its own statistics along
+                assert torch.equal(value, other[name]), f"{part} {name}"
+
+
+def in_two_processes(command: list[str], *, dies: tuple[int, int] | None = None) -> bool:
+    """Run `karmma ...` under torchrun.
+
+    :param dies: which process dies by kill -9, and in which of its optimiser steps.
+    :return: whether it failed, as it must if one dies.
+    """
+    who, when = dies or (0, 10**9)
+    script = Path(command[-1]).with_suffix(".py")
+    step = f"'{when}' if os.environ['RANK'] == '{who}' else '0'"
+    script.write_text(f"import os, sys\nsys.argv.insert(1, {step})\n{DYING}")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*torchrun, *command, "--out", str(tmp_path / "two")],
-        timeout=TIMEOUT_S,
-        env=environment,
-        capture_output=True,
-        text=True,
+        [*torchrun, str(script), *command], timeout=TIMEOUT_S, env=environment, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    best = json.loads((tmp_path / "two" / "best.json").read_text())
-    assert best["step"] == load_tensors(tmp_path / "two" / "last.pt")["step"]
-    assert (tmp_path / "two" / "teacher" / "best.pt").is_file()
+    assert dies or done.returncode == 0, done.stderr[-3000:]
+    return done.returncode != 0
 
 
 def test_processes_share_out_the_rows_of_a_batch() -> None:

@@ -297,6 +297,45 @@ def test_reduced_precision_trains_like_full_precision(tiny_run: TinyRun) -> None
         reduced_dtype("fp16", torch.device("cpu"))
 
 
+def test_a_student_of_bf16_learns_keeps_float32_and_goes_on_in_it(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """Stage 0, distillation and validation of it, whatever the machine that goes on would choose."""
+    overrides = ["train.precision=bf16", "pretrain.extractors="]
+    trainer = make_trainer(tiny_run, tmp_path, *overrides)
+    step = trainer._step
+    losses: list[float] = []
+
+    def interrupted(*args: Any) -> float:
+        if trainer.progress.step == trainer.steps_per_epoch + 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        losses.append(step(*args))
+        return losses[-1]
+
+    trainer._step = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert trainer.model.reduced is torch.bfloat16
+    again = make_trainer(tiny_run, tmp_path, *overrides[1:], "train.precision=fp32")
+    again.resume()
+    assert again.model.reduced is torch.bfloat16
+    again.fit()
+    state = load_tensors(tmp_path / "last.pt")
+    assert state["step"] == again.total
+    for part in ("weights", "average"):
+        values = [value for value in state[part].values() if value.is_floating_point()]
+        assert all(value.dtype == torch.float32 and value.isfinite().all() for value in values)
+    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+    *_, about = load_model(tmp_path)
+    assert about["machine"].endswith("bf16")
+
+
+def test_training_does_not_touch_the_test_split(tiny_run: TinyRun, tmp_path: Path) -> None:
+    fast = ["train.epochs=1", "data.minutes=0.1", "data.validation_minutes=0.1", "distillation.teacher="]
+    fast += ["pretrain.video=0.1", "pretrain.flow=0.1", "pretrain.audio=0.1", "pretrain.batch=16", "train.batch=8"]
+    config = apply_overrides(tiny_run.config, fast)
+    train(config, tmp_path / "run", store=tmp_path / "store", workers=1, console=Console(quiet=True))
+    assert {path.name.split("-")[0] for path in (tmp_path / "store").glob("*/*-*-*")} == {"train", "val"}
+
+
 @pytest.mark.parametrize(("amx", "avx512"), [(False, False), (True, False), (False, True)])
 def test_bf16_is_taken_where_the_processor_multiplies_it(
     monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool

@@ -235,7 +235,7 @@ def comparison(name: str) -> Config:
     """The student's configuration in a comparison: less data than the teacher's extractors have seen, more epochs."""
     config = preset(name)
     config.data.minutes /= STUDENT_SHARE
-    config.train.epochs += config.train.epochs // 2
+    config.train.epochs += 3 * config.train.epochs // 2
     for m in MODALITIES:
         setattr(config.pretrain, m, LARGER_FACTOR * getattr(config.pretrain, m))
     return config

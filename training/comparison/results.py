@@ -47,7 +47,7 @@ def write_results(path: Path, measured: Measured, student: Config, command: str)
 def _introduction(measured: Measured, student: Config, command: str) -> str:
     evaluations = [e for run in RUNS for e in measured.evaluations(run.name).values()]
     first = evaluations[0] if evaluations else {}
-    machines = dict.fromkeys(o.machine for run in RUNS for o in measured.outcomes(run.name).values())
+    machines = [f"{mark} {machine}".strip() for machine, mark in _marks(measured).items()]
     seeds = [len(measured.evaluations(run.name)) for run in measured.runs()] or [0]
     several = f"{min(seeds)} to {max(seeds)} seeds" if min(seeds) < max(seeds) else f"{max(seeds)} seeds"
     spread = "one seed" if max(seeds) == 1 else f"{several}: mean +- standard deviation"
@@ -313,19 +313,27 @@ encodes one sample per frame instead of the window.
 
 
 def _time(measured: Measured, *, rendered: bool) -> str:
+    marks = _marks(measured)
     rows = [
         [
             run.title if rendered else run.title.replace(", larger set", ""),
-            ", ".join(f"{o.minutes:.1f}" for o in outcomes.values()),
+            ", ".join(f"{o.minutes:.1f} {marks[o.machine]}".strip() for o in outcomes.values()),
         ]
         for run in RUNS
         if (outcomes := measured.outcomes(run.name))
     ]
     return f"""## Minutes per run
 
-Training and the validation in it, without preparing the data; records of older versions count that, too.
+Training and the validation in it, without preparing the data; several may have run at the same time.
+{"The letters are those of the machines at the top." if len(marks) > 1 else ""}
 
 {_table(["run", "minutes, per seed"], rows)}"""
+
+
+def _marks(measured: Measured) -> dict[str, str]:
+    """{machine: how it is marked}; "" where there is only one."""
+    names = list(dict.fromkeys(o.machine for run in RUNS for o in measured.outcomes(run.name).values()))
+    return {name: f"({chr(ord('a') + i)})" if len(names) > 1 else "" for i, name in enumerate(names)}
 
 
 def _spread(values: Sequence[float], *, sign: bool = False) -> str:

@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+import cv2
+
 from karmma_training.data.recording import Recording
 
 __all__ = ["loader_threads", "prefetch"]
@@ -30,6 +32,7 @@ def prefetch(
     :param make: called by all threads at once; decoders and OpenCV let others run meanwhile.
     :param depth: how many are ready, or being made, beyond one per thread.
     """
+    cv2.setNumThreads(1)  # these threads share the cores already
     pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
     pending: deque[Future[T]] = deque()
     numbers = iter(range(first, first + count))

@@ -19,6 +19,7 @@ from karmma_ros.errors import UsageError
 from karmma_training.config import AudioConfig, Config, DetectionsConfig, FlowConfig, VideoConfig
 from karmma_training.networks.backbones import NamedBackbone
 from karmma_training.networks.fusion import TransformerLayer
+from karmma_training.networks.steady import steadily
 
 __all__ = [
     "AudioExtractor",
@@ -41,7 +42,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, h, w) -> (n, outputs, h / stride, w / stride)"""
-        y: Tensor = self.norm(self.conv(x))
+        y: Tensor = self.norm(steadily(self.conv, x))
         return y
 
     def fuse(self) -> None:
@@ -102,7 +103,7 @@ class TokenPool(nn.Module):
         """(n, c, [t,] h, w) -> (n, N, dim); of a clip, rows of all times lie below each other"""
         if x.ndim == 5:
             x = x.flatten(2, 3)
-        weights = self.query(x).flatten(2).float().softmax(-1)  # (n, N, hw)
+        weights = steadily(self.query, x).flatten(2).float().softmax(-1)  # (n, N, hw)
         features = x.flatten(2).transpose(1, 2)  # (n, hw, c)
         attended = weights @ features  # (n, N, c)
         position = weights @ self.where.to(weights.dtype)  # (n, N, 2)
@@ -330,10 +331,13 @@ class LogMel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, context) -> (n, mels, context / hop - 1)"""
         hops = x.reshape(x.shape[0], -1, self.hop).transpose(1, 2)  # (n, hop, hops)
-        spectrum = F.conv1d(hops, self.basis)  # (n, 2 bins, frames)
+        spectrum = steadily(self._transform, hops)  # (n, 2 bins, frames)
         real, imaginary = spectrum.chunk(2, 1)
         power = real.square() + imaginary.square()
         return (self.bands @ power + 1e-6).log()  # the floor is about -60 dB of full scale
+
+    def _transform(self, hops: Tensor) -> Tensor:
+        return F.conv1d(hops, self.basis)
 
 
 def _mel(hz: float | np.ndarray) -> np.ndarray:
