@@ -131,16 +131,19 @@ def test_levels_device_and_format_are_in_the_diagnostics(
         assert "48000 Hz, channels: 2" in process.output
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["with its server", "alone"])
 def test_a_device_that_goes_and_comes_is_recorded_again(
-    virtual_microphone: VirtualMicrophone, tmp_path: Path, ros_env: dict[str, str]
+    virtual_microphone: VirtualMicrophone, tmp_path: Path, ros_env: dict[str, str], alone: bool
 ) -> None:
+    unplug = virtual_microphone.unplug_alone if alone else virtual_microphone.unplug
+    plug_in = virtual_microphone.plug_in_alone if alone else virtual_microphone.plug_in
     with recording(virtual_microphone, tmp_path / "log", ros_env, longest_wait=1.0) as (process, r, ear):
-        virtual_microphone.unplug()
+        unplug()
         status = r.wait_status("the loss", "microphone_node", lambda s: s.level == b"\x02")
         assert "virtmic" in status.message
         assert (value(status, "state"), value(status, "microphone")) == ("active", "lost")
         gone_at = len(ear.chunks)
-        virtual_microphone.plug_in()
+        plug_in()
         r.wait("sound again", lambda: len(ear.chunks) > gone_at)
         r.wait_status("no error", "microphone_node", lambda s: s.level == b"\x00" and value(s, "connections") == "2")
         steps = ear.steps_ms()

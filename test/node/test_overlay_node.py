@@ -149,16 +149,18 @@ def shown(r: Robot, heard: list[Image], stamp_ns: int) -> np.ndarray:
     return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
 
 
-def test_a_frame_is_shown_with_its_prediction_and_its_own_header(overlaid: Robot) -> None:
+@pytest.mark.parametrize(("height", "width"), [(240, 320), (1080, 1920)])
+def test_a_frame_is_shown_with_its_prediction_and_its_own_header(overlaid: Robot, height: int, width: int) -> None:
     heard = watch(overlaid)
-    rgb = picture(120, 0, height=240, width=320)
+    rgb = picture(120, 0, height=height, width=width)
     overlaid.send_image(1_000_000_000, rgb)
     predict(overlaid, 1_000_000_000)
     drawn = shown(overlaid, heard, 1_000_000_000)
     assert heard[0].header.frame_id == "camera"
     assert drawn.shape == rgb.shape
-    assert np.array_equal(drawn[40:180], rgb[40:180])  # between the panels
-    assert drawn[190:].max() > rgb.max()  # written in light letters
+    between = slice(height // 6, height * 3 // 4)  # the panels
+    assert np.array_equal(drawn[between], rgb[between])
+    assert drawn[height * 4 // 5 :].max() > rgb.max()  # written in light letters
 
 
 def test_a_frame_without_a_prediction_is_shown_after_a_while(overlaid: Robot) -> None:

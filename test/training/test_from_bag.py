@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,9 @@ def record(folder: Path) -> list[Path]:
     return [folder / job.name for job in jobs]
 
 
-def test_bags_become_a_bundle_that_replays_them(tmp_path: Path) -> None:
+def test_bags_become_a_bundle_that_replays_them_and_that_a_robot_runs(
+    tmp_path: Path, ros_env: dict[str, str]
+) -> None:
     bags = record(tmp_path / "session")
     labels = str(tmp_path / "session" / "intervals.csv")
     for bag in bags:
@@ -73,3 +76,18 @@ def test_bags_become_a_bundle_that_replays_them(tmp_path: Path) -> None:
     assert np.isfinite(summary["overall"]["accuracy"])
     assert summary["truth"]["scored"] == len(records)
     assert all(summary["overall"]["coverage"][name] > 0.7 for name in ("video", "flow", "audio"))
+    if find_spec("rclpy") is not None:
+        assert named_by_a_node(bundle, tmp_path / "log", ros_env) <= known
+
+
+def named_by_a_node(bundle: Path, log: Path, ros_env: dict[str, str]) -> set[str]:
+    """The actions that the node with this bundle names when it has all sensors."""
+    from node.harness import node_and_robot
+
+    with node_and_robot(log, ros_env, bundle=bundle) as (_, r):
+        played = r.play(1.0)
+        last = r.heard(played.start_s, played.end_s)[-1]
+    assert last.message.status == last.message.OK
+    assert last.message.bundle == "bundle"
+    assert {last.state(name) for name in ("video", "flow", "audio")} == {"OK"}
+    return {label.name for label in last.message.actions}
