@@ -43,8 +43,9 @@ def record(folder: Path) -> list[Path]:
     return [folder / job.name for job in jobs]
 
 
+@pytest.mark.clock
 def test_bags_become_a_bundle_that_replays_them_and_that_a_robot_runs(
-    tmp_path: Path, ros_env: dict[str, str]
+    tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     bags = record(tmp_path / "session")
     labels = str(tmp_path / "session" / "intervals.csv")
@@ -77,7 +78,7 @@ def test_bags_become_a_bundle_that_replays_them_and_that_a_robot_runs(
     assert summary["truth"]["scored"] == len(records)
     assert all(summary["overall"]["coverage"][name] > 0.7 for name in ("video", "flow", "audio"))
     if find_spec("rclpy") is not None:
-        assert named_by_a_node(bundle, tmp_path / "log", ros_env) <= known
+        assert named_by_a_node(bundle, tmp_path / "log", request.getfixturevalue("ros_env")) <= known
 
 
 def named_by_a_node(bundle: Path, log: Path, ros_env: dict[str, str]) -> set[str]:
