@@ -6,8 +6,9 @@ All ways take turns, some frames each, so that whatever else the machine does hi
 
 from __future__ import annotations
 
+import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.progress import Progress
 from karmma_benchmarks.feed import Feed
 from karmma_benchmarks.parts import parts
 from karmma_benchmarks.settings import Report, Settings, Table, take_turns
-from karmma_benchmarks.ways import Again, Fusing, Streaming, Way, frame_step
+from karmma_benchmarks.ways import Again, Streaming, Way, frame_step
 from karmma_ros.bundle import Bundle
 from karmma_ros.manifest import ModalitySpec
 from karmma_ros.recognizer import Recognizer
@@ -115,11 +116,11 @@ class _Bench:
             lengths = [w for w in ((4.0,) if self.quick else WINDOWS_S) if w != self.bundle.window_s]
             for window_s in self.progress.track(lengths, description="bundles with other windows"):
                 bundles[window_s] = untrained_bundle(self.bundle, window_s, self.folder)
-        streaming = self.turns({f"{w:g}": self.streaming(b) for w, b in bundles.items()}, "windows, streaming")
+        streams = {f"{w:g}": self.streaming(b) for w, b in bundles.items()}
+        spent = {key: way.time_fusion() for key, way in streams.items()}
+        streaming = self.turns(streams, "windows, streaming")
+        fusion = {key: self._of_rounds(seconds[-self.rounds * self.frames :]) for key, seconds in spent.items()}
         again = self.turns({f"{w:g}": self.again(b) for w, b in bundles.items()}, "windows, encoded again")
-        fusion = self.turns(
-            {f"{w:g}": Fusing(Engine(b, self.providers, self.threads)) for w, b in bundles.items()}, "fusion"
-        )
         return [
             {"window_s": w, "streaming_ms": streaming[key], "fusion_ms": fusion[key], "again_ms": again[key]}
             for w, key in sorted((w, f"{w:g}") for w in bundles)
@@ -130,6 +131,11 @@ class _Bench:
         names = list(self.bundle.modalities)
         subsets = [chosen for size in range(len(names), 0, -1) for chosen in combinations(names, size)]
         return self.turns({"+".join(chosen): self.streaming(self.bundle, chosen) for chosen in subsets}, "sensors")
+
+    def _of_rounds(self, seconds: Sequence[float]) -> float:
+        """Milliseconds, taken together as in `turns`."""
+        rounds = [seconds[i : i + self.frames] for i in range(0, len(seconds), self.frames)]
+        return round(1e3 * statistics.median(map(statistics.fmean, rounds)), 4)
 
     def turns(self, ways: Mapping[str, Way], what: str, rounds: int = 0, frames: int = 0) -> dict[str, float]:
         """{way: ms a frame}: the mean of the frames of a round, and of the rounds the median."""
