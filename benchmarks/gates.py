@@ -421,7 +421,7 @@ def main() -> int:
     parser.add_argument("--bundle", default="tabletop", metavar="NAME|PATH")
     parser.add_argument("--scenes", type=int, default=60, help="training scenes of section 1 (default: %(default)s)")
     parser.add_argument(
-        "--sequences", type=int, default=10, help="test scenes of sections 2, 3 and 5 (default: %(default)s)"
+        "--sequences", type=int, default=8, help="test scenes of sections 2, 3 and 5 (default: %(default)s)"
     )
     parser.add_argument("--clips", type=Path, metavar="DIR", help="folder of real clips (*.mp4)")
     parser.add_argument("--frames", type=Path, metavar="DIR", help="folder of extracted frames (*.jpg), dark at first")
