@@ -78,7 +78,7 @@ class Streaming:
             spent.append(time.perf_counter() - begun)
             return outputs
 
-        engine.fuse = timed  # type: ignore[method-assign]
+        engine.fuse = timed  # type: ignore[assignment, method-assign]
         return spent
 
 

@@ -81,7 +81,8 @@ def _paper_tables(measured: Measured, paper: Sequence[Run], figure: str) -> str:
         return ""
     values = {run.name: list(measured.evaluations(run.name).values()) for run in paper}
     first = values[paper[0].name][0]
-    titles = [run.title for run in paper]
+    most = max(map(len, values.values()))
+    titles = [run.title + _fewer(len(values[run.name]), most) for run in paper]
 
     def row(label: str, value: Callable[[Mapping[str, Any]], float]) -> list[str]:
         return [label, *(_spread([100 * value(e) for e in values[run.name]]) for run in paper)]
