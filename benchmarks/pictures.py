@@ -37,7 +37,8 @@ def _bars(axes: Axes, values: Mapping[str, float], unit: str, title: str, *, log
     colours = [BLUE] + [GREY] * (len(names) - 1) if log else [BLUE] * len(names)
     axes.barh(names, heights, color=colours[::-1] if log else colours)
     for place, value in enumerate(heights):
-        axes.annotate(f" {value:.3g}", (value, place), va="center", size=8)
+        text = f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+        axes.annotate(f" {text}", (value, place), va="center", size=8)
     if log:
         axes.set_xscale("log")
         axes.set_xlim(min(heights) / 3, max(heights) * 4)
@@ -67,7 +68,8 @@ def _cost(figure: Figure, data: Mapping[str, Any]) -> None:
     windows.set_xlabel("window [s]")
     windows.set_ylabel("ms a prediction")
     windows.set_title("by length of the window", size=10)
-    windows.legend(frameon=False, fontsize=8)
+    windows.set_ylim(top=5 * max(row["again_ms"] for row in rows))
+    windows.legend(frameon=False, fontsize=8, loc="upper left")
     windows.spines[["top", "right"]].set_visible(False)
     _bars(sensors, data["sensors_ms"], "ms a prediction", "by sensors that are there")
 
