@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 
 from karmma_training.data.labels import Labels  # noqa: E402
 from karmma_training.evaluation.dropout_curve import dropout_curve  # noqa: E402
+from karmma_training.evaluation.evaluate import pooled_temperatures  # noqa: E402
 from karmma_training.evaluation.metrics import accuracies, calibration, confusion, fit_temperatures, score  # noqa: E402
 
 LABELS = Labels.from_names({"verb": ["a", "b"], "noun": ["x", "y"]}, [("a", "x"), ("b", "y")])
@@ -60,6 +62,24 @@ def test_temperature_softens_an_overconfident_head() -> None:
     honest = fit_temperatures({"verb": logits}, truth[:, None])["verb"]
     loud = fit_temperatures({"verb": 2 * logits}, truth[:, None])["verb"]
     assert loud == pytest.approx(2 * honest, rel=0.06)
+
+
+def test_temperatures_are_fitted_over_all_patterns_together() -> None:
+    """A pattern that is loud about what it does not know is in it as often as the others."""
+    rng = np.random.default_rng(0)
+    truth: Any = rng.integers(0, 4, (4000, 1))
+    logits = rng.standard_normal((4000, 4))
+    knowing = logits.copy()
+    knowing[np.arange(4000), truth[:, 0]] += 3.0
+    answers = {
+        name: SimpleNamespace(arrays=lambda values=values: ({"verb": values}, truth, np.ones(4000, bool)))
+        for name, values in (("all", knowing), ("audio", 3 * logits))
+    }
+    fitted = pooled_temperatures(answers)["verb"]
+    alone = {name: fit_temperatures(one.arrays()[0], truth)["verb"] for name, one in answers.items()}
+    assert alone["all"] < fitted < alone["audio"]
+    both = {"verb": np.concatenate([knowing, 3 * logits])}
+    assert fitted == fit_temperatures(both, np.concatenate([truth, truth]))["verb"]
 
 
 def test_the_dropout_curve_mixes_the_subsets_as_modality_dropout_draws_them() -> None:

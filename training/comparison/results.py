@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -28,8 +28,7 @@ def write_results(path: Path, measured: Measured, student: Config, command: str)
     if paper:
         curves = {r.title: [e["dropout_curve"] for e in measured.evaluations(r.name).values()] for r in paper}
         path.parent.mkdir(parents=True, exist_ok=True)
-        seeds = max(len(curve) for curve in curves.values())
-        plot_comparison(curves, f"{student.data.source}, test split, {seeds} seed{'s' * (seeds > 1)}", figure)
+        plot_comparison(curves, f"{student.data.source}, test split, {_of_seeds(map(len, curves.values()))}", figure)
     sections = [
         _introduction(measured, student, command),
         _paper_tables(measured, paper, figure.name),
@@ -49,8 +48,7 @@ def _introduction(measured: Measured, student: Config, command: str) -> str:
     first = evaluations[0] if evaluations else {}
     machines = [f"{mark} {machine}".strip() for machine, mark in _marks(measured).items()]
     seeds = [len(measured.evaluations(run.name)) for run in measured.runs()] or [0]
-    several = f"{min(seeds)} to {max(seeds)} seeds" if min(seeds) < max(seeds) else f"{max(seeds)} seeds"
-    spread = "one seed" if max(seeds) == 1 else f"{several}: mean +- standard deviation"
+    spread = _of_seeds(seeds) + (": mean +- standard deviation" if max(seeds) > 1 else "")
     d, t = student.data, student.train
     rendered = d.source == "tabletop"
     data = (
@@ -74,6 +72,11 @@ Action accuracy in %, top-1, verb and noun both right. Area: mean over the curve
 
 EPIC-KITCHENS-100 and Something-Something v2, on which the paper reports, were not run: what follows says nothing about
 accuracy on them."""
+
+
+def _of_seeds(counts: Iterable[int]) -> str:
+    low, *_, high = sorted([*counts] * 2)
+    return f"{low} to {high} seeds" if low < high else "one seed" if high == 1 else f"{high} seeds"
 
 
 def _paper_tables(measured: Measured, paper: Sequence[Run], figure: str) -> str:
