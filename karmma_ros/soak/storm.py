@@ -48,6 +48,9 @@ AUDIO = (
     "late",
     "drifting",
 )
+# A camera of which the node gets half of the frames: one that has become slow, and one whose frames come in pairs, the
+# newer first, of which the second may take the first one's place in the queue.
+_HALF = ("slow", "shuffled")
 _EPISODE_S = (1.0, 5.0)  # an episode lasts between these
 _WELL = 0.45  # probability that a sensor is well in an episode
 _KILLS_S = 20.0  # the processes of all sensors, or that of one, are killed about so often
@@ -91,22 +94,22 @@ class Storm:
         return number_at([episode.end_s for episode in self.episodes], t_s)
 
     def due(self) -> tuple[int, int]:
-        """Predictions due in all, at least and at most: a camera that has become slow is followed once that is learned,
-        and until then the usual rate is right."""
-        usual = slow = 0.0
+        """Predictions due in all, at least and at most: a camera that gives half of its frames is followed once that is
+        learned, and until then the usual rate is right."""
+        usual = half = 0.0
         for episode in self.episodes:
             seconds = episode.end_s - episode.start_s
             usual += seconds
-            slow += seconds if episode.video == "slow" else 0.0
-        return round((usual - slow + slow / SLOW) * RATE), round(usual * RATE)
+            half += seconds if episode.video in _HALF else 0.0
+        return round((usual - half + half / SLOW) * RATE), round(usual * RATE)
 
 
 def make_storm(seconds: float, seed: int) -> Storm:
     """A storm of `seconds`: calm for the first five (the node warms up) and the last two.
 
-    Every kind of misbehaviour of every sensor comes before any comes twice, if there is the time. A camera that was
-    slow is well afterwards: were it silent, whoever has learned its rate would go on at it, and what is due would be
-    anybody's guess.
+    Every kind of misbehaviour of every sensor comes before any comes twice, if there is the time. A camera that gave
+    half of its frames is well afterwards: were it silent, whoever has learned its rate would go on at it, and what is
+    due would be anybody's guess.
     """
     rng = np.random.default_rng(seed)
     turns = {name: _turns(kinds, rng) for name, kinds in (("video", VIDEO), ("flow", FLOW), ("audio", AUDIO))}
@@ -116,7 +119,7 @@ def make_storm(seconds: float, seed: int) -> Storm:
     off: tuple[str, ...] | None = None
     kill_s = 5.0 + rng.uniform(0.3, 1.0) * _KILLS_S
     while episodes[-1].end_s < seconds - 2.0:
-        start_s, relearning = episodes[-1].end_s, episodes[-1].video == "slow"
+        start_s, relearning = episodes[-1].end_s, episodes[-1].video in _HALF
         end_s = min(start_s + rng.uniform(*_EPISODE_S), seconds - 2.0)
         kinds = {
             name: "well" if rng.random() < _WELL or (relearning and name == "video") else next(turns[name])
