@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from karmma_benchmarks.feed import Feed
 from karmma_benchmarks.parts import parts
-from karmma_benchmarks.settings import Report, Settings, Table, take_turns
+from karmma_benchmarks.settings import Report, Settings, Table, median_ms, take_turns
 from karmma_benchmarks.ways import Again, Streaming, Way, frame_step
 from karmma_ros.bundle import Bundle
 from karmma_ros.manifest import ModalitySpec
@@ -135,7 +135,7 @@ class _Bench:
     def _of_rounds(self, seconds: Sequence[float]) -> float:
         """Milliseconds, taken together as in `turns`."""
         rounds = [seconds[i : i + self.frames] for i in range(0, len(seconds), self.frames)]
-        return round(1e3 * statistics.median(map(statistics.fmean, rounds)), 4)
+        return median_ms(map(statistics.fmean, rounds))
 
     def turns(self, ways: Mapping[str, Way], what: str, rounds: int = 0, frames: int = 0) -> dict[str, float]:
         """{way: ms a frame}: the mean of the frames of a round, and of the rounds the median."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from rich.progress import Progress
 from karmma_ros.bundle import Bundle, load_bundle
 from karmma_ros.errors import BundleError
 
-__all__ = ["Report", "Settings", "Table", "in_fp32", "take_turns"]
+__all__ = ["Report", "Settings", "Table", "in_fp32", "median_ms", "take_turns"]
 
 
 @dataclass(frozen=True)
@@ -69,4 +69,9 @@ def take_turns(
             for index in range(number * count, (number + 1) * count):
                 step(index)
             spent[name].append((time.perf_counter() - begun) / count)
-    return {name: round(1e3 * statistics.median(values), 4) for name, values in spent.items()}
+    return {name: median_ms(values) for name, values in spent.items()}
+
+
+def median_ms(means_s: Iterable[float]) -> float:
+    """Of the rounds' means in seconds the median, in milliseconds."""
+    return round(1e3 * statistics.median(means_s), 4)

@@ -149,9 +149,6 @@ class Fusing:
         self._tokens = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
         self._present = {name: np.ones(shape[:2], np.bool_) for name, shape in shapes.items()}
 
-    def take(self, index: int) -> None:
-        """Nothing to take."""
-
     def predict(self, index: int) -> None:
         self._engine.fuse(self._tokens, self._present)
 

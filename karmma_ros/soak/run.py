@@ -34,8 +34,8 @@ __all__ = ["run_soak"]
 NODE = "action_node"
 READY_S = 60.0
 STILL_S = 10.0  # [s] that a subscriber stands still, again and again; after 20 s it would count as gone
-# [s] after a kill in which nobody stands still: where a process joins while another is stopped, Fast DDS waits for the
-# port of that one, and whoever shares memory with both waits for more than a second (docs/robustness.md).
+# [s] after a kill in which nobody stands still: where a process joins while another was stopped, predictions were seen
+# to come more than a second late; why is not known for certain (docs/robustness.md).
 JOIN_S = 6.0
 WARM_S = 3.0  # predictions before the storm begins: everything the node allocates once is allocated
 _LINGER_S = 0.5

@@ -106,15 +106,7 @@ def test_two_processes_train_like_one(tiny_run: TinyRun, tmp_path: Path) -> None
     options += ["--set", "train.alone_weight=0", "--set", "train.checkpoint_s=100"]
     command = ["train", "--config", str(tmp_path / "run.yaml"), *options, "--out"]
     subprocess.run([*KARMMA, *command, str(tmp_path / "one")], check=True, timeout=TIMEOUT_S, stderr=subprocess.DEVNULL)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [*torchrun, "-m", "karmma_ros.cli.main", *command, str(tmp_path / "two")],
-        check=True,
-        timeout=TIMEOUT_S,
-        env=environment,
-        stderr=subprocess.DEVNULL,
-    )
+    in_two_processes([*command, str(tmp_path / "two")])
     one, two = (load_tensors(tmp_path / name / "last.pt") for name in ("one", "two"))
     assert one["step"] == two["step"] > 5
     for group in ("weights", "average"):
