@@ -34,9 +34,6 @@ __all__ = ["run_soak"]
 NODE = "action_node"
 READY_S = 60.0
 STILL_S = 10.0  # [s] that a subscriber stands still, again and again; after 20 s it would count as gone
-# [s] after a kill in which nobody stands still: where a process joins while another was stopped, predictions were seen
-# to come more than a second late; why is not known for certain (docs/robustness.md).
-JOIN_S = 6.0
 WARM_S = 3.0  # predictions before the storm begins: everything the node allocates once is allocated
 _LINGER_S = 0.5
 _LOOK_S = 0.02  # between two looks
@@ -182,7 +179,7 @@ def _weather(
     start_ns = time.time_ns() + 5 * 10**9  # time for the sensors to render their scene
     sensors.start(SENSORS, start_ns)
     start_s = time.monotonic() + (start_ns - time.time_ns()) / 1e9
-    number, next_s, killed_s = -1, 0.0, -JOIN_S
+    number, next_s = -1, 0.0
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -201,7 +198,7 @@ def _weather(
             if t_s < seconds - _ENDING_S:
                 sensors.check()
             if t_s >= next_s and t_s < seconds:
-                stands_still = t_s // STILL_S % 2 and t_s - killed_s > JOIN_S
+                stands_still = t_s // STILL_S % 2
                 deaf[-1].process.send_signal(signal.SIGSTOP if stands_still else signal.SIGCONT)
                 watch.subscribers.append(ear.subscribers())
                 watch.usages.append(usage_of(node.pid, t_s))
@@ -214,8 +211,6 @@ def _weather(
                 number = storm.number_at(t_s)
                 episode = storm.episodes[number]
                 if episode.killed:
-                    killed_s = t_s
-                    deaf[-1].process.send_signal(signal.SIGCONT)
                     sensors.kill(episode.killed)
                     sensors.start(episode.killed, start_ns)
                 if episode.modalities is not None:
