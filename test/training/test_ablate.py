@@ -63,7 +63,7 @@ def test_differences_are_taken_seed_by_seed(tmp_path: Path) -> None:
     assert tokens.endswith("| no | -5.9 to +6.6 |")
     assert "| +1.0 +- 0.0 |" in rows["modality dropout alone"]
     assert "Area under the curve, KARMMA_S over Baseline: +5.3 +- 3.1 points." in text
-    assert "Modality dropout alone, with absent tokens masked as in the Baseline, brings +1.0 +- 0.0 over it;" in text
+    assert "with absent tokens masked as in the Baseline, brings +1.0 +- 0.0 of area over it;" in text
     assert "learned tokens in place of masking bring -0.7 +- 2.5." in text
     assert "| KARMMA_S | 3 | 60.0 +- 10.0 | 70.0 |" in text
 
@@ -81,6 +81,40 @@ def test_what_is_kept_without_video_is_said(tmp_path: Path) -> None:
     text = (tmp_path / "results.md").read_text()
     assert "| KARMMA_S | 75 | - | - |\n| Baseline | 25 | - | - |\n\n" in text
     assert "KARMMA_S over Baseline: +0.0 (one seed) points." in text
+
+
+def test_where_the_gain_lies_is_said(tmp_path: Path) -> None:
+    student = comparison("tiny")
+    accuracy = {  # with all sensors, of the camera alone, of sound alone, through outages
+        "student": (0.80, 0.60, 0.31, 0.50),
+        "baseline-dropout": (0.70, 0.50, 0.30, 0.40),
+        "baseline": (0.73, 0.40, 0.10, 0.42),
+    }
+    runs: dict[str, dict[str, Any]] = {}
+    for name, (full, video, audio, outages) in accuracy.items():
+        runs[name] = {"0": outcome(0.5, full)}
+        evaluation = runs[name]["0"]["evaluation"]
+        for subset, value in (("video", video), ("audio", audio)):
+            evaluation["subsets"][subset] = {"action": value, "action_independent": value}
+        evaluation["outages"] = {"action": [full, outages]}
+    record = tmp_path / "results.json"
+    record.write_text(json.dumps({"settings": comparison_settings(student, 20.0), "runs": runs}))
+    write_results(tmp_path / "results.md", Measured(record, comparison_settings(student, 20.0)), student, "karmma")
+    text = (tmp_path / "results.md").read_text()
+    words = "Dropout and tokens bring -3.0 (one seed) points of accuracy where no sensor fails,\n-2.0 (one seed) where"
+    assert words in text
+    assert "Distillation brings +10.0 (one seed) with the camera among the sensors, +1.0 (one seed) without it" in text
+
+
+def test_how_a_record_came_about_is_kept_and_told(tmp_path: Path) -> None:
+    student = comparison("tiny")
+    settings = comparison_settings(student, 20.0)
+    measured = Measured(tmp_path / "results.json", settings)
+    measured.note = 'some runs on a "second" machine.'
+    measured.collect(tmp_path / "runs", 1)
+    again = Measured(tmp_path / "results.json", settings)
+    write_results(tmp_path / "results.md", again, student, "karmma")
+    assert '\n\nHow it came about: some runs on a "second" machine.\n\n' in (tmp_path / "results.md").read_text()
 
 
 def test_whether_more_training_would_help_is_said(tmp_path: Path) -> None:

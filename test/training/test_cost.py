@@ -85,9 +85,10 @@ def test_an_absent_modality_costs_nothing() -> None:
 
 
 def test_the_student_costs_a_quarter_of_the_teacher_and_half_its_memory() -> None:
-    student, teacher = (costs(preset("demo", system), HEADS)["video+flow+audio"] for system in ("student", "teacher"))
-    assert 4 * student["gflops"] <= teacher["gflops"]
-    assert 2 * student["megabytes"] <= teacher["megabytes"]
+    student, teacher = (costs(preset("demo", system), HEADS) for system in ("student", "teacher"))
+    assert all(2 * student[name]["megabytes"] <= teacher[name]["megabytes"] for name in student)
+    dearer = {name for name in student if 4 * student[name]["gflops"] > teacher[name]["gflops"]}
+    assert dearer == {"flow+audio", "audio"}, "what docs/results.md says"
 
 
 def test_profile_writes_what_it_counts_and_measures(

@@ -351,6 +351,24 @@ def test_flash_and_bang_of_any_codec_are_found_where_they_were(
     assert heard[: round((0.55 - one.sound_start_ns / 1e9) * one.rate)].max() < 0.05
 
 
+def test_pictures_that_come_as_they_like_keep_their_times(folder: Path) -> None:
+    """A variable frame rate, as phones and screen recorders write it."""
+    times_ms = [0, 33, 66, 100, 350, 383, 700, 711, 950, 1200]
+    with av.open(str(folder / "v.mkv"), "w") as file:
+        video = file.add_stream("libx264", rate=30)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        for i, time_ms in enumerate(times_ms):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 + 22 * i, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            file.mux(video.encode(frame))
+        file.mux(video.encode(None))
+    (one,) = recordings(config_for(folder, "c1,train,v.mkv,,,0,1.3,pour,mug"), folder)
+    np.testing.assert_allclose(one.stamps["video"] / 1e6, times_ms, atol=1.0)
+    grey = one.read("video", np.arange(len(times_ms))).mean((1, 2, 3))
+    np.testing.assert_allclose(grey, 20 + 22 * np.arange(len(times_ms)), atol=4)
+
+
 def write_flash_and_bang(path: Path, picture: str, fps: Fraction, sound: str, rate: int) -> None:
     """1.2 s, encoded."""
     with av.open(str(path), "w") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 
 from rich.console import Console  # noqa: E402
 
+import karmma_training.learning.train  # noqa: E402
+from karmma_training.checkpoint import load_model  # noqa: E402
 from karmma_training.config import Config  # noqa: E402
 from karmma_training.config_file import apply_overrides  # noqa: E402
 from karmma_training.data.grid import contexts, slot_specs  # noqa: E402
@@ -22,7 +25,7 @@ from karmma_training.data.store import StoredRecording, StoreFormat, write_recor
 from karmma_training.data.windows import WindowSampler  # noqa: E402
 from karmma_training.learning.losses import classification_loss, student_loss  # noqa: E402
 from karmma_training.learning.objective import Objective  # noqa: E402
-from karmma_training.learning.train import Trainer  # noqa: E402
+from karmma_training.learning.train import Trainer, load_teacher  # noqa: E402
 from karmma_training.networks.model import Student, Teacher, TensorBatch  # noqa: E402
 from karmma_training.presets import as_system, preset  # noqa: E402
 
@@ -164,7 +167,18 @@ def test_views_reach_the_teacher_by_modality(config: Config, other: Config, reco
     torch.testing.assert_close(opinions[1]["action"][expected], said["action"][expected])
 
 
-def test_a_student_is_trained_by_it(config: Config, other: Config, recordings: list[Recording], tmp_path: Path) -> None:
+def test_a_student_is_trained_by_it_and_leaves_it_as_it_was(
+    config: Config, other: Config, recordings: list[Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its extractors run beside the student's, whose training must not reach their statistics either."""
+    teachers = []
+
+    def load(*args: Any) -> Any:
+        teacher, its_config = load_teacher(*args)
+        teachers.append(teacher)
+        return teacher, its_config
+
+    monkeypatch.setattr(karmma_training.learning.train, "load_teacher", load)
     fast = ["train.epochs=1", "train.windows_per_second=8", "train.batch=16", "train.threads=1", "train.ema=0.5"]
     fast += [f"pretrain.{m}=0" for m in ("video", "flow", "audio")]
 
@@ -179,3 +193,8 @@ def test_a_student_is_trained_by_it(config: Config, other: Config, recordings: l
     assert isinstance(student.model, Student)
     assert student.progress.step == student.total > 3
     assert slot_specs(student.config)["video"].slots != slot_specs(other)["video"].slots
+    (teacher,) = teachers
+    saved = load_model(tmp_path / "teacher")[0].state_dict()
+    assert any("running_mean" in name for name in saved)
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value, saved[name]), name

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import copy
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +13,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
+from accelerate import Accelerator  # noqa: E402
+from rich.console import Console  # noqa: E402
+
 from karmma_ros.errors import UsageError  # noqa: E402
 from karmma_training.config import Config  # noqa: E402
 from karmma_training.data.features import BATCH, encode_samples  # noqa: E402
 from karmma_training.data.labels import Labels  # noqa: E402
 from karmma_training.data.recording import Context, Recording  # noqa: E402
-from karmma_training.learning.pretrain import SampleSampler, unimodal_accuracy  # noqa: E402
+from karmma_training.learning.pretrain import Pretraining, SampleSampler, unimodal_accuracy  # noqa: E402
+from karmma_training.learning.run_log import RunLog  # noqa: E402
 from karmma_training.networks.model import Student, Unimodal  # noqa: E402
 from karmma_training.presets import preset  # noqa: E402
 
@@ -54,6 +61,25 @@ def test_a_picture_from_before_the_action_does_not_show_it(config: Config) -> No
     assert set(heard[:, 0].tolist()) == {0, 1}
     with pytest.raises(UsageError, match="hardly any labelled moment has video"):
         SampleSampler([Filmed(config, 3.0, 9.0, (5.0, 9.0, "stir"))], config, "video", batch=4, seed=0).batch(0)
+
+
+def test_an_extractor_learns_what_its_modality_shows(config: Config, tmp_path: Path) -> None:
+    """Pictures get brighter, and from half of that on somebody stirs."""
+    config.pretrain.video, config.pretrain.flow, config.pretrain.audio = 30.0, 0.0, 0.0
+    config.pretrain.batch = 16
+    recording = Filmed(config, 6.0, 6.0, (0.0, 3.0, "idle"), (3.0, 6.0, "stir"))
+    model = Student(config, {"action": 2})
+    before = copy.deepcopy(model.extractors.state_dict())
+    log = RunLog(tmp_path, Console(quiet=True))
+    Pretraining(model, [recording], [recording], config, Accelerator(cpu=True), log).run()
+    told = re.search(r"stage 0, video: .* action ([\d.]+)", (tmp_path / "log.txt").read_text())
+    assert told is not None
+    assert float(told[1]) > 90, "half of them are right by chance"
+    after = model.extractors.state_dict()
+    changed = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed == {"video"}
+    assert not model.extractors["video"].training
+    assert all(parameter.requires_grad for parameter in model.extractors["video"].parameters())
 
 
 def test_finished_extractors_are_tried_a_batch_at_a_time(config: Config) -> None:

@@ -63,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help=f"rendered to test on (default {TEST_MINUTES:g})",
     )
+    parser.add_argument("--note", metavar="TEXT", help="how the record came about: kept in it and shown at its top")
     parser.add_argument("--store", type=Path, metavar="DIR", help="sample store; default in the user's cache folder")
     parser.add_argument(
         "--jobs",
@@ -99,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
     if not source.jobs("test", args.test_minutes):
         raise UsageError(f"{args.data} has nothing in split test, which the comparison is read on")
     measured = Measured(report.with_suffix(".json"), comparison_settings(student, args.test_minutes))
+    measured.note = args.note or measured.note
     check_folders(args.out, student, args.seeds)
     measured.collect(args.out, args.seeds)
     write_results(report, measured, student, command)

@@ -207,6 +207,8 @@ CONTRASTS = (
     ("a teacher that saw more data", "student", "student-same"),
     ("distillation from a teacher that saw the same data", "student-same", "baseline-dropout"),
     ("the larger set, without a teacher", "baseline-dropout-larger", "baseline-dropout"),
+    ("that, against a teacher of the larger set", "baseline-dropout-larger", "student"),
+    ("the teacher's size and its frozen extractors, beyond its data", "teacher", "baseline-dropout-larger"),
     ("distillation, students from extractors of the larger set", "student-larger", "baseline-dropout-larger"),
     ("dropout and tokens, students from extractors of the larger set", "baseline-dropout-larger", "baseline-larger"),
     ("modality dropout alone", "baseline-masked", "baseline"),

@@ -81,12 +81,14 @@ class Measured:
 
     :param path: the JSON file; it need not exist.
     :param settings: see `comparison_settings`.
+    :ivar note: what a reader should know of how the record came about.
     :raises UsageError: the file is unreadable, or of other settings.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path, self._settings = path, settings
         self._outcomes: dict[str, dict[int, Outcome]] = {}
+        self.note = ""
         if path.exists():
             self._load()
 
@@ -96,6 +98,7 @@ class Measured:
             default = _settings(comparison(text["settings"]["preset"]))
             kept = _comparable(_filled(text["settings"], default))  # an older version kept some that are harmless
             runs = text["runs"]
+            self.note = str(text.get("note", ""))
             for name, seeds in runs.items():
                 if name in BY_NAME:
                     self._outcomes[name] = {int(seed): Outcome(**outcome) for seed, outcome in seeds.items()}
@@ -140,7 +143,8 @@ class Measured:
             ]
             if lines:
                 runs.append(f'"{run.name}": {{\n' + ",\n".join(lines) + "\n}")
-        text = f'{{"settings": {json.dumps(self._settings)},\n"runs": {{\n' + ",\n".join(runs) + "\n}}\n"
+        head = {"settings": self._settings, **({"note": self.note} if self.note else {})}
+        text = json.dumps(head)[:-1] + ',\n"runs": {\n' + ",\n".join(runs) + "\n}}\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(self.path) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -68,10 +68,14 @@ minutes, {first.get("windows", 0)} windows) is read once by every run, after its
 data, epochs and settings, none of which was tuned for one of them alone; students of one seed start from the same
 extractors. The teacher's extractors are trained once on a machine, for all seeds: deviations leave theirs out.
 Differences are taken between runs of one machine. What is shown: {spread}.
-Action accuracy in %, top-1, verb and noun both right. Area: mean over the curve's ten probabilities.
+Action accuracy in %, top-1, verb and noun both right. Area: mean over the curve's ten probabilities.{_note(measured)}
 
 EPIC-KITCHENS-100 and Something-Something v2, on which the paper reports, were not run: what follows says nothing about
 accuracy on them."""
+
+
+def _note(measured: Measured) -> str:
+    return f"\n\nHow it came about: {measured.note}" if measured.note else ""
 
 
 def _of_seeds(counts: Iterable[int]) -> str:
@@ -119,43 +123,78 @@ Every modality fails with a probability, at least one stays:
 
 def _in_words(measured: Measured) -> str:
     """Where the gain comes from, where enough was run to say it."""
-
+    gaps = measured.gaps
+    dropout = measured.pairs("baseline-dropout", "baseline")
+    distilled = measured.pairs("student", "baseline-dropout")
     sentences = [
-        (measured.gaps("student", "baseline"), "Area under the curve, KARMMA_S over Baseline: {} points."),
+        ("Area under the curve, KARMMA_S over Baseline: {} points.", gaps("student", "baseline")),
+        ("Of these, modality dropout and missing-modality tokens bring {}", gaps("baseline-dropout", "baseline")),
+        ("and distillation {}.", gaps("student", "baseline-dropout")),
         (
-            measured.gaps("baseline-dropout", "baseline"),
-            "Of these, modality dropout and missing-modality tokens bring {}",
+            "Dropout and tokens bring {} points of accuracy where no sensor fails,\n"
+            "{} where sensors come and go within the window (outages, below).",
+            _at_full(dropout),
+            _at_outages(dropout),
         ),
-        (measured.gaps("student", "baseline-dropout"), "and distillation {}."),
         (
-            measured.gaps("baseline-masked", "baseline"),
-            "Modality dropout alone, with absent tokens masked as in the Baseline, brings {} over it;",
+            "Distillation brings {} with the camera among the sensors, {} without it (mean over those subsets).",
+            _over_subsets(distilled, lambda name: "video" in name),
+            _over_subsets(distilled, lambda name: "video" not in name),
         ),
-        (measured.gaps("baseline-dropout", "baseline-masked"), "learned tokens in place of masking bring {}."),
         (
-            measured.gaps("student-same", "baseline-dropout"),
+            "Modality dropout alone, with absent tokens masked as in the Baseline, brings {} of area over it;",
+            gaps("baseline-masked", "baseline"),
+        ),
+        ("learned tokens in place of masking bring {}.", gaps("baseline-dropout", "baseline-masked")),
+        (
             "A teacher that saw only the student's data brings {} over Baseline w/ delta:",
+            gaps("student-same", "baseline-dropout"),
         ),
-        (measured.gaps("student", "student-same"), "what the teacher's extractors know from elsewhere is worth {}."),
+        ("what the teacher's extractors know from elsewhere is worth {}.", gaps("student", "student-same")),
         (
-            measured.gaps("baseline-dropout-larger", "baseline-dropout"),
-            "Without any teacher, starting from extractors of that larger set brings {}.",
+            "Without any teacher, starting from extractors of that larger set brings {} over Baseline w/ delta",
+            gaps("baseline-dropout-larger", "baseline-dropout"),
         ),
+        ("and {} over KARMMA_S.", gaps("baseline-dropout-larger", "student")),
         (
-            measured.gaps("student-larger", "baseline-dropout-larger"),
             "Between students that both start from those, distillation brings {}.",
+            gaps("student-larger", "baseline-dropout-larger"),
         ),
-        (
-            measured.gaps("student-long", "baseline-dropout-long"),
-            "With twice the epochs distillation brings {}:",
-        ),
-        (measured.gaps("student-long", "student"), "KARMMA_S gains {} by them,"),
-        (measured.gaps("baseline-dropout-long", "baseline-dropout"), "Baseline w/ delta {}."),
+        ("With twice the epochs distillation brings {}:", gaps("student-long", "baseline-dropout-long")),
+        ("KARMMA_S gains {} by them,", gaps("student-long", "student")),
+        ("Baseline w/ delta {}.", gaps("baseline-dropout-long", "baseline-dropout")),
     ]
-    most = max(len(gaps) for gaps, _ in sentences)
-    known = [text.format(_spread(gaps, sign=True) + _seeds(len(gaps), most)) for gaps, text in sentences if gaps]
+    most = max(len(values) for _, *of_sentence in sentences for values in of_sentence)
+    known = [
+        text.format(*(_spread(values, sign=True) + _seeds(len(values), most) for values in of_sentence))
+        for text, *of_sentence in sentences
+        if all(of_sentence)
+    ]
     without = _without_video(measured)
     return "## In words\n\n" + "\n".join([*known, *([without] if without else [])]) if known else ""
+
+
+_Pairs = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]  # evaluations with and without what is asked about
+
+
+def _at_full(pairs: _Pairs) -> list[float]:
+    """Points of action accuracy with all sensors, by pair."""
+    full = next(iter(pairs[0][0]["subsets"])) if pairs else ""
+    return _over_subsets(pairs, lambda name: name == full)
+
+
+def _over_subsets(pairs: _Pairs, chosen: Callable[[str], bool]) -> list[float]:
+    """Points of action accuracy, mean over some modality subsets, by pair that has any of them."""
+    subsets = [
+        (more["subsets"], less["subsets"], [name for name in more["subsets"] if chosen(name)]) for more, less in pairs
+    ]
+    return [100 * mean(more[n]["action"] - less[n]["action"] for n in names) for more, less, names in subsets if names]
+
+
+def _at_outages(pairs: _Pairs) -> list[float]:
+    """Points of mean accuracy through outages, by pair that both know it."""
+    both = [(through_outages(a), through_outages(b)) for a, b in pairs]
+    return [a - b for a, b in both if a is not None and b is not None]
 
 
 def _seeds(count: int, most: int) -> str:
@@ -205,11 +244,7 @@ def _contrasts(measured: Measured) -> str:
         if not gaps:
             continue
         pairs = measured.pairs(more, less)
-        full = next(iter(pairs[0][0]["subsets"]))
-        at_full = [100 * (a["subsets"][full]["action"] - b["subsets"][full]["action"]) for a, b in pairs]
-        certain = _interval(gaps)
-        outages = [(through_outages(a), through_outages(b)) for a, b in pairs]
-        at_outages = [a - b for a, b in outages if a is not None and b is not None]
+        at_outages = _at_outages(pairs)
         clear = "one seed" if len(gaps) < 2 else "yes" if abs(mean(gaps)) > stdev(gaps) else "no"
         rows.append(
             [
@@ -217,10 +252,10 @@ def _contrasts(measured: Measured) -> str:
                 f"{BY_NAME[more].title} - {BY_NAME[less].title}",
                 _spread(gaps, sign=True),
                 ", ".join(f"{g:+.1f}" for g in gaps),
-                _spread(at_full, sign=True),
+                _spread(_at_full(pairs), sign=True),
                 _spread(at_outages, sign=True) + _fewer(len(at_outages), len(gaps)) if at_outages else "-",
                 clear,
-                certain,
+                _interval(gaps),
             ]
         )
     if not rows:
@@ -296,11 +331,12 @@ def _costs(measured: Measured, student: Config) -> str:
     evaluation = next(iter(measured.evaluations(runs[0].name).values()))
     heads = {head: len(names) for head, names in evaluation["heads"].items()}
     ours, theirs = costs(as_system(student, "baseline-dropout"), heads), costs(as_system(student, "teacher"), heads)
+    ratios = {name: theirs[name]["gflops"] / ours[name]["gflops"] for name in ours}
     rows = [
         [
             initials(name),
             f"{theirs[name]['gflops']:.2f} / {ours[name]['gflops']:.2f}",
-            f"{theirs[name]['gflops'] / ours[name]['gflops']:.1f}",
+            f"{ratios[name]:.2f}",
             f"{theirs[name]['megabytes']:.1f} / {ours[name]['megabytes']:.1f}",
             f"{theirs[name]['megabytes'] / ours[name]['megabytes']:.1f}",
             f"{theirs[name]['parameters'] / 1e3:.0f} k / {ours[name]['parameters'] / 1e3:.0f} k",
@@ -313,7 +349,13 @@ One window from its samples, every slot encoded, float32; GFLOPs are 2 x MAC of 
 absent modality contributes nothing; memory is weights and the most activations alive at once. On a robot the student
 encodes one sample per frame instead of the window.
 
-{_table(["modalities", "GFLOPs", "ratio", "MB", "ratio", "parameters"], rows)}"""
+{_table(["modalities", "GFLOPs", "ratio", "MB", "ratio", "parameters"], rows)}{_above_a_quarter(ratios)}"""
+
+
+def _above_a_quarter(ratios: Mapping[str, float]) -> str:
+    """Which subsets miss what the paper's student keeps to, a quarter of its teacher's GFLOPs."""
+    names = [initials(name) for name, ratio in ratios.items() if ratio < 4]
+    return f"\n\nMore than a quarter of the teacher's GFLOPs: {', '.join(names)}." if names else ""
 
 
 def _time(measured: Measured, *, rendered: bool) -> str:
