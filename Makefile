@@ -2,7 +2,7 @@
 # `make demo` and `make test` set up everything they need in .venv; the second time that takes no time.
 #   make demo [VIDEO=file.mp4] [ARGS="..."]    play a scene to the node while its sensors fail
 #   make test [ARGS="..."]                     all tests, reduced counts; make test-all: full counts
-#   make lint                                  formatting, lint, types
+#   make lint                                  formatting, lint, bandit, types
 #   make audit                                 known vulnerabilities of what .venv holds (asks an online database)
 #   make setup                                 the robot side only
 #   make setup-test                            the same, training and test packages too; runs nothing
@@ -37,6 +37,7 @@ test-all: setup-test
 lint: setup-test
 	@scripts/run python -m ruff check .
 	@scripts/run python -m ruff format --check .
+	@scripts/run python -m bandit -q -c pyproject.toml -r karmma_ros training benchmarks scripts launch setup.py
 	@mkdir -p build/types && ln -sfn ../../training build/types/karmma_training && ln -sfn ../../benchmarks build/types/karmma_benchmarks
 	@MYPYPATH=build/types scripts/run python -m mypy -p karmma_ros -p karmma_training -p karmma_benchmarks
 

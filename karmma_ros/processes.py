@@ -31,7 +31,7 @@ __all__ = [
     "unlink_shared_memory",
 ]
 
-_SHM = "/dev/shm/"  # noqa: S108 - looked into, not written
+_SHM = "/dev/shm/"  # nosec B108  # noqa: S108 - looked into, not written
 
 
 class ProcessDiedError(KarmmaError):

@@ -18,7 +18,7 @@ from karmma_ros.share import share_path
 
 __all__ = ["Camera", "Host", "SharedMemory", "check_dds", "read_profile"]
 
-_SHM = "/dev/shm"  # noqa: S108 - looked at, not written
+_SHM = "/dev/shm"  # nosec B108  # noqa: S108 - looked at, not written
 _RMEM = Path("/proc/sys/net/core/rmem_max")
 _MB = 1 << 20
 _PARTICIPANTS = 4  # camera driver, microphone_node, action_node and one that listens
@@ -85,7 +85,7 @@ def read_profile(path: Path) -> SharedMemory | None:
     :raises KarmmaError: the file is missing or no XML.
     """
     try:
-        root = ET.parse(path).getroot()  # noqa: S314 - settings that Fast DDS reads as well
+        root = ET.parse(path).getroot()  # nosec B314  # noqa: S314 - settings that Fast DDS reads as well
     except (OSError, ET.ParseError) as error:
         raise KarmmaError(f"{path}: {error}") from None
     for element in root.iter():

