@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from contextlib import ExitStack
 from pathlib import Path
+from tokenize import TokenError  # of NumPy, where an array's header breaks off
 from types import TracebackType
 from typing import Any
 
@@ -33,7 +34,7 @@ def read_flow_file(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]
     try:
         with zipfile.ZipFile(path) as archive:
             stamps, fields = (_read_member(archive, f"{name}.npy") for name in ("stamps_ns", "flow"))
-    except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, TokenError, zipfile.BadZipFile, zlib.error) as error:
         raise MediaError(f"{path}: not a flow file with stamps_ns and flow ({error})") from error
     if fields.ndim != 4 or fields.shape[3] != 2 or stamps.shape != fields.shape[:1]:
         raise MediaError(f"{path}: flow is {fields.shape} and stamps_ns {stamps.shape}, expected (n, h, w, 2) and (n,)")

@@ -139,25 +139,32 @@ def _find_cuda(chain: Sequence[str]) -> str:
 
 def _match(path: Path, session: onnxruntime.InferenceSession, inputs: Signature, outputs: Signature) -> None:
     """Refuses a graph whose inputs and outputs are not the manifest's."""
-    for kind, expected, nodes in (("input", inputs, session.get_inputs()), ("output", outputs, session.get_outputs())):
-        found = {node.name: node for node in nodes}
+    try:
+        ends = {
+            kind: {node.name: (node.type, node.shape) for node in nodes}
+            for kind, nodes in (("input", session.get_inputs()), ("output", session.get_outputs()))
+        }
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path}: names in it are no text ({error}): export the bundle again") from None
+    for kind, expected in (("input", inputs), ("output", outputs)):
+        found = ends[kind]
         if set(found) != set(expected):
             raise BundleError(
                 f"{path}: its {kind}s are {', '.join(sorted(found))}, the manifest needs {', '.join(sorted(expected))}"
                 ": export the bundle again"
             )
         for name, (dtype, shape) in expected.items():
-            node = found[name]
+            of_type, of_shape = found[name]
             # A dimension that shape inference left open is None or a name; the check's run shows its size.
-            fits = len(node.shape) == len(shape) + 1 and all(
-                not isinstance(has, int) or has == wants for has, wants in zip(node.shape[1:], shape, strict=True)
+            fits = len(of_shape) == len(shape) + 1 and all(
+                not isinstance(has, int) or has == wants for has, wants in zip(of_shape[1:], shape, strict=True)
             )
-            if node.type != _ONNX_TYPES[dtype] or not fits:
+            if of_type != _ONNX_TYPES[dtype] or not fits:
                 raise BundleError(
-                    f"{path}: {kind} {name} is {node.type} {node.shape}, the manifest needs {dtype} {['B', *shape]}: "
+                    f"{path}: {kind} {name} is {of_type} {of_shape}, the manifest needs {dtype} {['B', *shape]}: "
                     "export the bundle again"
                 )
-            if isinstance(node.shape[0], int):
+            if isinstance(of_shape[0], int):
                 raise BundleError(f"{path}: {kind} {name} has a fixed batch size: export it with a dynamic one")
 
 

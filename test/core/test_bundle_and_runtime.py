@@ -358,6 +358,14 @@ def test_bytes_that_are_no_graph_are_refused(bundle: Path) -> None:
         refused(bundle, "not an ONNX graph|refuses it", engine=True)
 
 
+def test_a_graph_whose_names_are_no_text_is_refused(bundle: Path) -> None:
+    data = (bundle / "flow.onnx").read_bytes()
+    batch = b"\x12\x01B"  # the name of the batch's dimension, of input and output
+    assert batch in data
+    replace_graph(bundle, "flow", data.replace(batch, b"\x12\x01\xc2"))
+    assert "flow.onnx" in refused(bundle, "names in it are no text", engine=True)
+
+
 def _with_external_data(location: str) -> bytes:
     """A video extractor whose weights claim to lie in another file."""
     weight = numpy_helper.from_array(np.zeros((2, 6), np.float32), "w")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from fractions import Fraction
 from io import StringIO
@@ -247,14 +248,24 @@ def test_what_synth_writes_can_be_trained_on(tmp_path: Path) -> None:
         assert recording.labelled_s > 1
 
 
+def break_off_header(path: Path) -> None:
+    """The flow's header begins a tuple that never ends."""
+    header = b"{'descr': '<f2', ('".ljust(117) + b"\n"
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(path.with_suffix(".new"), "w") as made:
+        made.writestr("stamps_ns.npy", archive.read("stamps_ns.npy"))
+        made.writestr("flow.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    path.with_suffix(".new").replace(path)
+
+
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [
+        (break_off_header, "not a flow file"),
         (lambda path: path.write_bytes(path.read_bytes()[:-2000]), "not a flow file"),
         (lambda path: path.write_bytes(path.read_bytes()[:3000] + b"x" + path.read_bytes()[3001:]), "not a flow file"),
         (lambda path: np.savez(path, stamps_ns=np.array([2, 1]), flow=np.zeros((2, 3, 4, 2))), "not ascending"),
     ],
-    ids=["cut short", "a byte changed", "stamps"],
+    ids=["header", "cut short", "a byte changed", "stamps"],
 )
 def test_a_damaged_flow_file_is_named(folder: Path, spoil: Callable[[Path], object], fault: str) -> None:
     spoil(folder / "a.npz")
