@@ -40,9 +40,11 @@ def test_events_are_measured_against_the_best_label(tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_gates_are_measured_on_scenes(tmp_path: Path) -> None:
-    result = run("gates", tmp_path, "--scenes", "1", "--sequences", "1")
+    result = run("gates", tmp_path, "--scenes", "1", "--sequences", "1", "--healthy", "1")
     assert result["delays"]["sequences"] == 1
     assert all(failure["missed"] == 0 for failure in result["delays"]["failures"].values())
+    assert set(result["healthy"]["alarms"]) == {"video", "flow", "audio"}
     for ways in result["worth"]["failures"].values():
         assert 0 <= ways["gate off"] <= 1
         assert ways["predictions"] > 0
+        assert set(ways["from the begin"]) == {"gate on", "gate off", "sensor left out"}

@@ -4,7 +4,8 @@
     marked_worker.py BUNDLE NUMBER [--encoding rgb8|bgr8|jpeg] [--flow computed|fields] [--rate HZ] [--stop]
 
 Says on stdout what it has done, a word a line, so that another process can search its memory in between. The pattern is
-twice `half` of the number in the second argument and kept nowhere else; a JPEG shows `picture` of it.
+twice `half` of the number in the second argument and kept nowhere else; a JPEG shows `picture` of it. All tokens of a
+sensor that is switched off are three times that half, over and over.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from karmma_ros import transport
 from karmma_ros.recognizer import Recognizer
 
 HEIGHT, WIDTH = 240, 320
+AT_ONCE_S = 1.0  # within which nothing may be left of a sensor that is switched off
 CHUNK_S = 0.24  # of sound; in whole repetitions of the pattern, which goes on from chunk to chunk
 
 
@@ -80,6 +82,7 @@ def main() -> None:
         "stale_min_timeout": 60.0,  # nor that a machine that stumbles makes a sensor silent
         "garbage_enabled": False,
     }
+    left_on = ("flow",) if given.flow != "fields" else ()
     bench = Bench(Recognizer(given.bundle), **common)
     go_on = threading.Event()
     encode = bench.recognizer.engine.encode
@@ -88,10 +91,19 @@ def main() -> None:
         if modality == "video" and holding.is_set():
             held.set()
             go_on.wait(60)
-        return encode(modality, batch)
+        tokens = encode(modality, batch)
+        if modality not in left_on:
+            np.multiply(half(given.number), np.float32(3), out=tokens.reshape(-1, 12))
+        return tokens
 
-    holding, held = threading.Event(), threading.Event()
+    def forget() -> None:
+        forget_content()
+        forgotten.set()
+
+    holding, held, forgotten = threading.Event(), threading.Event(), threading.Event()
     bench.recognizer.engine.encode = slow  # type: ignore[method-assign]
+    forget_content = bench.worker._forget_content
+    bench.worker._forget_content = forget  # type: ignore[method-assign]
     begin = time.time_ns() - 7_500_000_000  # chunks of sound are longer than the time between them
     for round_ in range(30):  # a second of sensors, and then messages that wait while the worker is busy
         if round_ == 25:
@@ -127,8 +139,9 @@ def main() -> None:
         go_on.set()
         bench.worker.stop()
     else:
-        bench.worker.configure(settings(modalities=("flow",) if given.flow != "fields" else (), **common))
+        bench.worker.configure(settings(modalities=left_on, **common))
         go_on.set()
+    forgotten.wait(AT_ONCE_S)
     say("off")
     wait_told()
     bench.worker.stop()

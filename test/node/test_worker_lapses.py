@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cli_helpers import wait_until
 from node.bench import STEP_NS, Bench, now_ns, settings
 from node.harness import PATIENCE_S, picture
 from toy_bundle import make_toy_bundle
 
 from karmma_ros.errors import EngineError
+from karmma_ros.health import SensorState
+from karmma_ros.nodes.worker import CAMERA, TIMER, Outcome
 from karmma_ros.recognizer import Recognizer, Status
 
 # No sensor is silent, nor its frame late, when this machine stumbles.
@@ -149,3 +152,100 @@ def test_the_clips_of_a_slow_machine_hold_the_frames_that_it_skips(tmp_path: Pat
     assert len({frame.tobytes() for frame in seen[-1]}) == 4
     np.testing.assert_array_equal(seen[-1], expected[-1])
     assert (last.statuses["video"].received, last.statuses["video"].skipped) == (9, 7)
+
+
+class TwoClocks:
+    """A microphone by the node's clock and a camera by one of its own that runs faster or slower, at 10 Hz each."""
+
+    STEP_NS = 100_000_000
+
+    def __init__(self, bundle: Path, drift: float) -> None:
+        self.drift = drift
+        self.now_ns = self._right_ns = time.time_ns()
+        self.sent = 0
+        self.bench = Bench(Recognizer(bundle), clock=lambda: self.now_ns, stale_min_timeout=60.0)
+
+    @property
+    def ahead_ns(self) -> int:
+        """By which the camera's clock is ahead."""
+        return round(self.drift * (self.now_ns - self._right_ns))
+
+    def set_right(self) -> None:
+        """Sets the camera's clock by the node's."""
+        self.drift, self._right_ns = 0.0, self.now_ns
+
+    def send(self) -> int:
+        """A tenth of a second passes, with sound and a frame at its end; gives the frame's stamp."""
+        begun_ns, self.now_ns = self.now_ns, self.now_ns + self.STEP_NS
+        self.bench.sound(begun_ns, np.sin(np.arange(1600) / 6).astype(np.float32))
+        stamp_ns = self.now_ns + self.ahead_ns
+        self.bench.send_frame(stamp_ns)
+        self.sent += 1
+        return stamp_ns
+
+    def frame(self) -> Outcome:
+        """As `send`; gives the frame's prediction."""
+        stamp_ns = self.send()
+        return self.bench.wait("its prediction", lambda o: o.trigger == CAMERA and o.stamp_ns == stamp_ns)
+
+    def step(self) -> None:
+        """As `send`, where the frame may not be predicted: waits until the worker has seen what was sent."""
+        self.send()
+        self.bench.worker.tick()
+        wait_until(lambda: self._taken("video") == self._taken("audio") == self.sent, PATIENCE_S)
+
+    def _taken(self, sensor: str) -> int:
+        status = self.bench.worker.statistics().statuses[sensor]
+        return status.received + status.rejected
+
+
+def test_a_camera_whose_clock_runs_fast_counts_until_it_is_too_far_ahead_and_once_it_is_set_right(toy: Path) -> None:
+    clocks = TwoClocks(toy, 0.02)
+    bench = clocks.bench
+    try:
+        while clocks.ahead_ns + 2_000_000 <= 500_000_000:  # 25 s
+            last = clocks.frame()
+            assert last.statuses["video"].state is SensorState.OK
+        assert 0.3 <= last.prediction.coverages["audio"] <= 0.6, "half a second of its window is yet to come"
+
+        for _ in range(20):
+            clocks.step()
+        refused = bench.wait("CORRUPT", lambda o: o.statuses["video"].state is SensorState.CORRUPT)
+        assert refused.statuses["video"].last_cause == "stamp in the future"
+        assert len([line for line in bench.warnings if "synchronise the machines' clocks" in line]) == 1
+        by_timer = last.stamp_ns + 15 * clocks.STEP_NS
+        alone = bench.wait("the timer, at the camera's rate", lambda o: o.trigger == TIMER and o.stamp_ns >= by_timer)
+        assert alone.prediction.status is Status.OK, "from the sound"
+
+        clocks.set_right()
+        begun_ns, begun = clocks.now_ns, len(bench.outcomes)
+        for _ in range(10):
+            clocks.step()
+        well = bench.wait("a frame's prediction", lambda o: o.trigger == CAMERA and o.stamp_ns > begun_ns)
+        assert well.stamp_ns - begun_ns <= 700_000_000, "no longer than the stamps published were ahead"
+        assert well.statuses["video"].state is SensorState.OK
+        assert all(o.trigger == CAMERA for o in bench.outcomes[begun + 1 :]), "the timer waits for the camera"
+        stamps = [o.stamp_ns for o in bench.outcomes]
+        assert stamps == sorted(set(stamps))
+    finally:
+        bench.worker.stop()
+
+
+def test_a_camera_whose_clock_runs_slow_is_followed_and_the_others_count_while_they_are_kept(toy: Path) -> None:
+    clocks = TwoClocks(toy, -0.02)
+    bench = clocks.bench
+    try:
+        while clocks.ahead_ns > -500_000_000:
+            last = clocks.frame()
+        assert last.prediction.coverages["audio"] >= 0.9
+        lags_s = bench.worker.statistics().lags_s
+        assert lags_s["video"] - lags_s["audio"] == pytest.approx(0.5, abs=0.05), "for /diagnostics to warn of"
+        while clocks.ahead_ns > -2_500_000_000:  # more than the window and a second
+            last = clocks.frame()
+        assert last.prediction.coverages["audio"] == 0
+        assert last.prediction.status is Status.OK, "from the camera"
+        assert {o.trigger for o in bench.outcomes[10:]} == {CAMERA}
+        assert last.statuses["video"].rejected == 0
+        assert not bench.warnings, "a drift is no jump"
+    finally:
+        bench.worker.stop()
