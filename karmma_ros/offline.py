@@ -127,6 +127,10 @@ class OfflineSensors:
         """A message came that holds no sample; returns the sensor's state with it."""
         return self._health[modality].rejected(arrived_ns / 1e9, cause)
 
+    def arrived(self, modality: str, *, arrived_ns: int) -> SensorState:
+        """Something came that holds no sample and is no fault; returns the sensor's state with it."""
+        return self._health[modality].received(arrived_ns / 1e9)
+
     def statuses(self, now_ns: int) -> dict[str, SensorStatus]:
         """Every sensor at a moment of the recording."""
         return {name: health.status(now_ns / 1e9) for name, health in self._health.items()}

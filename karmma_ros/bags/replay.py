@@ -202,7 +202,9 @@ class Replay:
             self._producer.reset()
             return
         computed = self._producer.push(stamp_ns, rgb)
-        if computed is not None:
+        if computed is None:  # no frame came before: a sign of life all the same, as on the robot
+            self._sensors.arrived("flow", arrived_ns=self._now_ns)
+        else:
             self._follow("flow", stamp_ns)
             self._push_flow(stamp_ns, computed, self._intervals.next(stamp_ns))
 
@@ -211,8 +213,9 @@ class Replay:
         unit = self._settings.flow_unit
         try:
             pixels = flow_to_field(decoded)
-            if unit == "pixels_per_frame" and interval_s is None:
-                return  # its interval is not known, nor what it says
+            if unit == "pixels_per_frame" and interval_s is None:  # nor is known what it says
+                self._sensors.arrived("flow", arrived_ns=self._now_ns)
+                return
             field = scale_flow(pixels, unit, interval_s)
         except SampleError as error:
             self._reject("flow", error)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -79,7 +80,14 @@ def test_the_same_bag_gives_the_same_bytes_in_another_process(tmp_path: Path, ka
             timeout=120,
         )
     written = ("predictions.jsonl", "predictions.csv", "events.csv", "health.png")
-    here, one, two = ([(tmp_path / name / file).read_bytes() for file in written] for name in ("here", "1", "2"))
+    folders = [tmp_path / name for name in ("here", "1", "2")]
+    here, one, two = ([(folder / file).read_bytes() for file in written] for folder in folders)
+    assert here == one == two
+    summaries = [Outcome(folder).summary for folder in folders]
+    for summary in summaries:
+        assert summary.pop("processing_ms")["p50"] > 0
+        assert summary.pop("speed") > 0
+    here, one, two = (json.dumps(summary) for summary in summaries)  # the order of its keys too
     assert here == one == two
 
 
@@ -196,6 +204,18 @@ def test_flow_is_computed_where_the_bag_has_none(replay: Any, tmp_path: Path) ->
     without = replay(path, "--flow", "none")
     assert set(without.states("flow")) == {"WAITING"}
     assert without.records[-1].sensors["flow"].coverage == 0
+
+
+@pytest.mark.parametrize("computed", [True, False])
+def test_the_first_of_flow_says_nothing_and_is_a_sign_of_life(replay: Any, tmp_path: Path, computed: bool) -> None:
+    """As on the robot: a frame that none came before, or a field in pixels per frame that none came before."""
+    stamps = frame_stamps(1.0)
+    recording = Recording().camera(stamps)
+    if not computed:
+        recording.flow(stamps)
+    outcome = replay(recording.write(tmp_path / "bag"), "--flow-unit", "pixels_per_frame")
+    assert outcome.states("flow")[:3] == ["WAITING", "OK", "OK"]
+    assert [coverage > 0 for coverage in outcome.coverages("flow")[:3]] == [False, False, True]
 
 
 def test_a_modality_left_out_is_disabled(replay: Any) -> None:

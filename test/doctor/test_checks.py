@@ -12,7 +12,7 @@ from karmma_ros.doctor.bundles import Trial
 from karmma_ros.doctor.dds import Camera, Host, SharedMemory, check_dds, read_profile
 from karmma_ros.doctor.engine import check_engine, judge_auto, judge_gpus, judge_trials
 from karmma_ros.doctor.finding import Finding, Level
-from karmma_ros.doctor.machine import judge_cores, judge_power_mode
+from karmma_ros.doctor.machine import check_machine, judge_cores, judge_power_mode
 from karmma_ros.doctor.ros import judge_ros
 from karmma_ros.errors import UsageError
 from karmma_ros.inference.gpu import Gpu
@@ -196,6 +196,28 @@ def test_a_gpu_that_nothing_runs_on_is_not_used(trials: list[Trial], machine: st
 )
 def test_power_mode_of_a_jetson(answer: str, level: Level) -> None:
     assert by_subject([judge_power_mode(answer)])["power mode"].level is level
+
+
+@pytest.mark.parametrize(
+    ("program", "level", "said"),
+    [
+        ('#!/bin/sh\n[ "$*" = -q ] && printf "NV Power Mode: MAXN_SUPER\\n2\\n"\n', Level.OK, "MAXN_SUPER"),
+        ('#!/bin/sh\n[ "$*" = -q ] && printf "NV Power Mode: 15W\\n0\\n"\n', Level.ADVICE, "15W"),
+        ("#!/bin/sh\necho NVPM ERROR: Error opening file >&2; exit 1\n", Level.ADVICE, "does not say"),
+        ("#!/nowhere\n", Level.ADVICE, "does not say"),
+    ],
+)
+def test_the_power_mode_is_asked_for_where_there_is_nvpmodel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, level: Level, said: str
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "power mode" not in by_subject(check_machine())
+    path = tmp_path / "nvpmodel"
+    path.write_text(program)
+    path.chmod(0o755)
+    found = by_subject(check_machine())["power mode"]
+    assert found.level is level
+    assert said in found.text
 
 
 def test_one_core_is_few() -> None:

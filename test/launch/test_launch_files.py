@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fixtures.sound import VirtualMicrophone
 from toy_bundle import make_toy_bundle
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -29,6 +30,12 @@ def run_launch_test(name: str, env: dict[str, str], tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["karmma", "camera", "robots", "respawn", "parameters"])
 def test_launch(name: str, launch_env: dict[str, str], tmp_path: Path) -> None:
     run_launch_test(name, launch_env, tmp_path)
+
+
+def test_what_the_microphone_hears_is_heard(
+    launch_env: dict[str, str], virtual_microphone: VirtualMicrophone, tmp_path: Path
+) -> None:
+    run_launch_test("microphone", launch_env | virtual_microphone.environment, tmp_path)
 
 
 def test_replay(launch_env: dict[str, str], tmp_path: Path) -> None:

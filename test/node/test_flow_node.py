@@ -38,7 +38,8 @@ def frames() -> list[np.ndarray]:
 def robot(tmp_path: Path, ros_env: dict[str, str], toy: Path, request: pytest.FixtureRequest) -> Iterator[Robot]:
     """A robot around a flow_node for the toy bundle; an indirect parameter holds more of the node's parameters."""
     more = getattr(request, "param", {})
-    with node_and_robot(tmp_path / "log", ros_env, module=MODULE, bundle=toy, **more) as (_, r):
+    compressed = more.get("image__transport") == "compressed"
+    with node_and_robot(tmp_path / "log", ros_env, module=MODULE, compressed=compressed, bundle=toy, **more) as (_, r):
         yield r
 
 
@@ -67,7 +68,11 @@ def test_stamps_that_make_no_sense_are_passed_on_while_time_stands_still(
 
 @pytest.mark.parametrize(
     ("robot", "size"),
-    [({}, (64, 48)), ({"width": 96, "height": 32}, (96, 32))],  # of the toy bundle's manifest, and set
+    [
+        ({}, (64, 48)),  # of the toy bundle's manifest
+        ({"width": 96, "height": 32}, (96, 32)),
+        ({"image__transport": "compressed"}, (64, 48)),
+    ],
     indirect=["robot"],
 )
 def test_fields_are_the_producers_with_the_newer_frames_header(
@@ -79,7 +84,7 @@ def test_fields_are_the_producers_with_the_newer_frames_header(
     first = robot.node.get_clock().now().nanoseconds - 10**9
     for index, rgb in enumerate(frames):
         stamp = first + index * STEP_NS
-        expected = producer.push(stamp, rgb)
+        expected = producer.push(stamp, robot.as_received(rgb))
         robot.send_image(stamp, rgb)
         if expected is None:
             robot.pause(0.2)  # depth 1: it is to be taken before the next

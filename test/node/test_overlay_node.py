@@ -106,10 +106,12 @@ def test_a_name_without_end_is_cut() -> None:
 
 
 @pytest.fixture
-def overlaid(tmp_path: Path, ros_env: dict[str, str]) -> Iterator[Robot]:
-    process = start(tmp_path / "log", ros_env, module=MODULE)
+def overlaid(tmp_path: Path, ros_env: dict[str, str], request: pytest.FixtureRequest) -> Iterator[Robot]:
+    """A robot around an overlay_node; an indirect parameter is the transport of the images."""
+    transport = getattr(request, "param", "raw")
+    process = start(tmp_path / "log", ros_env, module=MODULE, image__transport=transport)
     try:
-        with robot() as r:
+        with robot(compressed=transport == "compressed") as r:
             r.watched = process
             r.actions = r.node.create_publisher(ActionPrediction, "action_node/actions", 10)  # type: ignore[attr-defined]
             yield r
@@ -149,13 +151,17 @@ def shown(r: Robot, heard: list[Image], stamp_ns: int) -> np.ndarray:
     return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
 
 
-@pytest.mark.parametrize(("height", "width"), [(240, 320), (1080, 1920)])
+@pytest.mark.parametrize(
+    ("overlaid", "height", "width"),
+    [("raw", 240, 320), ("raw", 1080, 1920), ("compressed", 240, 320)],
+    indirect=["overlaid"],
+)
 def test_a_frame_is_shown_with_its_prediction_and_its_own_header(overlaid: Robot, height: int, width: int) -> None:
     heard = watch(overlaid)
     rgb = picture(120, 0, height=height, width=width)
     overlaid.send_image(1_000_000_000, rgb)
     predict(overlaid, 1_000_000_000)
-    drawn = shown(overlaid, heard, 1_000_000_000)
+    drawn, rgb = shown(overlaid, heard, 1_000_000_000), overlaid.as_received(rgb)
     assert heard[0].header.frame_id == "camera"
     assert drawn.shape == rgb.shape
     between = slice(height // 6, height * 3 // 4)  # the panels
