@@ -126,48 +126,49 @@ def _in_words(measured: Measured) -> str:
     gaps = measured.gaps
     dropout = measured.pairs("baseline-dropout", "baseline")
     distilled = measured.pairs("student", "baseline-dropout")
-    sentences = [
-        ("Area under the curve, KARMMA_S over Baseline: {} points.", gaps("student", "baseline")),
-        ("Of these, modality dropout and missing-modality tokens bring {}", gaps("baseline-dropout", "baseline")),
-        ("and distillation {}.", gaps("student", "baseline-dropout")),
+    sentences: list[tuple[str, list[list[float]]]] = [
+        ("Area under the curve, KARMMA_S over Baseline: {} points.", [gaps("student", "baseline")]),
+        ("Of these, modality dropout and missing-modality tokens bring {}", [gaps("baseline-dropout", "baseline")]),
+        ("and distillation {}.", [gaps("student", "baseline-dropout")]),
         (
             "Dropout and tokens bring {} points of accuracy where no sensor fails,\n"
             "{} where sensors come and go within the window (outages, below).",
-            _at_full(dropout),
-            _at_outages(dropout),
+            [_at_full(dropout), _at_outages(dropout)],
         ),
         (
             "Distillation brings {} with the camera among the sensors, {} without it (mean over those subsets).",
-            _over_subsets(distilled, lambda name: "video" in name),
-            _over_subsets(distilled, lambda name: "video" not in name),
+            [
+                _over_subsets(distilled, lambda name: "video" in name),
+                _over_subsets(distilled, lambda name: "video" not in name),
+            ],
         ),
         (
             "Modality dropout alone, with absent tokens masked as in the Baseline, brings {} of area over it;",
-            gaps("baseline-masked", "baseline"),
+            [gaps("baseline-masked", "baseline")],
         ),
-        ("learned tokens in place of masking bring {}.", gaps("baseline-dropout", "baseline-masked")),
+        ("learned tokens in place of masking bring {}.", [gaps("baseline-dropout", "baseline-masked")]),
         (
             "A teacher that saw only the student's data brings {} over Baseline w/ delta:",
-            gaps("student-same", "baseline-dropout"),
+            [gaps("student-same", "baseline-dropout")],
         ),
-        ("what the teacher's extractors know from elsewhere is worth {}.", gaps("student", "student-same")),
+        ("what the teacher's extractors know from elsewhere is worth {}.", [gaps("student", "student-same")]),
         (
             "Without any teacher, starting from extractors of that larger set brings {} over Baseline w/ delta",
-            gaps("baseline-dropout-larger", "baseline-dropout"),
+            [gaps("baseline-dropout-larger", "baseline-dropout")],
         ),
-        ("and {} over KARMMA_S.", gaps("baseline-dropout-larger", "student")),
+        ("and {} over KARMMA_S.", [gaps("baseline-dropout-larger", "student")]),
         (
             "Between students that both start from those, distillation brings {}.",
-            gaps("student-larger", "baseline-dropout-larger"),
+            [gaps("student-larger", "baseline-dropout-larger")],
         ),
-        ("With twice the epochs distillation brings {}:", gaps("student-long", "baseline-dropout-long")),
-        ("KARMMA_S gains {} by them,", gaps("student-long", "student")),
-        ("Baseline w/ delta {}.", gaps("baseline-dropout-long", "baseline-dropout")),
+        ("With twice the epochs distillation brings {}:", [gaps("student-long", "baseline-dropout-long")]),
+        ("KARMMA_S gains {} by them,", [gaps("student-long", "student")]),
+        ("Baseline w/ delta {}.", [gaps("baseline-dropout-long", "baseline-dropout")]),
     ]
-    most = max(len(values) for _, *of_sentence in sentences for values in of_sentence)
+    most = max(len(values) for _, of_sentence in sentences for values in of_sentence)
     known = [
         text.format(*(_spread(values, sign=True) + _seeds(len(values), most) for values in of_sentence))
-        for text, *of_sentence in sentences
+        for text, of_sentence in sentences
         if all(of_sentence)
     ]
     without = _without_video(measured)
