@@ -333,7 +333,8 @@ class Robot:
         """What is left of a picture that `send_image` sends: a JPEG is not quite what went into it."""
         if not self.compressed:
             return rgb
-        return np.ascontiguousarray(cv2.imdecode(cv2.imencode(".jpg", rgb[..., ::-1])[1], cv2.IMREAD_COLOR)[..., ::-1])
+        bgr = cv2.imdecode(np.frombuffer(jpeg(rgb), np.uint8), cv2.IMREAD_COLOR)
+        return np.ascontiguousarray(bgr[..., ::-1])
 
     def send_flow(self, stamp_ns: int, flow: np.ndarray) -> None:
         height, width = flow.shape[:2]
