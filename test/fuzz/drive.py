@@ -3,6 +3,7 @@
 
     python drive.py TARGET RUNS FOLDER [SEED]
     python drive.py TARGET replay FOLDER          only runs the corpus, for a coverage report
+    python drive.py TARGET random FOLDER RUNS     random bytes without atheris, which keeps memory of its own
 
 FOLDER/corpus holds what to begin with, and what was found to cover more.
 FOLDER/stats.json: how often each outcome came, and the resident memory [kB] after a tenth of the runs and at the end.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +22,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from karmma_ros.soak.watch import usage_of
+
+
+WARM = 5000  # random runs before those that count: until then the allocator takes what it will want
 
 
 class Stats:
@@ -53,6 +58,18 @@ def main() -> None:
 
         for path in sorted(corpus.iterdir()):
             TARGETS[name](path.read_bytes())
+        return
+    if how == "random":
+        from fuzz.targets import TARGETS
+
+        generator, runs = random.Random(1), int(sys.argv[4])
+        run = Stats(TARGETS[name], runs, folder)
+        for number in range(WARM + runs):
+            data = generator.randbytes(generator.randrange(4096))
+            if number < WARM:
+                TARGETS[name](data)
+            else:
+                run(data)
         return
     import atheris
 
