@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from karmma_ros.soak.watch import usage_of
 
-
 WARM = 5000  # random runs before those that count: until then the allocator takes what it will want
 
 

@@ -88,7 +88,7 @@ def test_memory_does_not_grow_with_the_messages(tmp_path: Path, target: str, run
     stats = json.loads((tmp_path / "stats.json").read_text())
     assert stats["runs"] == runs
     assert stats["accepted"] + stats["content"] > 0.3 * runs, "past the checks of size"
-    # The allocator may take 2 MB at once, whenever that is; it is the many runs that would show less than 200 bytes of each.
+    # The allocator may take 2 MB at once, whenever that is: less than 200 bytes of a run show in the many runs alone.
     assert stats["resident_kb"] - stats["early_kb"] < 4000, stats
 
 
