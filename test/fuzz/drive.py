@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from karmma_ros.soak.watch import usage_of
 
-WARM = 5000  # random runs before those that count: until then the allocator takes what it will want
+WARM = 5000  # random runs before those that count: the allocator takes most of what it will want in them
 
 
 class Stats:
@@ -47,28 +47,29 @@ class Stats:
         return round(usage_of(os.getpid(), 0.0).resident_mb * 1024)
 
 
+def run_random(target: Callable[[bytes], str], runs: int, folder: Path) -> None:
+    """Runs it on random bytes, and counts once it is warm."""
+    generator = random.Random(1)
+    counted = Stats(target, runs, folder)
+    for number in range(WARM + runs):
+        data = generator.randbytes(generator.randrange(4096))
+        (target if number < WARM else counted)(data)
+
+
 def main() -> None:
     """The process."""
     name, how, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     corpus = folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
-    if how == "replay":
+    if how in ("replay", "random"):
         from fuzz.targets import TARGETS
 
-        for path in sorted(corpus.iterdir()):
-            TARGETS[name](path.read_bytes())
-        return
-    if how == "random":
-        from fuzz.targets import TARGETS
-
-        generator, runs = random.Random(1), int(sys.argv[4])
-        run = Stats(TARGETS[name], runs, folder)
-        for number in range(WARM + runs):
-            data = generator.randbytes(generator.randrange(4096))
-            if number < WARM:
-                TARGETS[name](data)
-            else:
-                run(data)
+        target = TARGETS[name]
+        if how == "replay":
+            for path in sorted(corpus.iterdir()):
+                target(path.read_bytes())
+        else:
+            run_random(target, int(sys.argv[4]), folder)
         return
     import atheris
 

@@ -186,10 +186,9 @@ def _at_full(pairs: _Pairs) -> list[float]:
 
 def _over_subsets(pairs: _Pairs, chosen: Callable[[str], bool]) -> list[float]:
     """Points of action accuracy, mean over some modality subsets, by pair that has any of them."""
-    subsets = [
-        (more["subsets"], less["subsets"], [name for name in more["subsets"] if chosen(name)]) for more, less in pairs
-    ]
-    return [100 * mean(more[n]["action"] - less[n]["action"] for n in names) for more, less, names in subsets if names]
+    both = [(more["subsets"], less["subsets"]) for more, less in pairs]
+    points = [[100 * (a[name]["action"] - b[name]["action"]) for name in a if chosen(name)] for a, b in both]
+    return [mean(of_pair) for of_pair in points if of_pair]
 
 
 def _at_outages(pairs: _Pairs) -> list[float]:
