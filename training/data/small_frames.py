@@ -2,13 +2,15 @@
 """A decoded frame at the network's size, without the full-sized RGB image between.
 
 libswscale averages over areas and converts colours in one pass: up to rounding the same as `prepare_image` of the RGB
-image, in a fraction of the time.
+image, in a fraction of the time. It writes one plane per colour, in under half of the time that it takes for packed RGB,
+and never halves the colour of those.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
@@ -20,9 +22,7 @@ __all__ = ["small_rgb"]
 
 Image = npt.NDArray[np.uint8]
 
-# libswscale's flags. Without the last two it would first halve the colour of what it writes, as if that were a video.
-_AREA, _ACCURATE_ROUNDING, _FULL_CHROMA_OUT, _FULL_CHROMA_IN = 0x20, 0x40000, 0x2000, 0x4000
-_HOW = _AREA | _ACCURATE_ROUNDING | _FULL_CHROMA_OUT | _FULL_CHROMA_IN
+_AREA, _ACCURATE_ROUNDING = 0x20, 0x40000  # libswscale's flags
 
 
 def small_rgb(frame: Any, size: tuple[int, int], reformatter: VideoReformatter | None = None) -> Image:
@@ -33,5 +33,11 @@ def small_rgb(frame: Any, size: tuple[int, int], reformatter: VideoReformatter |
     height, width = size[::-1] if is_lying(frame) else size
     if frame.height < height or frame.width < width:  # nothing to average over
         return prepare_image(upright(frame, reformatter), size)
-    small = (reformatter or VideoReformatter()).reformat(frame, width, height, "rgb24", interpolation=_HOW)
-    return turned(frame, np.asarray(small.to_ndarray(), np.uint8))
+    # One thread: windows are made in parallel, each on a core.
+    small = (reformatter or VideoReformatter()).reformat(
+        frame, width, height, "gbrp", interpolation=_AREA | _ACCURATE_ROUNDING, threads=1
+    )
+    green, blue, red = (
+        np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)[:, :width] for plane in small.planes
+    )
+    return turned(frame, np.asarray(cv2.merge((red, green, blue)), np.uint8))
