@@ -19,7 +19,7 @@ Steady times are float seconds, stamps int nanoseconds of the data's clock, both
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from karmma_ros.period import PeriodEstimator
 
@@ -205,16 +205,24 @@ class Pacer:
                 self._anchor = fresh
                 self._chain_ns = stamp_ns if self._published_ns is None else max(self._published_ns, stamp_ns)
             elif anchor.source != source:
-                self._anchor = _Anchor(source, anchor.stamp_ns, anchor.now_s, anchor.clock_ns)
+                self._anchor = replace(anchor, source=source)
             else:
                 self._anchor = self._slewed(anchor, self._ahead_s(anchor, fresh), now_s - before_s)
+        self._date_anchor(now_s, clock_ns)
         return False
+
+    def _date_anchor(self, now_s: float, clock_ns: int) -> None:
+        """A bag's player may send its first samples before the first /clock."""
+        anchor = self._anchor
+        if anchor is not None and anchor.clock_ns <= 0 < clock_ns:
+            since_ns = round((now_s - anchor.now_s) / self._slowness * 1e9)
+            self._anchor = replace(anchor, clock_ns=clock_ns - since_ns)
 
     def _slewed(self, anchor: _Anchor, ahead_s: float, since_s: float) -> _Anchor:
         """The anchor, nearer to stamps that are more than SLEW_FREE_S ahead of it or behind."""
         excess_s = max(0.0, ahead_s - self.SLEW_FREE_S) + min(0.0, ahead_s + self.SLEW_FREE_S)
         moved_ns = round(excess_s * min(1.0, since_s / self.SLEW_S) * 1e9)
-        return _Anchor(anchor.source, anchor.stamp_ns + moved_ns, anchor.now_s, anchor.clock_ns)
+        return replace(anchor, stamp_ns=anchor.stamp_ns + moved_ns)
 
     def _learn(self, stamp_ns: int, now_s: float) -> None:
         """The period, from a frame that is not one more copy of another; frames may be out of order."""

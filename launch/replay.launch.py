@@ -44,6 +44,7 @@ ARGUMENTS = [
     ),
 ]
 CLOCK_HZ = "200"  # of /clock: the default of 40 Hz would be seen in the latencies
+DELAY_S = "1"  # the player waits for nobody: until the node knows of its publishers, what it plays is lost
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -68,8 +69,11 @@ def ended(why: str) -> list[Action]:
 def play_once_active(context: LaunchContext) -> list[Action]:
     """Waits for the node, plays, and ends."""
     given = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
-    command = [*shlex.split(given["player"]), given["bag"], "--clock", CLOCK_HZ, "--rate", given["rate"]]
-    command += ["--loop"] * (given["loop"].lower() == "true") + shlex.split(given["player_arguments"])
+    bag = str(Path(given["bag"]).expanduser())
+    command = [*shlex.split(given["player"]), bag, "--clock", CLOCK_HZ, "--rate", given["rate"]]
+    # The delay comes before every round: with --loop, what is lost of the first comes again.
+    command += ["--loop"] if given["loop"].lower() == "true" else ["--delay", DELAY_S]
+    command += shlex.split(given["player_arguments"])
     # Its images are lost without the profile, as a camera driver's are.
     player = ExecuteProcess(cmd=command, name="player", output="screen", additional_env=transport.additional())
     namespace = LaunchConfiguration("namespace").perform(context)
@@ -83,9 +87,11 @@ def play_once_active(context: LaunchContext) -> list[Action]:
     def play(event: ProcessExited, _: LaunchContext) -> list[Action]:
         if event.returncode:
             return ended(f"{node} did not become active")
-        return [LogInfo(msg=f"playing {given['bag']}"), player]
+        return [LogInfo(msg=f"playing {bag}"), player]
 
-    def end(event: ProcessExited, _: LaunchContext) -> list[Action]:
+    def end(event: ProcessExited, context: LaunchContext) -> list[Action]:
+        if context.is_shutdown:  # after Ctrl-C
+            return []
         if event.returncode:
             return ended(f"the player ended with status {event.returncode}: see what it says above")
         return ended("the bag has ended") if given["end_with_bag"].lower() == "true" else []

@@ -294,6 +294,18 @@ def test_the_timer_is_silent_while_simulated_time_stands_still(tick_s: float) ->
     assert_increasing(run)
 
 
+@pytest.mark.parametrize("sensor", ["audio", "video"])
+def test_a_sample_before_the_first_tick_of_simulated_time_does_not_free_the_timer_of_it(sensor: str) -> None:
+    samples = [(i * 0.1, i * 0.1, sensor) for i in range(20)]
+
+    def clock(now: float) -> float:  # unknown at first, as with ros2 bag play; paused from 2 s on
+        return -EPOCH_NS * 1e-9 - 1 if now < 0.005 else min(now, 2.0)
+
+    run = simulate(Pacer(rate_hz=10, follow_clock=True), samples, 6, clock_s=clock, tick_s=0.005)
+    assert run.count(0.5, 2) == pytest.approx(15, abs=1)
+    assert run.count(2.2, 6) == 0
+
+
 @pytest.mark.parametrize("speed", [0.5, 2.0])
 def test_simulated_time_may_run_slower_or_faster(speed: float) -> None:
     frames = [(a / speed, s, source) for a, s, source in camera(0, 4) + camera(4, 24, keep=0.5)]

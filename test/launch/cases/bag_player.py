@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stands in for `ros2 bag play BAG --clock HZ --rate R` where there is no rosbag2: plays a bag's messages."""
+"""Stands in for `ros2 bag play BAG --clock HZ --rate R --delay S` where there is no rosbag2: plays a bag's messages.
+
+As the player of Jazzy since 0.26.6 it waits for no subscriber, and sends its first /clock one period after the first message.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def write_bag(folder: Path) -> Path:
     return folder
 
 
-def play(bag: Path, clock_hz: float, rate: float) -> None:
+def play(bag: Path, clock_hz: float, rate: float, delay_s: float) -> None:
     """Publishes the messages as the recording has them, and its time on /clock."""
     import rclpy
     from rclpy.qos import QoSProfile, QoSReliabilityPolicy
@@ -47,16 +50,12 @@ def play(bag: Path, clock_hz: float, rate: float) -> None:
     node = rclpy.create_node("bag_player")
     clock = node.create_publisher(Clock, "/clock", 10)
     images = node.create_publisher(Image, TOPIC, QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE))
-    end_s = time.monotonic() + 30
-    while not images.get_subscription_count() and time.monotonic() < end_s:
-        time.sleep(0.02)
     with Reader(bag) as reader:
         messages = [(stamp, np.frombuffer(data, np.uint8).tobytes()) for _, stamp, data in reader.messages()]
-    begin_s, begin_ns = time.monotonic(), messages[0][0] - 300_000_000  # the clock is known before the first frame
-    ticks = [
-        (begin_ns + int(i * 1e9 / clock_hz), None)
-        for i in range(int((messages[-1][0] - begin_ns) / 1e9 * clock_hz) + 60)
-    ]
+    time.sleep(delay_s)
+    begin_s, begin_ns = time.monotonic(), messages[0][0]
+    count = int((messages[-1][0] - begin_ns) / 1e9 * clock_hz) + 60
+    ticks = [(begin_ns + int(i * 1e9 / clock_hz), None) for i in range(1, count)]
     for stamp, data in sorted([*messages, *ticks], key=lambda entry: entry[0]):
         wait_s = begin_s + (stamp - begin_ns) / 1e9 / rate - time.monotonic()
         if wait_s > 0:
@@ -75,8 +74,9 @@ def main() -> int:
     parser.add_argument("bag", type=Path)
     parser.add_argument("--clock", type=float, default=40.0)
     parser.add_argument("--rate", type=float, default=1.0)
+    parser.add_argument("--delay", type=float, default=0.0)
     options = parser.parse_args()
-    play(options.bag, options.clock, options.rate)
+    play(options.bag, options.clock, options.rate, options.delay)
     return 0
 
 
