@@ -3,6 +3,7 @@
 
 karmma evaluate runs/epic --segments --split val --clips 10 --crops 3
 karmma evaluate runs/epic --segments --split test --submission epic.zip --sls 2 3 3
+karmma evaluate runs/ssv2 --segments --split test --submission ssv2.csv
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import argparse
 import math
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from karmma_ros.console import make_console
 from karmma_ros.errors import UsageError
@@ -24,7 +27,8 @@ from karmma_training.datasets.epic_kitchens.challenge import (
     write_submission,
 )
 from karmma_training.datasets.epic_kitchens.source import EpicKitchensSource
-from karmma_training.datasets.something_something.source import SomethingSomethingSource
+from karmma_training.datasets.something_something.source import HEAD, SomethingSomethingSource
+from karmma_training.datasets.something_something.submission import check_all, write_predictions
 from karmma_training.datasets.source import Source
 from karmma_training.evaluation.plots import plot_segments
 from karmma_training.evaluation.predictor import Predictor
@@ -41,10 +45,14 @@ def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--clips", type=int, default=1, metavar="N", help="times per action (default 1)")
     group.add_argument("--crops", type=int, default=1, metavar="N", help="parts of the image, from left to right")
     group.add_argument(
-        "--submission", type=Path, metavar="FILE.zip", help="write the challenge's archive (epic-kitchens-100, test)"
+        "--submission",
+        type=Path,
+        metavar="FILE",
+        help="write predictions instead of a report: the challenge's zip (epic-kitchens-100), "
+        "ID and five classes a line (something-something-v2)",
     )
     group.add_argument(
-        "--sls", type=int, nargs=3, metavar=("PT", "TL", "TD"), help="its supervision levels, 0 to 5 each"
+        "--sls", type=int, nargs=3, metavar=("PT", "TL", "TD"), help="the zip's supervision levels, 0 to 5 each"
     )
 
 
@@ -57,8 +65,6 @@ def check_segment_arguments(args: argparse.Namespace) -> None:
         raise UsageError("--clips and --crops must be positive")
     if args.submission and not args.segments:
         raise UsageError("--submission needs --segments")
-    if args.submission and args.sls is None:
-        raise UsageError("--submission needs --sls PT TL TD: the supervision levels of the challenge, 0 to 5 each")
     check_levels(args.sls or ())
 
 
@@ -77,20 +83,13 @@ def run_segments(
     console = make_console(stderr=True)
     challenge = source if isinstance(source, EpicKitchensSource) else None
     if args.submission:
-        if challenge is None:
-            raise UsageError("--submission is for --data epic-kitchens-100:FOLDER: no other has an official archive")
-        check_complete(challenge.segments(args.split), [name for r in recordings for name in r.ids])
-        ((_, made),) = predict_segments(
-            predictor, recordings, clips=args.clips, crops=args.crops, console=console
-        ).items()
-        write_submission(args.submission, challenge.segments(args.split), made.ids, made.logits, tuple(args.sls))
-        console.print(f"written: {args.submission}")
+        _submit(args, predictor, source, recordings, console)
         return 0
     unofficial = isinstance(source, SomethingSomethingSource) and args.split == "test"
     if unofficial and any((recording.targets < 0).any() for recording in recordings):  # before hours of predictions
         raise UsageError(
-            f"{source.name} test: nothing to write, its actions have no labels here and there is no official archive: "
-            "put test-answers.csv beside its test.json, or choose --split val"
+            f"{source.name} test: its actions have no labels here: put test-answers.csv beside its test.json, choose "
+            "--split val, or write predictions with --submission FILE.csv"
         )
     lists = None if challenge is None else read_lists(challenge.annotations)  # before hours of predictions
     report, predictions = evaluate_segments(
@@ -106,9 +105,30 @@ def run_segments(
     write_json(path, _without_nan(report))
     plot_segments(report, path.with_suffix(".png"))
     print_segments(make_console(), report, predictor.labels)
-    what = " (accuracies; there is no official archive)" if unofficial else ""
-    console.print(f"written: {path}{what}", soft_wrap=True)
+    console.print(f"written: {path}", soft_wrap=True)
     return 0
+
+
+def _submit(
+    args: argparse.Namespace, predictor: Predictor, source: Source, recordings: list[Recording], console: Console
+) -> None:
+    """Write the predictions as the data set's own evaluation takes them."""
+    there = [name for r in recordings for name in r.ids]
+    if isinstance(source, EpicKitchensSource):
+        if args.sls is None:
+            raise UsageError("--submission needs --sls PT TL TD: the supervision levels of the challenge, 0 to 5 each")
+        check_complete(source.segments(args.split), there)
+    elif isinstance(source, SomethingSomethingSource):
+        check_all([c.video for c in source.clips(args.split)], there)
+    else:
+        raise UsageError("--submission is for --data epic-kitchens-100:FOLDER and something-something-v2:FOLDER")
+    ((_, made),) = predict_segments(predictor, recordings, clips=args.clips, crops=args.crops, console=console).items()
+    if isinstance(source, EpicKitchensSource):
+        write_submission(args.submission, source.segments(args.split), made.ids, made.logits, tuple(args.sls))
+    else:
+        videos = [c.video for c in source.clips(args.split)]
+        write_predictions(args.submission, videos, made.ids, made.logits[HEAD])
+    console.print(f"written: {args.submission}", soft_wrap=True)
 
 
 def _without_nan(tree: Any) -> Any:

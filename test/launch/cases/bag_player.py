@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stands in for `ros2 bag play BAG --clock HZ --rate R --delay S` where there is no rosbag2: plays a bag's messages.
 
-As the player of Jazzy since 0.26.6 it waits for no subscriber, and sends its first /clock one period after the first message.
+As Jazzy's player since 0.26.6 it waits for nobody, and its first /clock comes one period after the first message.
 """
 
 from __future__ import annotations
