@@ -159,12 +159,12 @@ def _replay(figure: Figure, data: Mapping[str, Any]) -> None:
 def _decode(figure: Figure, data: Mapping[str, Any]) -> None:
     rows = data["clips_per_s"]
     axes = figure.subplots()
-    height = 0.38
-    for i, (way, colour) in enumerate(zip(next(iter(rows.values())), (BLUE, GREY), strict=True)):
-        places = [k + (0.5 - i) * height for k in range(len(rows))][::-1]
+    height = 0.27
+    for i, (way, colour) in enumerate(zip(next(iter(rows.values())), (BLUE, GREY, GREEN), strict=True)):
+        places = [k + (1 - i) * height for k in range(len(rows))][::-1]
         axes.barh(places, [row[way] for row in rows.values()], height, color=colour, label=way)
     axes.set_yticks(range(len(rows)), list(rows)[::-1])
-    axes.set_xlabel("clips a second and core")
+    axes.set_xlabel("clips a second")
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
