@@ -20,6 +20,7 @@ __all__ = ["shoot"]
 
 _NS = 1_000_000_000
 _RATE_S = 2.0  # seconds over which the rate is counted
+_HELD_S = 0.2  # seconds for which the last frame stands in for lost ones: dark ones between others would flicker
 
 
 def shoot(
@@ -30,7 +31,7 @@ def shoot(
     truth: Truth | None,
     progress: Callable[[float], None],
 ) -> None:
-    """Writes the film. Frames that did not reach the node are dark, and where it heard nothing there is no sound.
+    """Writes the film. While no frame reaches the node the scene is dark, and where it heard nothing there is no sound.
 
     :param progress: called with the seconds done.
     :raises OSError: if it cannot be written.
@@ -49,13 +50,17 @@ def shoot(
         VideoWriter(path, source.size, source.rate, sound=None if sound is None else (SOUND_RATE, 1)) as writer,
     ):
         played = 0
+        arrived_s, arrived = 0.0, None
         for frame in frames:
             t_s = frame.stamp_ns / _NS
             record = _nearest(ordered, times, t_s, period_s)
             rate_hz = (bisect_right(times, t_s) - bisect_right(times, t_s - _RATE_S)) / min(_RATE_S, t_s + period_s)
-            seen = script.delivers_frame(frame.number, t_s)
-            view = _view(script, record, truth, t_s, seen=seen, rate_hz=rate_hz)
-            writer.write(draw(frame.rgb, view), frame.stamp_ns)
+            if script.delivers_frame(frame.number, t_s):
+                arrived_s, arrived = t_s, frame.rgb.copy()
+            elif t_s - arrived_s >= _HELD_S:
+                arrived = None
+            view = _view(script, record, truth, t_s, seen=arrived is not None, rate_hz=rate_hz)
+            writer.write(draw(frame.rgb if arrived is None else arrived, view), frame.stamp_ns)
             if sound is not None:
                 until = round((t_s + period_s) * SOUND_RATE)
                 writer.write_sound(sound[played:until])
