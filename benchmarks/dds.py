@@ -3,7 +3,8 @@
 
 Beside it the bare core on the same frames, from the frame to its answer. What the node adds, the difference of the two
 percentiles, is ROS and the wait for flow and sound that came just before the frame and are being encoded. A node that
-looks at nothing and answers at once shows what of it is rclpy, DDS and the two processes at its ends.
+looks at nothing and answers at once shows what of it is rclpy, DDS and the two processes at its ends; what is left
+beyond that and the core is the node's own.
 """
 
 from __future__ import annotations
@@ -279,10 +280,15 @@ def _stages(row: dict[str, Any], echo: dict[str, Any]) -> Table:
         for stage in STAGES
     ]
     whole = [f"{of['latency_ms']['p50']:.1f} / {of['latency_ms']['p95']:.1f}" for of in (row, echo)]
+    beyond = [row[f"overhead_{key}_ms"] - echo["latency_ms"][key] for key in ("p50", "p95")]
     return Table(
         f"where a frame's time goes, {row['camera']} [ms], p50 / p95",
         ["", "the node", "a node that answers at once"],
-        [*cells, ["from stamp to heard", *whole]],
+        [
+            *cells,
+            ["from stamp to heard", *whole],
+            ["beyond the bare core and a node that answers at once", " / ".join(f"{ms:.1f}" for ms in beyond), ""],
+        ],
     )
 
 

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A miniature EPIC-KITCHENS-100, every video in another layout: checked, trained on, evaluated, submitted."""
+"""A miniature EPIC-KITCHENS-100, every video in another layout: checked, trained on from teacher to student, evaluated,
+submitted, and recognised by the exported bundle, all through the commands."""
 
 from __future__ import annotations
 
+import csv
 import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from mini_epic import (
     NOUNS,
+    SOUND_RATE,
     VERBS,
     Action,
     grey_flow,
@@ -28,6 +32,7 @@ from mini_epic import (
 pytest.importorskip("torch", reason="training needs torch")
 
 from karmma_ros.cli.main import main
+from karmma_ros.recognizer import Recognizer
 
 ACTION_S = 0.8
 WIDTH, HEIGHT = 114, 64  # a quarter of the official size: most of the time goes into decoding
@@ -141,15 +146,31 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(root: Path) -> Path:
-    """Trained as briefly as can be."""
-    return train(root, root.parent / "run", epochs=1)
+    """A student of a teacher, both trained as briefly as can be."""
+    teacher, student = root.parent / "teacher", root.parent / "run"
+    briefly = ("train.epochs=1", "train.windows_per_second=3")
+    train(root, teacher, "--system", "teacher", settings=briefly)
+    train(root, student, "--teacher", str(teacher), settings=briefly)
+    return student
 
 
-def train(root: Path, out: Path, epochs: int) -> Path:
-    command = ["train", "--preset", "tiny", "--system", "baseline-dropout", "--data", f"epic-kitchens-100:{root}"]
+def train(root: Path, out: Path, *options: str, settings: tuple[str, ...]) -> Path:
+    command = ["train", "--preset", "tiny", *options, "--data", f"epic-kitchens-100:{root}"]
     command += ["--out", str(out), "--store", str(root.parent / "store")]
-    assert main([*command, *(part for s in [*SETTINGS, f"train.epochs={epochs}"] for part in ("--set", s))]) == 0
+    assert main([*command, *(part for s in [*SETTINGS, *settings] for part in ("--set", s))]) == 0
     return out
+
+
+@pytest.fixture(scope="module")
+def submission(root: Path, run: Path) -> dict[str, Any]:
+    """What the student's archive for the challenge holds."""
+    path = root.parent / "epic.zip"
+    command = ["evaluate", str(run), "--segments", "--split", "test", "--store", str(root.parent / "store")]
+    command += ["--threads", "1"]
+    assert main([*command, "--submission", str(path), "--sls", "0", "3", "3"]) == 0
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["test.json"]
+        return dict(json.loads(archive.read("test.json")))
 
 
 def evaluate(root: Path, run: Path, out: Path) -> dict[str, Any]:
@@ -185,7 +206,8 @@ def test_the_check_says_what_every_video_lacks(root: Path, tmp_path: Path, capsy
 @pytest.mark.full
 def test_it_learns_from_all_of_them(root: Path, tmp_path: Path) -> None:
     """That every layout gives the right samples is for test_epic_kitchens.py."""
-    report = evaluate(root, train(root, tmp_path / "run", epochs=10), tmp_path)
+    trained = train(root, tmp_path / "run", "--system", "baseline-dropout", settings=("train.epochs=10",))
+    report = evaluate(root, trained, tmp_path)
     chance = 1 / (len(VERBS) * len(NOUNS))
     for subset in ("video+flow+audio", "video", "flow", "audio"):
         assert report["subsets"][subset]["action_independent"] > 2 * chance, subset
@@ -206,13 +228,17 @@ def test_it_is_scored_as_the_challenge_does(
     assert "as the challenge counts" in capsys.readouterr().out
 
 
-def test_a_submission_is_what_the_challenge_takes(root: Path, run: Path, tmp_path: Path) -> None:
-    command = ["evaluate", str(run), "--segments", "--split", "test", "--store", str(root.parent / "store")]
-    command += ["--threads", "1"]
-    assert main([*command, "--submission", str(tmp_path / "epic.zip"), "--sls", "0", "3", "3"]) == 0
-    with zipfile.ZipFile(tmp_path / "epic.zip") as archive:
-        assert archive.namelist() == ["test.json"]
-        tree = json.loads(archive.read("test.json"))
+def test_the_student_hears_its_teacher(run: Path) -> None:
+    """Of its loss the truth is 0.3, and of the rest there is little: neither knows anything yet."""
+    losses = {}
+    for folder in (run.parent / "teacher", run):
+        with (folder / "metrics.csv").open(newline="") as file:
+            losses[folder.name] = float(next(csv.DictReader(file))["loss"])
+    assert 0.25 < losses["run"] / losses["teacher"] < 0.4
+
+
+def test_a_submission_is_what_the_challenge_takes(submission: dict[str, Any]) -> None:
+    tree = submission
     levels = {"sls_pt": 0, "sls_tl": 3, "sls_td": 3}
     assert {k: v for k, v in tree.items() if k != "results"} == {
         "version": "0.2",
@@ -225,6 +251,42 @@ def test_a_submission_is_what_the_challenge_takes(root: Path, run: Path, tmp_pat
         assert list(result["verb"]) == ["0", "1", "2"]
         assert list(result["noun"]) == ["0", "1"]
         assert all(np.isfinite(list(scores.values())).all() for scores in result.values())
+
+
+def test_the_exported_student_says_on_the_robot_what_was_submitted(
+    root: Path, run: Path, submission: dict[str, Any], tmp_path: Path
+) -> None:
+    """Fed sample by sample, at the rates of 2020, with what the files of a video of the test split were made of."""
+    assert main(["export", str(run), "--out", str(tmp_path / "bundle")]) == 0
+    video, rate, begin_ns = "P04_101", 50, 10**18
+    built = Builder(tmp_path, script(video, 9))
+    fields = [
+        np.stack([cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) for data in parts], -1)
+        for parts in zip(built.flow["u"], built.flow["v"], strict=True)
+    ]
+    pieces = np.split(sound(built.actions), len(built.pictures) // 5)  # of 0.1 s
+    robot = Recognizer(tmp_path / "bundle", providers="cpu")
+    said: dict[str, dict[str, np.ndarray]] = {}
+    for i in range(len(built.pictures)):
+        stamp = begin_ns + i * 10**9 // rate
+        if i:  # the first field leads to the second frame
+            pixels = fields[i - 1].astype(np.float32) * (2 * built.bound / 255) - built.bound
+            robot.push("flow", stamp, pixels / np.float32(WIDTH / rate))
+        if i % 5 == 0:
+            robot.push("audio", stamp, pieces[i // 5], SOUND_RATE)
+        robot.push("video", stamp, picture(at(built.actions, i / rate)))
+        number, within = divmod(i / rate, ACTION_S)
+        if within == pytest.approx(ACTION_S / 2):
+            predicted = robot.predict(stamp)
+            assert all(predicted.coverages.values())
+            said[f"{video}_{int(number)}"] = predicted.logits
+    submitted = {key: scores for key, scores in submission["results"].items() if key.startswith(video)}
+    assert said.keys() == submitted.keys()
+    for head in ("verb", "noun"):
+        online = np.stack([said[key][head] for key in submitted])
+        offline = np.array([list(scores[head].values()) for scores in submitted.values()])
+        np.testing.assert_allclose(online, offline, atol=1e-4)
+        assert offline.std(0).min() > 100e-4, "other actions are other scores"
 
 
 def test_what_cannot_be_submitted_is_one_line(

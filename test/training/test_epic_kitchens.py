@@ -7,6 +7,7 @@ import csv
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,9 @@ pytest.importorskip("torch", reason="training needs torch")
 from rich.console import Console
 
 from karmma_ros.errors import UsageError
-from karmma_training.config import Config
+from karmma_training.config import AugmentConfig, Config, DropoutConfig, SensorsConfig
 from karmma_training.data.recording import Recording
+from karmma_training.data.windows import WindowBatch, WindowSampler
 from karmma_training.datasets.epic_kitchens.annotations import read_classes, read_segments
 from karmma_training.datasets.epic_kitchens.source import EpicKitchensSource
 from karmma_training.datasets.source import open_recordings, open_source
@@ -80,49 +82,164 @@ def test_the_official_validation_annotations_load_completely() -> None:
     assert any(len(s.nouns) > 1 for s in segments)
 
 
-def first_official_action(video: str) -> dict[str, str]:
-    """Its row of the validation annotations."""
-    with (OFFICIAL / "EPIC_100_validation.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["video_id"] == video]
-    return min(rows, key=lambda row: int(row["start_frame"]))
+# Videos of the validation split, all of which is of 2018, and the number of the last frame of each that is on disk:
+# that of its first action, of P04_24 that of the second, which overlaps it. P09_07 was filmed at 29.97 frames a second,
+# P17_02 at 47.95; the frames of both were taken at 60.
+ON_DISK = {"P01_13": 105, "P04_24": 100, "P28_21": 89, "P09_07": 116, "P17_02": 164}
 
 
-@pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the official annotations are not here")
-def test_the_official_validation_split_is_read_where_it_is_on_disk(tmp_path: Path) -> None:
-    """Three videos with the frames of their first action, counted by their grey level. All of the split are of 2018."""
-    root = tmp_path / "EPIC-KITCHENS"
-    annotations = root / "epic-kitchens-100-annotations"
+def write_official_layout(root: Path) -> None:
+    """Frames and flow whose colours say their number, and sound that rises by a quarter a second."""
+    for video, last in ON_DISK.items():
+        rgb, flow = (root / video[:3] / f"{kind}_frames" / video for kind in ("rgb", "flow"))
+        numbers = range(1, last + 1)
+        images = [jpeg(np.full((HEIGHT, WIDTH, 3), (8 + n // 16 * 16, 8 + n % 16 * 16, 40), np.uint8)) for n in numbers]
+        if video in ("P04_24", "P09_07"):
+            write_folder(rgb, images)
+        elif video in ("P01_13", "P28_21"):
+            write_tar(rgb.with_suffix(".tar"), {"": images})
+        greys = [jpeg(np.full((HEIGHT, WIDTH), 3 * n, np.uint8)) for n in range(86)]
+        parts = {"u": greys[1 : last // 2 + 1], "v": greys[84 : 84 - last // 2 : -1]}
+        if video in ("P04_24", "P28_21"):
+            for part, pictures in parts.items():
+                write_folder(flow / part, pictures)
+        elif video in ("P01_13", "P17_02"):
+            write_tar(flow.with_suffix(".tar"), parts)
+        if video in ("P01_13", "P17_02"):
+            ramp = np.arange(last * SOUND_RATE // 60) / SOUND_RATE / 4
+            write_sound(root / video[:3] / "audio" / f"{video}.wav", ramp.astype(np.float32))
+
+
+def unvaried(config: Config) -> Config:
+    """Of windows nothing is drawn but the time."""
+    config.data.draw = "actions"
+    config.dropout = DropoutConfig(modality_p=0, runs_p=0, full_share=1)
+    config.sensors = SensorsConfig(
+        rate_divisors=[1], rate_weights=[1.0], jitter_s=0, loss_p=0, audio_phase=False, audio_lag_s=0, snap_p=0
+    )
+    off = ("brightness", "contrast", "colour", "permute_p", "mirror_p", "shift", "scale", "gain_db", "noise_p")
+    config.augment = AugmentConfig(**dict.fromkeys(off, 0.0))
+    return config
+
+
+def seconds_of(timestamp: str) -> float:
+    """Of `00:00:01.50`."""
+    hours, minutes, rest = timestamp.split(":")
+    return 3600 * int(hours) + 60 * int(minutes) + float(rest)
+
+
+@dataclass(frozen=True)
+class OfficialWindows:
+    """rows: {narration_id: row} of the official file; batch: windows of the recordings, by the configuration."""
+
+    rows: dict[str, dict[str, str]]
+    config: Config
+    source: EpicKitchensSource
+    recordings: list[Recording]
+    batch: WindowBatch
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> OfficialWindows:
+    """Windows of five videos of the official validation split, each in another layout, drawn as for training."""
+    if not OFFICIAL.is_dir():
+        pytest.skip("the official annotations are not here")
+    base = tmp_path_factory.mktemp("official")
+    annotations = base / "EPIC-KITCHENS" / "epic-kitchens-100-annotations"
     annotations.mkdir(parents=True)
     for path in OFFICIAL.glob("*.csv"):
         shutil.copy(path, annotations)
-    first = {video: first_official_action(video) for video in ("P01_13", "P02_13", "P08_17")}
-    for video, row in first.items():
-        folder = root / video[:3] / "rgb_frames" / video
-        folder.mkdir(parents=True)
-        low, high = int(row["start_frame"]), int(row["stop_frame"])
-        assert high - low < 250, "a grey level each"
-        for number in range(low, high + 1):
-            picture = jpeg(np.full((32, 56, 3), number - low + 1, np.uint8))
-            (folder / f"frame_{number:010d}.jpg").write_bytes(picture)
-    source = EpicKitchensSource(root, form_of(preset("tiny")))
-    recordings = open_recordings(source, "val", tmp_path / "store", workers=1, console=Console(quiet=True))
+    write_official_layout(base / "EPIC-KITCHENS")
+    with (OFFICIAL / "EPIC_100_validation.csv").open(newline="") as file:
+        rows = {row["narration_id"]: row for row in csv.DictReader(file)}
+    config = unvaried(preset("tiny"))
+    source = EpicKitchensSource(base / "EPIC-KITCHENS", form_of(config))
+    recordings = open_recordings(source, "val", base / "store", workers=1, console=Console(quiet=True))
+    return OfficialWindows(
+        rows, config, source, recordings, WindowSampler(recordings, config, batch=64, seed=0).batch(0)
+    )
+
+
+def test_the_official_validation_split_is_found_where_it_is_on_disk(official: OfficialWindows) -> None:
+    source, rows = official.source, official.rows
     assert {head: len(names) for head, names in source.labels().heads.items()} == {"verb": 97, "noun": 300}
-    segments = source.segments("val")
-    assert len(segments) == 9668
-    assert {r.name for r in recordings} == {f"{source.name}/{video}" for video in first}
-    for row in first.values():
-        (recording,) = (r for r in recordings if row["narration_id"] in r.ids)
-        assert recording.ids == [row["narration_id"]], "others overlap it, or begin later"
-        assert recording.targets.tolist() == [[int(row["verb_class"]), int(row["noun_class"])]]
-        low, high = int(row["start_frame"]), int(row["stop_frame"])
-        for share in (0.05, 0.5, 0.95):
-            drawn = np.searchsorted(recording.stamps["video"], recording.time_at(share, 0) * 1e9, side="right") - 1
-            (level,) = levels(recording, [drawn])
-            assert abs(level - 1 - share * (high - low)) <= 2
-    assert source.notes[-1].startswith("val: 138 videos with annotated actions, ")
-    assert ", 135 not on disk, " in source.notes[-1]
-    beyond = sum(s.video in first for s in segments) - sum(len(r.ids) for r in recordings)
-    assert source.notes[-1].endswith(f"; {beyond} actions beyond what was recorded are left out")
+    assert len(source.segments("val")) == len(rows) == 9668
+    there = [name for name, row in rows.items() if int(row["start_frame"]) < ON_DISK.get(row["video_id"], 0)]
+    assert len(there) > len(ON_DISK), "two of a video overlap"
+    assert sorted(i for r in official.recordings for i in r.ids) == sorted(there)
+    beyond = sum(row["video_id"] in ON_DISK for row in rows.values()) - len(there)
+    assert source.notes[-1] == (
+        "val: 138 videos with annotated actions, 1 flow computed while training, 133 not on disk, 3 without audio, "
+        f"1 without video; {beyond} actions beyond what was recorded are left out"
+    )
+
+
+def test_windows_of_the_official_validation_split_have_its_labels(official: OfficialWindows) -> None:
+    seen = set()
+    for (number, t_ns), target in zip(official.batch.origin, official.batch.targets, strict=True):
+        (name,) = official.recordings[number].ids
+        row = official.rows[name]
+        assert target.tolist() == [int(row["verb_class"]), int(row["noun_class"])]
+        assert seconds_of(row["start_timestamp"]) <= t_ns / 1e9 < seconds_of(row["stop_timestamp"])
+        seen.add(name)
+    assert seen == {name for r in official.recordings for name in r.ids}, "each had its turn"
+
+
+def time_of_frame(sample: np.ndarray) -> float:
+    """What a frame's colour says."""
+    assert sample.std((0, 1, 2)).max() < 1, "one colour"
+    red, green, blue = sample.mean((0, 1, 2))
+    assert abs(blue - 40) < 4
+    return (round((red - 8) / 16) * 16 + round((green - 8) / 16) - 1) / 60
+
+
+def time_of_field(sample: np.ndarray) -> float:
+    """What a flow field says, which leads over 0.1 s to the frame of twice its number and one."""
+    u, v = (sample.mean((0, 1, 2)) * (WIDTH * 0.1) + 25) * (255 / 50)  # grey levels
+    number = round(u / 3)
+    np.testing.assert_allclose([u, v], [3 * number, 255 - 3 * number], atol=1.2)
+    return 2 * number / 60
+
+
+def time_of_chunk(sample: np.ndarray) -> float:
+    """When a chunk of sound ended."""
+    end_s = 4 * float(sample[-1]) + 1 / 16000
+    np.testing.assert_allclose(4 * sample, end_s - np.arange(len(sample), 0, -1) / 16000, atol=1e-3)
+    return end_s
+
+
+# which times there are, by the number of the last frame on disk; of which videos; what a sample says
+OFFICIAL_TIMES = {
+    "video": (lambda n: np.arange(n) / 60, {"P01_13", "P04_24", "P28_21", "P09_07"}, time_of_frame),
+    "flow": (lambda n: np.arange(1, n // 2 + 1) / 30, {"P01_13", "P04_24", "P28_21", "P17_02"}, time_of_field),
+    "audio": (lambda n: np.arange(0.4, n / 60, 0.2), {"P01_13", "P17_02"}, time_of_chunk),
+}
+
+
+@pytest.mark.parametrize("modality", list(OFFICIAL_TIMES))
+def test_windows_of_the_official_validation_split_hold_what_their_times_ask_for(
+    official: OfficialWindows, modality: str
+) -> None:
+    """Of every slot: that there is something if there could be, and that it is what is nearest to its middle."""
+    times_of, videos, time_of = OFFICIAL_TIMES[modality]
+    c, batch, seen = official.config.slots(modality), official.batch, set()
+    samples = iter(batch.samples[modality])
+    for (number, t_ns), present in zip(batch.origin, batch.present[modality], strict=True):
+        video, t_s = official.recordings[number].name[-6:], t_ns / 1e9
+        if modality == "flow" and video == "P09_07":  # computed
+            assert np.isfinite([next(samples) for _ in range(present.sum())]).all()
+            continue
+        times_s = times_of(ON_DISK[video]) if video in videos else np.zeros(0)
+        times_s = times_s[times_s <= t_s]
+        for slot, filled in enumerate(present):
+            away_s = np.abs(times_s - (t_s - c.delay_s - slot * c.spacing_s))
+            assert filled == (away_s <= c.spacing_s / 2).any()
+            if filled:
+                assert time_of(next(samples)) == pytest.approx(times_s[away_s.argmin()], abs=1e-3)
+                seen.add((video, int(away_s.argmin())))
+    assert {video for video, _ in seen} == videos
+    assert len(seen) > (8 if modality == "audio" else 100)
+    assert next(samples, None) is None
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "tar"])

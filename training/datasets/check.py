@@ -20,10 +20,15 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class VideoCheck:
-    """One video. has: the modalities that training finds; findings: what is missing or broken."""
+    """One video.
+
+    covered: how many of its annotated actions some sample lies within, of any modality; has: the modalities that
+    training finds; findings: what is missing or broken.
+    """
 
     video: str
     actions: int
+    covered: int
     has: tuple[str, ...]
     findings: tuple[str, ...]
 

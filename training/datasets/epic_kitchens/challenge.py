@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_file
-from karmma_training.datasets.epic_kitchens.annotations import Segment, read_ids
+from karmma_training.datasets.epic_kitchens.annotations import Segment, read_class_ids, read_ids
 
 __all__ = ["ChallengeLists", "challenge_scores", "check_complete", "check_levels", "read_lists", "write_submission"]
 
@@ -42,12 +42,12 @@ class ChallengeLists:
 def read_lists(annotations: Path) -> ChallengeLists:
     """The lists for the validation split, beside the annotations.
 
-    :raises UsageError: they are not there.
+    :raises UsageError: they are not there, or are no such lists.
     """
     return ChallengeLists(
         frozenset(read_ids(annotations / "EPIC_100_unseen_participant_ids_validation.csv")),
-        frozenset(int(i) for i in read_ids(annotations / "EPIC_100_tail_verbs.csv")),
-        frozenset(int(i) for i in read_ids(annotations / "EPIC_100_tail_nouns.csv")),
+        frozenset(read_class_ids(annotations / "EPIC_100_tail_verbs.csv")),
+        frozenset(read_class_ids(annotations / "EPIC_100_tail_nouns.csv")),
     )
 
 

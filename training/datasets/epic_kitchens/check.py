@@ -13,13 +13,15 @@ from karmma_ros.errors import KarmmaError, MediaError
 from karmma_training.data.pictures import FolderPictures, Pictures, TarPictures, decode_picture, index_tar
 from karmma_training.datasets.check import VideoCheck, damaged_frames
 from karmma_training.datasets.epic_kitchens.annotations import Segment
+from karmma_training.datasets.epic_kitchens.hdf5_sound import hdf5_length
 from karmma_training.datasets.epic_kitchens.index import FLOW_PARTS
-from karmma_training.datasets.epic_kitchens.layout import HDF5_RATE, VideoFiles, flow_timing, frame_rate
+from karmma_training.datasets.epic_kitchens.layout import VideoFiles, flow_timing, frame_rate
 from karmma_training.datasets.lengths import Length, media_length
 
 __all__ = ["check_video"]
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 TOLERANCE_S, FEW = 0.2, 12  # at the end sound may be so much shorter than the annotations say, so many pictures fewer
 
@@ -31,21 +33,26 @@ def check_video(video: str, files: VideoFiles, segments: Sequence[Segment], trie
     """
     findings: list[str] = []
     has: list[str] = []
+    covered = np.zeros(len(segments), bool)
     rgb = _pictures("rgb", files.rgb, ("",), findings)
     if rgb:
         has.append("video")
+        covered |= _within(segments, rgb[0].numbers, frame_rate(video))
         findings += _gaps("rgb", rgb[0].numbers, _frames(video, segments))
         findings += _damaged(rgb[0], tries, grey=False)
     elif files.video:
         findings += ["no rgb frames: the movie is read instead"] if files.rgb is None else []
-        if _movie_opens(files.video, segments, findings):
+        if movie := _movie(files.video, segments, findings):
             has.append("video")
+            covered |= _begun(segments, movie)
             findings += damaged_frames(files.video, tries)
     else:
         findings.append("no rgb frames and no movie")
     flow = _pictures("flow", files.flow, FLOW_PARTS, findings)
     if flow:
         has.append("flow")
+        newest = flow_timing(video).newest_frame(np.intersect1d(flow[0].numbers, flow[1].numbers))
+        covered |= _within(segments, newest, frame_rate(video))
         wanted = _flow_numbers(video, segments)
         for part, pictures in zip(FLOW_PARTS, flow, strict=True):
             findings += _gaps(f"flow {part}", pictures.numbers, wanted)
@@ -55,9 +62,22 @@ def check_video(video: str, files: VideoFiles, segments: Sequence[Segment], trie
         findings.append("no flow: computed while training")
     else:
         findings.append("no flow")
-    if _sound(video, files, segments, findings):
+    if sound := _sound(video, files, segments, findings):
         has.append("audio")
-    return VideoCheck(video, len(segments), tuple(has), tuple(findings))
+        covered |= _begun(segments, sound)
+    return VideoCheck(video, len(segments), int(covered.sum()), tuple(has), tuple(findings))
+
+
+def _within(segments: Sequence[Segment], frames: Ints, rate: int) -> Bools:
+    """Which actions some RGB frames, by their numbers, lie within."""
+    starts, stops = np.array([(s.start_s, s.stop_s) for s in segments]).T
+    times_s = (frames - 1) / rate
+    return np.asarray(np.searchsorted(times_s, starts) < np.searchsorted(times_s, stops, side="right"))
+
+
+def _begun(segments: Sequence[Segment], length: Length) -> Bools:
+    """Which actions begin before a movie or its sound ends."""
+    return np.array([s.start_s < length.there_s for s in segments])
 
 
 def _pictures(kind: str, path: Path | None, parts: Sequence[str], findings: list[str]) -> list[Pictures]:
@@ -113,54 +133,39 @@ def _damaged(pictures: Pictures, tries: int, *, grey: bool) -> list[str]:
     return [f"{len(faults)} of {min(tries, count)} pictures tried are damaged: {faults[0]}"] if faults else []
 
 
-def _movie_opens(path: Path, segments: Sequence[Segment], findings: list[str]) -> bool:
+def _movie(path: Path, segments: Sequence[Segment], findings: list[str]) -> Length | None:
+    """How long a movie is; None where it does not open."""
     try:
         length = media_length(path, "video")
         if length is None or length.there_s <= 0:
             raise MediaError(f"{path}: no video in this file")
     except MediaError as error:
         findings.append(str(error))
-        return False
+        return None
     _ends(path.name, length, segments, findings)
-    return True
+    return length
 
 
 def _ends(what: str, length: Length, segments: Sequence[Segment], findings: list[str]) -> None:
     last = max(s.stop_s for s in segments)
     if length.early or length.there_s + TOLERANCE_S < last:
-        lost = sum(s.start_s >= length.there_s for s in segments)
+        lost = len(segments) - int(_begun(segments, length).sum())
         ends = length.early or f"ends at {length.there_s:.1f} s"
         findings.append(f"{what} {ends}: {lost} of {len(segments)} actions come later")
 
 
-def _sound(video: str, files: VideoFiles, segments: Sequence[Segment], findings: list[str]) -> bool:
-    for path in (files.sound, files.video):
+def _sound(video: str, files: VideoFiles, segments: Sequence[Segment], findings: list[str]) -> Length | None:
+    """How long a video's sound is; None without any."""
+    for path in (*files.sounds, files.video):
         if path is None:
             continue
         try:
-            length = _hdf5_length(path, video) if path.suffix == ".hdf5" else media_length(path, "audio")
+            length = hdf5_length(path, video) if path.suffix == ".hdf5" else media_length(path, "audio")
         except KarmmaError as error:
             findings.append(str(error))
             continue
         if length is not None:
             _ends(f"sound of {path.name}", length, segments, findings)
-            return True
+            return length
     findings.append("no sound")
-    return False
-
-
-def _hdf5_length(path: Path, video: str) -> Length | None:
-    """How long a video's sound is; None without any.
-
-    :raises KarmmaError: unreadable.
-    """
-    try:
-        import h5py
-    except ImportError as error:
-        raise KarmmaError(f"{path.name} needs h5py: pip install h5py") from error
-    try:
-        with h5py.File(path, "r") as file:
-            length_s = len(file[video]) / HDF5_RATE if video in file else None
-    except (OSError, KeyError, TypeError) as error:
-        raise MediaError(f"cannot read {video} of {path}: {error}") from error
-    return None if length_s is None else Length(length_s, length_s)
+    return None

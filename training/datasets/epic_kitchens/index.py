@@ -24,19 +24,20 @@ from karmma_ros.resample import Resampler
 from karmma_training.data.pictures import FolderPictures, Naming, Pictures, TarIndex, TarPictures, index_tar
 from karmma_training.data.sound import read_sound
 from karmma_training.data.video_frames import VideoIndex, index_video
-from karmma_training.datasets.epic_kitchens.layout import HDF5_RATE, VideoFiles
+from karmma_training.datasets.epic_kitchens.hdf5_sound import HDF5_RATE, read_hdf5
+from karmma_training.datasets.epic_kitchens.layout import VideoFiles
 from karmma_training.datasets.lengths import media_length
 
 __all__ = ["FLOW_PARTS", "VideoEntry", "facts", "index_files"]
 
 FLOW_PARTS = ("u", "v")
-VERSION = 3  # of what is kept
+VERSION = 4  # of what is kept
 
 
 def facts(files: VideoFiles) -> list[Any]:
     """What changes when the files do: of a folder, when those change that its pictures lie in."""
     rgb, flow = _held(files.rgb, ("",)), _held(files.flow, FLOW_PARTS)
-    return [VERSION, *([_fact(path) for path in paths] for paths in (rgb, flow, [files.video], [files.sound]))]
+    return [VERSION, *([_fact(path) for path in paths] for paths in (rgb, flow, [files.video], files.sounds))]
 
 
 def _held(path: Path | None, parts: tuple[str, ...]) -> list[Path | None]:
@@ -108,12 +109,12 @@ def _index_movie(folder: Path, path: Path, faults: list[str]) -> None:
 
 def _index_sound(folder: Path, video: str, files: VideoFiles, rate: int, faults: list[str]) -> int:
     """Write the video's sound, if there is any; the stamp of its first sample."""
-    for path in (files.sound, files.video):
+    for path in (*files.sounds, files.video):
         if path is None:
             continue
         try:
             packed = path.suffix == ".hdf5"
-            found = _read_hdf5(path, video, rate) if packed else read_sound(path, rate)
+            found = _packed_sound(path, video, rate) if packed else read_sound(path, rate)
             length = None if packed or found is None else media_length(path, "audio")
         except MediaError as error:
             faults.append(str(error))
@@ -126,27 +127,12 @@ def _index_sound(folder: Path, video: str, files: VideoFiles, rate: int, faults:
     return 0
 
 
-def _read_hdf5(path: Path, video: str, rate: int) -> tuple[npt.NDArray[np.float32], int] | None:
-    """The sound of one video of an HDF5 file; None where it has none.
-
-    :raises KarmmaError: h5py is missing; MediaError: unreadable.
-    """
-    try:
-        import h5py
-    except ImportError as error:
-        raise KarmmaError(f"{path} needs h5py: pip install h5py") from error
-    try:
-        with h5py.File(path, "r") as file:
-            if video not in file:
-                return None
-            samples = np.asarray(file[video][()])
-    except (OSError, KeyError) as error:
-        raise MediaError(f"cannot read {video} of {path}: {error}") from error
-    if samples.ndim != 1 or samples.dtype.kind not in "fi" or not len(samples):
-        raise MediaError(f"{path}: {video} is {samples.dtype} {samples.shape}, expected mono samples (n,)")
-    scale = 1.0 if samples.dtype.kind == "f" else 1.0 / (np.iinfo(samples.dtype).max + 1)
+def _packed_sound(path: Path, video: str, rate: int) -> tuple[npt.NDArray[np.float32], int] | None:
+    """As `read_sound`, from an HDF5 file."""
+    mono = read_hdf5(path, video)
+    if mono is None:
+        return None
     resampler = Resampler(HDF5_RATE, rate)
-    mono = samples.astype(np.float32) * np.float32(scale)
     return np.concatenate([resampler.process(mono), resampler.flush()]), 0
 
 

@@ -4,8 +4,8 @@
 `P01/rgb_frames/P01_01.tar`, `P01/flow_frames/P01_01.tar` (members `u/frame_0000000001.jpg`, `v/...`) and
 `P01/videos/P01_01.MP4`; tars may be unpacked beside themselves (`P01/rgb_frames/P01_01/`). The layout of
 EPIC-KITCHENS-55 (`frames_rgb_flow/rgb/train/P01/P01_01.tar`, `videos/train/P01/P01_01.MP4`) is known too. Sound:
-`P01/audio/P01_01.wav`, `audio/P01_01.wav`, an HDF5 file in the root with one data set per video (24 kHz mono, as
-ekazakos/auditory-slow-fast writes it), or that of the MP4.
+`P01/audio/P01_01.wav`, `audio/P01_01.wav`, HDF5 files in the root or in `audio/` with one data set per video (see
+hdf5_sound.py), or that of the MP4.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["HDF5_RATE", "FlowTiming", "VideoFiles", "find_files", "flow_timing", "frame_rate"]
-
-HDF5_RATE = 24_000  # Hz, which the file does not say
+__all__ = ["FlowTiming", "VideoFiles", "find_files", "flow_timing", "frame_rate"]
 
 
 def is_extension(video: str) -> bool:
@@ -57,17 +55,20 @@ def flow_timing(video: str) -> FlowTiming:
 
 @dataclass(frozen=True)
 class VideoFiles:
-    """Files of a video: rgb and flow are folders or tars, sound a WAV or HDF5; None where there is none."""
+    """Files of a video: rgb and flow are folders or tars, sounds WAV or HDF5; None where there is none.
+
+    sounds: in the order in which they are looked at.
+    """
 
     rgb: Path | None
     flow: Path | None
     video: Path | None
-    sound: Path | None
+    sounds: tuple[Path, ...]
 
     @property
     def any(self) -> bool:
         """Whether there is anything at all."""
-        return any((self.rgb, self.flow, self.video, self.sound))
+        return any((self.rgb, self.flow, self.video, self.sounds))
 
 
 def find_files(root: Path, video: str) -> VideoFiles:
@@ -88,10 +89,11 @@ def find_files(root: Path, video: str) -> VideoFiles:
         for stem in (f"{person}/videos/{video}", *(f"videos/{o}" for o in old))
         for suffix in ("MP4", "mp4")
     ]
-    sounds = [root / f"{person}/audio/{video}.wav", root / f"audio/{video}.wav", *sorted(root.glob("*.hdf5"))]
+    sounds = [root / f"{person}/audio/{video}.wav", root / f"audio/{video}.wav"]
+    sounds += [path for pattern in ("*.hdf5", "audio/*.hdf5") for path in sorted(root.glob(pattern))]
     return VideoFiles(
         rgb=pictures("rgb"),
         flow=pictures("flow"),
         video=next((root / name for name in movies if (root / name).is_file()), None),
-        sound=next((path for path in sounds if path.is_file()), None),
+        sounds=tuple(path for path in sounds if path.is_file()),
     )

@@ -25,7 +25,7 @@ from karmma_training.data.tracks import FlowPictures
 from karmma_training.data.video_frames import VideoIndex, index_video
 from karmma_training.datasets.lengths import Length, media_length
 
-__all__ = ["VERSION", "ClipIndex", "clip_facts", "given_flow", "index_clips", "load", "save", "video_path"]
+__all__ = ["FLOW", "VERSION", "ClipIndex", "clip_facts", "given_flow", "index_clips", "load", "save", "video_path"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -33,14 +33,15 @@ VIDEOS, FLOW = "20bn-something-something-v2", "rawframes"
 BOUND = 20.0  # pixels, of the largest value
 PARTS = ("flow_x_", "flow_y_")
 COLUMNS = ("pts", "stamps_ns", "keys", "size")  # of a VideoIndex
-VERSION = 2  # of what is kept
+VERSION = 3  # of what is kept
 
 
 @dataclass(frozen=True)
 class ClipIndex:
     """One video.
 
-    flow: (n,) numbers of the pictures that both components have, ascending; digits, suffix: how these are called.
+    flow: (n,) numbers of the pictures that both components have, ascending; digits, suffix: how these are called;
+    lacks: the component without pictures where the other has some, else "".
     """
 
     video: VideoIndex
@@ -48,6 +49,7 @@ class ClipIndex:
     flow: Ints
     digits: int
     suffix: str
+    lacks: str
 
 
 def video_path(root: Path, video: str) -> Path:
@@ -73,22 +75,23 @@ def index_clips(root: Path, videos: Sequence[str]) -> list[tuple[str, ClipIndex]
         try:
             index, length = index_video(path), media_length(path, "video")
             assert length is not None  # a file with frames has one
-            flow, naming = _listed(root / FLOW / video)
-            out.append((video, ClipIndex(index, length, flow, naming.digits, naming.suffix)))
+            flow, naming, lacks = _listed(root / FLOW / video)
+            out.append((video, ClipIndex(index, length, flow, naming.digits, naming.suffix, lacks)))
         except MediaError as error:
             out.append(str(error))
     return out
 
 
-def _listed(folder: Path) -> tuple[Ints, Naming]:
-    """Numbers of the pictures that both components have, and how these are called."""
+def _listed(folder: Path) -> tuple[Ints, Naming, str]:
+    """Numbers of the pictures that both components have, how these are called, and which one lacks all."""
     if not folder.is_dir():
-        return np.zeros(0, np.int64), Naming()
+        return np.zeros(0, np.int64), Naming(), ""
     across, down = (FolderPictures(folder, Naming(part)) for part in PARTS)
+    empty = [part for part, pictures in zip(PARTS, (across, down), strict=True) if not len(pictures.numbers)]
     numbers = np.intersect1d(across.numbers, down.numbers)
     if len(numbers) and (across.naming.digits, across.naming.suffix) != (down.naming.digits, down.naming.suffix):
         raise MediaError(f"{folder}: {across.naming.name(1)} and {down.naming.name(1)} are numbered differently")
-    return numbers, across.naming
+    return numbers, across.naming, empty[0] if len(empty) == 1 else ""
 
 
 def given_flow(root: Path, video: str, index: ClipIndex, size: tuple[int, int]) -> FlowPictures | None:
@@ -115,9 +118,10 @@ def save(path: Path, rows: Sequence[tuple[str, ClipIndex] | str]) -> None:
     columns = {name: [getattr(entry.video, name) for _, entry in good] for name in COLUMNS}
     columns["flow"] = [entry.flow for _, entry in good]
     arrays: dict[str, Any] = {
-        "videos": np.asarray([int(video) for video, _ in good], np.int64),
+        "videos": np.asarray([video for video, _ in good], np.str_),  # with zeros before them, and however long
         "digits": np.asarray([entry.digits for _, entry in good], np.int64),
         "suffix": np.asarray([entry.suffix for _, entry in good], np.str_),
+        "lacks": np.asarray([entry.lacks for _, entry in good], np.str_),
         "there_s": np.asarray([entry.length.there_s for _, entry in good], np.float64),
         "claimed_s": np.asarray([entry.length.claimed_s for _, entry in good], np.float64),
         "faults": np.asarray([row for row in rows if isinstance(row, str)], np.str_),
@@ -137,12 +141,12 @@ def load(path: Path) -> tuple[Mapping[str, ClipIndex], list[str]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             columns = [np.split(file[name], file[f"{name}_ends"][:-1]) for name in (*COLUMNS, "flow")]
-            plain = [file[name].tolist() for name in ("videos", "there_s", "claimed_s", "digits", "suffix")]
+            plain = [file[name].tolist() for name in ("videos", "there_s", "claimed_s", "digits", "suffix", "lacks")]
             faults = file["faults"].tolist()
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"sample store damaged at {path}: delete that file ({error})") from error
     rows = zip(*plain, *columns, strict=True) if plain[0] else ()
     return {
-        str(video): ClipIndex(VideoIndex(*frames), Length(there_s, claimed_s), flow, digits, suffix)
-        for video, there_s, claimed_s, digits, suffix, *frames, flow in rows
+        video: ClipIndex(VideoIndex(*frames), Length(there_s, claimed_s), flow, digits, suffix, lacks)
+        for video, there_s, claimed_s, digits, suffix, lacks, *frames, flow in rows
     }, faults

@@ -38,6 +38,7 @@ from karmma_training.datasets.something_something.detections import (
     read_detections,
 )
 from karmma_training.datasets.something_something.index import (
+    FLOW,
     VERSION,
     ClipIndex,
     clip_facts,
@@ -50,11 +51,12 @@ from karmma_training.datasets.something_something.index import (
 from karmma_training.datasets.source import Preparation
 from karmma_training.parallel import map_processes
 
-__all__ = ["SomethingSomethingSource"]
+__all__ = ["HEAD", "SomethingSomethingSource"]
 
 SPLIT_FILES = {"train": "train", "val": "validation", "test": "test"}
 FOLDERS = ("labels", "")
 HEAD = "action"
+DIGITS = 100  # of a video's id: file systems have their limits
 BATCH = 64  # videos that a worker looks at in one go
 
 
@@ -128,6 +130,7 @@ class SomethingSomethingSource:
         entries = _json(path)
         faults: list[str] = []
         out: list[Clip] = []
+        known: set[str] = set()
         for i, entry in enumerate(entries if isinstance(entries, list) else []):
             video = str(entry.get("id", "")) if isinstance(entry, dict) else ""
             label = (
@@ -135,10 +138,13 @@ class SomethingSomethingSource:
                 if answers is not None
                 else _name(str(entry.get("template", "")) if video else "")
             )
-            if not video.isdecimal():  # it becomes part of a path
-                faults.append(f"entry {i}: id {video[:40]!r} is not a number")
+            if not (video.isdecimal() and len(video) <= DIGITS):  # it becomes part of a path
+                faults.append(f"entry {i}: id {video[:40]!r} is not a number of up to {DIGITS} digits")
+            elif video in known:
+                faults.append(f"entry {i}: id {video} is there already")
             elif label not in self._names and (label or answers is None):
                 faults.append(f"entry {i}, video {video}: {label[:60]!r} is not in the list of actions")
+            known.add(video)
             out.append(Clip(video, label))
         if not out:
             faults.append("not a list of videos")
@@ -189,10 +195,12 @@ class SomethingSomethingSource:
                     ids=[clip.video],
                 )
             )
+        halves = [_lacks(video, entry) for video, entry in entries.items() if entry.lacks]
         early = [f"{video}.webm {entry.length.early}" for video, entry in entries.items() if entry.length.early]
         parts = [f"{split}: {len(out)} of {len(clips)} videos"]
         parts += [f"{len(detected)} with detections"] if files else []
         parts += [f"flow of {given} given"] if given else []
+        parts += [f"{len(halves)} with half of their flow, which is computed instead ({halves[0]})"] if halves else []
         parts += [f"{missing} not on disk"] if (missing := len(clips) - len(out) - len(faults)) else []
         parts += [f"{len(faults)} broken ({faults[0]})"] if faults else []
         parts += [f"{len(early)} without the rest of their action ({early[0]})"] if early else []
@@ -264,17 +272,23 @@ class SomethingSomethingSource:
     def _check(self, video: str, row: tuple[str, ClipIndex] | str, detected: Set[str] | None) -> VideoCheck:
         if isinstance(row, str):
             here = video_path(self.root, video).is_file()
-            return VideoCheck(video, 1, (), (row if here else "not on disk",))
+            return VideoCheck(video, 1, 0, (), (row if here else "not on disk",))
         entry = row[1]
         has = ["video", "flow"]
         findings = [f"{video}.webm {entry.length.early}"] if entry.length.early else []
         if 0 < len(entry.flow) < (wanted := len(entry.video.pts) - 1):
             findings.append(f"flow: {len(entry.flow)} of {wanted} pictures are there")
+        if entry.lacks:
+            findings += [_lacks(video, entry), "no flow: computed while training"]
         if detected is not None and video in detected:
             has.append("detections")
         elif detected is not None:
             findings.append("no detections")
-        return VideoCheck(video, 1, tuple(has), tuple(findings))
+        return VideoCheck(video, 1, 1, tuple(has), tuple(findings))
+
+
+def _lacks(video: str, entry: ClipIndex) -> str:
+    return f"{FLOW}/{video}: no pictures of {entry.lacks}"
 
 
 def _name(template: str) -> str:
