@@ -15,6 +15,8 @@ import pytest
 from fixtures.audio_common_msgs import FAMILIES
 from node.harness import Process, Received, node_and_robot, value
 from node.send_sound import BEAT_NS, RATE, make_tone
+from rclpy.parameter import Parameter
+from rclpy.parameter_client import AsyncParameterClient
 from toy_bundle import make_toy_bundle
 
 from karmma_ros.errors import KarmmaError
@@ -27,12 +29,16 @@ AUDIO, STAMPED, DATA_STAMPED = (
     "audio_common_msgs/msg/AudioStamped",
     "audio_common_msgs/msg/AudioDataStamped",
 )
-REACH_NS = 1_300_000_000  # [ns] that the toy bundle's window of sound reaches back: slots, their delay and context
-# Of each family: (format, channels) that a driver may send.
+WINDOW_S = 0.5  # of the toy bundle that hears every format: the less, the sooner it is full of one
+REACH_NS = round(WINDOW_S * 1e9) + 300_000_000  # [ns] that this window reaches back: slots, their delay and context
+# Of each family: every format that is heard of it, as (format, channels).
 FORMATS = {
-    "AudioStamped": (("S16LE", "1"), ("F32LE", "1"), ("S32LE", "2"), ("U8", "1")),
-    "AudioDataStamped": (("S16LE", "1"), ("F32LE", "1"), ("S32BE", "2"), ("U8", "1")),
-}
+    "AudioStamped": (("S16LE", 1), ("F32LE", 1), ("S32LE", 2), ("U8", 1), ("S8", 2)),
+    "AudioDataStamped": (
+        ("S16LE", 1), ("S16LE", 2), ("S16BE", 1), ("U16LE", 1), ("U16BE", 2), ("S32LE", 1), ("S32BE", 2), ("U32LE", 2),
+        ("U32BE", 1), ("F32LE", 1), ("F32BE", 2), ("F64LE", 2), ("F64BE", 1), ("S8", 2), ("U8", 1),
+    ),
+}  # fmt: skip
 
 
 @contextmanager
@@ -63,21 +69,37 @@ def test_sound_of_another_package_is_heard_as_it_is_published_in_every_format(
     message: str,
 ) -> None:
     environment = ros_env | audio_common_msgs(message)
-    bundle = make_toy_bundle(tmp_path / "toy", modalities=("audio",))
+    bundle = make_toy_bundle(tmp_path / "toy", modalities=("audio",), window_s=WINDOW_S)
     expected = pytest.approx(said_of_the_tone(bundle), abs=2e-3)
+
+    def choose(named: str, channels: int) -> None:
+        """Has the driver go on in another format."""
+        answer = client.set_parameters([Parameter("format", value=named), Parameter("channels", value=channels)])
+        r.wait(f"the driver to take {named}", answer.done)
+        assert all(result.successful for result in answer.result().results)
+
+    def wait_tone(what: str) -> None:
+        """Waits until the window is full of what the driver sends from now on."""
+        full_ns = time.time_ns() + REACH_NS
+
+        def full_of_it(p: Received) -> bool:
+            heard = p.state("audio") == "OK" and p.modality("audio").coverage == 1
+            return heard and p.stamp_ns > full_ns and p.scores() == expected
+
+        r.wait_prediction(f"the tone in {what}", full_of_it)
+
     with node_and_robot(tmp_path / "log", environment, bundle=bundle) as (_, r):
         r.wait_prediction("a prediction", lambda p: True)
         r.node.destroy_publisher(r.sounds)
+        client = AsyncParameterClient(r.node, "driver")
+        with driver(tmp_path / "driver", environment, message):
+            r.wait("the driver", client.services_are_ready)
+            for named, channels in FORMATS[message]:
+                choose(named, channels)
+                wait_tone(f"{message}, {named}, channels: {channels}")
         # Ours comes last: the node goes back to it.
-        for kind, named, channels in (*((message, *how) for how in FORMATS[message]), ("Audio", "F32LE", "2")):
-            begun_ns = time.time_ns()
-
-            def full_of_it(p: Received, begun_ns: int = begun_ns) -> bool:
-                heard = p.state("audio") == "OK" and p.modality("audio").coverage == 1
-                return heard and p.stamp_ns > begun_ns + REACH_NS and p.scores() == expected
-
-            with driver(tmp_path / "driver", environment, kind, named, channels):
-                r.wait_prediction(f"the tone in {kind}, {named}, channels: {channels}", full_of_it)
+        with driver(tmp_path / "driver", environment, "Audio", "F32LE", "2"):
+            wait_tone("Audio")
         r.wait_status("its type", "action_node: audio", lambda s: value(s, "type") == AUDIO)
 
 
