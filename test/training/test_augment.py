@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="training needs torch")
 
-from karmma_training.config import AugmentConfig
+from karmma_training.config import AugmentConfig, DropoutConfig
 from karmma_training.data.augment import Look, draw_look
+from karmma_training.data.labels import Labels
+from karmma_training.data.store import StoredRecording, StoreFormat, write_recording
+from karmma_training.data.windows import WindowSampler
+from karmma_training.presets import preset
 
 GREYS = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)  # (1, 256, 3): every value of every channel
 
@@ -110,6 +116,96 @@ def test_flow_of_the_changed_images_is_the_changed_flow(seed: int) -> None:
         centres.append(np.array([(x * weights).sum(), (y * weights).sum()]) / weights.sum())
     field = np.full((24, 32, 2), motion / size[1], np.float16)  # widths per frame
     np.testing.assert_allclose(look.flow(field)[12, 16] * size[1], centres[1] - centres[0], atol=0.1)
+
+
+def across(size: int) -> np.ndarray:
+    """Where pixels are: 0 in the middle, half an image to either side.  -> (size,)"""
+    return (np.arange(size) - (size - 1) / 2) / size
+
+
+def places(height: int, width: int) -> np.ndarray:
+    """x and y of every pixel.  -> (height, width, 2)"""
+    return np.stack(np.meshgrid(across(width), across(height)), -1)
+
+
+def told(height: int, width: int) -> np.ndarray:
+    """An image whose red says x, and whose green says y."""
+    x, y = np.moveaxis(places(height, width), -1, 0)
+    return np.rint(128 + 240 * np.stack([x, y, 0 * x], -1)).astype(np.uint8)
+
+
+def part_shown(image: np.ndarray) -> tuple[float, float, float, float]:
+    """What became of `told`: factors of x and y, and how far the middle went, x and y."""
+    found = []
+    for axis in (0, 1):
+        where = across(image.shape[1 - axis])
+        inner = np.abs(where) < 0.25
+        seen = (image[..., axis].astype(float) - 128) / 240
+        slope, middle = np.polyfit(where[inner], seen.mean(axis)[inner], 1)
+        found.append((1 / slope, -middle / slope))
+    (x, right), (y, down) = found
+    return x, y, right, down
+
+
+@pytest.mark.parametrize("mirror", [0.0, 1.0])
+def test_crops_are_zoomed_and_shifted_within_their_bounds_and_reach_them(mirror: float) -> None:
+    drawn = looks(scale=0.15, shift=0.1, mirror_p=mirror)
+    x, y, right, down = np.transpose([part_shown(look.video(told(144, 192))) for look in drawn])
+    np.testing.assert_allclose(x, (1 - 2 * mirror) * y, atol=0.01)  # the aspect stays; colours are rounded
+    for values, middle, bound in ((y, 1, 0.15), (right, 0, 0.1), (down, 0, 0.1)):
+        away = values - middle
+        assert -bound - 0.01 < away.min() < -0.9 * bound
+        assert 0.9 * bound < away.max() < bound + 0.01
+    assert np.abs(np.corrcoef([y, right, down]) - np.eye(3)).max() < 0.2, "none knows of another"
+
+
+def test_crops_show_nothing_that_is_not_in_the_picture() -> None:
+    """Beyond its edge it goes on as it ends."""
+    image, field = np.full((36, 48, 3), 200, np.uint8), np.full((30, 40, 2), 0.5, np.float16)
+    edged = told(36, 48)
+    for look in looks(scale=0.15, shift=0.1):
+        assert (look.video(image) == 200).all()
+        np.testing.assert_allclose(look.flow(field), 0.5 * look.scale, rtol=1e-6)
+        shown = look.video(edged)[..., :2]
+        assert shown.min() >= edged[..., :2].min()
+        assert shown.max() <= edged[..., :2].max()
+        assert (np.diff(shown[..., 0].astype(int), axis=1) >= 0).all(), "no reflection"
+
+
+def test_video_and_flow_of_a_window_are_cropped_alike(tmp_path: Path) -> None:
+    config = preset("tiny", "baseline")
+    config.modalities = ["video", "flow"]
+    config.augment, config.dropout = still(scale=0.15, shift=0.1, mirror_p=0.5), DropoutConfig(0, 0, 1)
+    stamps = [i * 10**9 // 30 for i in range(60)]
+    frames = [(stamp, told(config.video.height, config.video.width)) for stamp in stamps]
+    where = places(config.flow.height, config.flow.width)
+    meta = {"name": "still", "intervals": [[0.0, 2.0, "a"]]}
+    write_recording(
+        tmp_path / "r",
+        StoreFormat.of(config),
+        frames=frames,
+        flows=[(stamp, 1 + where) for stamp in stamps],
+        sound=None,
+        meta=meta,
+    )
+    recording = StoredRecording(tmp_path / "r", Labels.from_names({"action": ["a"]}, [("a",)]))
+    batch = WindowSampler([recording], config, batch=12, seed=0).batch(0)
+    shown: dict[int, tuple[float, float, float, float]] = {}
+    for place, (image,) in zip(batch.places["video"], batch.samples["video"], strict=True):
+        window = int(place) // config.video.slots
+        np.testing.assert_allclose(part_shown(image), shown.setdefault(window, part_shown(image)), atol=1e-9)
+    assert len({part[:2] for part in shown.values()}) == len(shown) > 10, "each window has its own"
+    inner = (np.abs(where) < 0.25).all(-1)
+    compared = set()
+    for place, (field,) in zip(batch.places["flow"], batch.samples["flow"], strict=True):
+        window = int(place) // config.flow.slots
+        if window in shown:
+            x, y, right, down = shown[window]
+            # what was at p goes to factor * p + shift, and so does motion, by the factor: factor * (1 + p)
+            expected = where - [right, down] + [x, y]
+            np.testing.assert_allclose(field[inner], expected[inner], atol=0.01)
+            compared.add(window)
+    assert len(compared) > 10
 
 
 def test_permuted_channels_are_the_same_colours_in_another_order() -> None:

@@ -18,6 +18,7 @@ for library in ("timm", "torchvision"):
 from karmma_ros.errors import UsageError  # noqa: E402
 from karmma_training.bundle.export import MAX_ERROR, export_bundle, sample_inputs  # noqa: E402
 from karmma_training.config import Config  # noqa: E402
+from karmma_training.config_file import apply_overrides  # noqa: E402
 from karmma_training.data.labels import Labels  # noqa: E402
 from karmma_training.learning.train import Trainer  # noqa: E402
 from karmma_training.networks.backbones import NamedBackbone, load_backbone_weights  # noqa: E402
@@ -28,6 +29,7 @@ from karmma_training.presets import preset  # noqa: E402
 
 import_torchvision()
 import timm  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402  timm's own
 
 NAME = "timm:test_resnet"
 
@@ -39,7 +41,9 @@ def with_backbones(name: str = NAME) -> Config:
     return config
 
 
-@pytest.mark.parametrize("name", [NAME, "torchvision:resnet18", "torchvision:swin_t", "timm:test_mambaout"])
+@pytest.mark.parametrize(
+    "name", [NAME, "torchvision:resnet18", "torchvision:swin_t", "timm:test_mambaout", "timm:repvit_m0_9"]
+)
 @pytest.mark.parametrize("modality", ["video", "flow", "audio"])
 def test_any_modality_goes_through_a_named_backbone(modality: str, name: str) -> None:
     config = with_backbones(name)
@@ -89,6 +93,109 @@ def test_a_file_of_torchvisions_own_weights_is_loaded_whole(tmp_path: Path, name
     theirs = {key: value for key, value in source.state_dict().items() if key in own}
     assert len(theirs) == len(source.state_dict()) - 2
     assert all(torch.equal(own[key], value) for key, value in theirs.items())
+
+
+class Hub:
+    """Stands in for the libraries' downloads: tensors of one network, its classifier included, with random values.
+
+    asked: addresses, in order; tensors: by name.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        family, _, model = name.partition(":")
+        with torch.device("meta"):
+            network = timm.create_model(model) if family == "timm" else import_torchvision().models.get_model(model)
+        generator = torch.Generator().manual_seed(0)
+        self.tensors = {
+            key: torch.rand(value.shape, generator=generator)
+            if value.is_floating_point()
+            else torch.zeros(value.shape, dtype=value.dtype)
+            for key, value in network.state_dict().items()
+        }
+        self.folder = folder
+        self.asked: list[str] = []
+
+    def url(self, url: str, path: str, *_: object, **__: object) -> None:
+        """Instead of `torch.hub.download_url_to_file`."""
+        self.asked.append(url)
+        torch.save(self.tensors, path)
+
+    def file(self, repo_id: str, filename: str, **_: object) -> str:
+        """Instead of `huggingface_hub.hf_hub_download`."""
+        self.asked.append(f"{repo_id}/{filename}")
+        save_file(self.tensors, self.folder / filename)
+        return str(self.folder / filename)
+
+
+SWIN, MOBILENET = "torchvision:swin3d_t", "timm:mobilenetv4_conv_small.e2400_r224_in1k"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "backbone", "address", "who"),
+    [
+        (
+            "paper",
+            ["modalities=[video]", "video.context=4"],
+            SWIN,
+            "https://download.pytorch.org/models/swin3d_t-7615ae03.pth",
+            "torchvision",
+        ),
+        (
+            "stream",
+            ["modalities=[video,flow]"],
+            MOBILENET,
+            "timm/mobilenetv4_conv_small.e2400_r224_in1k/model.safetensors",
+            "timm (apache-2.0)",
+        ),
+    ],
+    ids=["paper", "stream"],
+)
+def test_runs_begin_with_the_weights_of_the_hub_and_say_so(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    changes: list[str],
+    backbone: str,
+    address: str,
+    who: str,
+) -> None:
+    """The presets' own networks and weights, on smaller pictures; only the download is not real."""
+    hub = Hub(backbone, tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", hub.url)
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", hub.file)
+    small = [f"{m}.{side}=32" for m in ("video", "flow") for side in ("height", "width")]
+    config = apply_overrides(preset(name, "baseline-dropout"), [*small, *changes, "train.device=cpu"])
+    labels = Labels.from_names({"action": ["a", "b"]}, [("a",), ("b",)])
+    trainer = Trainer(config, labels, [], [], tmp_path / "run", Console(quiet=True), store=tmp_path)
+    trainer._fit = trainer.save = lambda: None  # type: ignore[method-assign]
+    trainer.fit()
+    assert set(hub.asked) == {address}
+    log = (tmp_path / "run" / "log.txt").read_text()
+    for m in config.modalities:
+        own = trainer.model.extractors[m].backbone.network.state_dict()
+        assert f"{m} {backbone}: all {len(own)} tensors by {who}" in log
+        for key, value in own.items():
+            given = hub.tensors[key.removeprefix("network.")]
+            if given.shape != value.shape:  # of the first convolution, for the two components of flow
+                assert m == "flow"
+                given = given.sum(1, keepdim=True).expand_as(value) / 2
+            torch.testing.assert_close(value, given)
+
+
+def test_a_hub_out_of_reach_is_one_line_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("Network is unreachable\nand more")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", fail)
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", fail)
+    for backbone in ("torchvision:resnet18", MOBILENET):
+        with pytest.raises(UsageError) as error:
+            NamedBackbone(backbone, 3, (32, 32), "hub")
+        assert str(error.value) == (
+            f"backbone {backbone}, input 32x32: Network is unreachable; download the weights and name the file"
+        )
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

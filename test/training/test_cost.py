@@ -6,6 +6,8 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,11 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 from matplotlib.figure import Figure  # noqa: E402
 
 from karmma_ros.cli.main import main  # noqa: E402
+from karmma_training.config import Config  # noqa: E402
 from karmma_training.evaluation import plots, profile  # noqa: E402
 from karmma_training.evaluation.cost import PeakMemory, costs  # noqa: E402
 from karmma_training.evaluation.patterns import initials  # noqa: E402
-from karmma_training.evaluation.profile import PAPER_GFLOPS, count, measure  # noqa: E402
+from karmma_training.evaluation.profile import PAPER_GFLOPS, PAPER_GIGABYTES, count, measure  # noqa: E402
 from karmma_training.presets import preset  # noqa: E402
 
 HEADS = {"verb": 9, "noun": 7}
@@ -44,6 +47,34 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
     monkeypatch.setattr(plots, "_save", keep)
     return figures
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What took the place of a measurement: values that grow from one to the next.
+
+    whose: system and modalities of each; rows: what was said of it.
+    """
+
+    whose: list[tuple[str, str]] = field(default_factory=list)
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    def measure(
+        self, config: Config, heads: dict[str, int], chosen: Sequence[str], runs: int, device: torch.device
+    ) -> dict[str, float]:
+        """Instead of `measure`."""
+        n = len(self.rows) + 1
+        self.whose.append((config.system, "+".join(chosen)))
+        self.rows.append({"latency_ms": 10.0 * n * runs, "latency_online_ms": n + 0.5, "megabytes": 123.0 * n})
+        return dict(self.rows[-1])
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
+    """`karmma profile` counts, and measures nothing: at the paper's size that takes minutes."""
+    made = Measured()
+    monkeypatch.setattr("karmma_training.cli.profile.measure", made.measure)
+    return made
 
 
 def cells(printed: str, sensors: str) -> list[list[str]]:
@@ -132,27 +163,39 @@ def test_what_is_timed_is_what_is_counted(monkeypatch: pytest.MonkeyPatch) -> No
 
 @needs_torchvision
 def test_the_papers_preset_is_the_papers_size_and_shown_beside_its_bars(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: list[Figure]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: list[Figure], measured: Measured
 ) -> None:
-    """GFLOPs of all fourteen bars: counted, printed, drawn."""
-    assert main(["profile", "--preset", "paper", "--runs", "0", "--out", str(tmp_path)]) == 0
+    """All fourteen bars of GFLOPs and of memory: counted, or measured, printed, drawn."""
+    assert main(["profile", "--preset", "paper", "--runs", "2", "--device", "cpu", "--out", str(tmp_path)]) == 0
     report = json.loads((tmp_path / "profile.json").read_text())
     printed = capsys.readouterr().out
+    subsets = ["video+flow+audio", "video+flow", "video+audio", "flow+audio", "video", "flow", "audio"]
+    assert measured.whose == [(system, subset) for system in ("teacher", "student") for subset in subsets]
+    said = iter(measured.rows)
     for system, bars in PAPER_GFLOPS.items():
-        rows = report["systems"][system]
+        rows, gigabytes = report["systems"][system], PAPER_GIGABYTES[system]
         assert {subset: row["gflops"] for subset, row in rows.items()} == pytest.approx(bars, abs=0.1)
-        assert report["paper"]["gflops"][system] == bars
+        assert (report["paper"]["gflops"][system], report["paper"]["gigabytes"][system]) == (bars, gigabytes)
         for subset, value in bars.items():
-            assert [f"{rows[subset]['gflops']:.2f}", f"{value:.2f}"] in [row[:2] for row in cells(printed, subset)]
+            row, own = rows[subset], next(said)
+            assert {name: row[name] for name in own} == own
+            line = [f"{row['gflops']:.2f}", f"{value:.2f}", f"{own['megabytes'] / 1e3:.3f}", f"{gigabytes[subset]:.3f}"]
+            line += [f"{own[name]:.1f}" for name in LATENCIES]
+            assert line in [[*row[:2], *row[-4:]] for row in cells(printed, subset)]
     audio = report["systems"]["student"]["A"]
     assert audio["gflops"] + 1 < audio["gflops_deployed"] < audio["gflops"] + 5, "600 learned tokens of video and flow"
-    (axis,) = drawn[0].axes  # nothing was run: no memory to draw
-    assert len(axis.lines) == len(axis.containers) == len(PAPER_GFLOPS)
-    for marks, drawn_bars, (system, bars) in zip(axis.lines, axis.containers, PAPER_GFLOPS.items(), strict=True):
-        assert drawn_bars.get_label() == system
-        np.testing.assert_allclose(marks.get_ydata(), list(bars.values()))
-        np.testing.assert_allclose([bar.get_height() for bar in drawn_bars], marks.get_ydata(), atol=0.1)
-        np.testing.assert_allclose([bar.get_x() + bar.get_width() / 2 for bar in drawn_bars], marks.get_xdata())
+    for axis, published, close in zip(drawn[0].axes, (PAPER_GFLOPS, PAPER_GIGABYTES), (True, False), strict=True):
+        assert len(axis.lines) == len(axis.containers) == len(published)
+        for marks, drawn_bars, (system, bars) in zip(axis.lines, axis.containers, published.items(), strict=True):
+            heights = [bar.get_height() for bar in drawn_bars]
+            assert drawn_bars.get_label() == system
+            np.testing.assert_allclose(marks.get_ydata(), list(bars.values()))
+            if close:
+                np.testing.assert_allclose(heights, marks.get_ydata(), atol=0.1)
+            else:
+                rows = report["systems"][system].values()
+                np.testing.assert_allclose(heights, [row["megabytes"] / 1e3 for row in rows])
+            np.testing.assert_allclose([bar.get_x() + bar.get_width() / 2 for bar in drawn_bars], marks.get_xdata())
 
 
 @needs_torchvision
@@ -164,16 +207,17 @@ def test_what_the_paper_did_not_measure_is_shown_without_its_value(
     printed = capsys.readouterr().out
     assert [row[1] for row in cells(printed, "F")] == ["568.00", "176.40"]
     assert [row[1] for row in cells(printed, "F+D") + cells(printed, "D")] == ["-"] * 4
-    for marks, bars in zip(drawn[0].axes[0].lines, PAPER_GFLOPS.values(), strict=True):
+    (axis,) = drawn[0].axes  # nothing was run: no memory to draw
+    for marks, bars in zip(axis.lines, PAPER_GFLOPS.values(), strict=True):
         np.testing.assert_array_equal(marks.get_ydata(), [np.nan, bars["F"], np.nan])
 
 
 @needs_torchvision
 @needs_timm
 def test_the_streaming_student_is_shown_beside_the_papers_and_costs_a_hundredth(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: list[Figure]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: list[Figure], measured: Measured
 ) -> None:
-    assert main(["profile", "--preset", "stream", "--runs", "0", "--out", str(tmp_path)]) == 0
+    assert main(["profile", "--preset", "stream", "--runs", "1", "--device", "cpu", "--out", str(tmp_path)]) == 0
     systems = json.loads((tmp_path / "profile.json").read_text())["systems"]
     assert list(systems) == ["teacher", "student", "the paper's student"]
     theirs = {subset: row["gflops"] for subset, row in systems["the paper's student"].items()}
@@ -181,7 +225,14 @@ def test_the_streaming_student_is_shown_beside_the_papers_and_costs_a_hundredth(
     ours, papers = (systems[system]["V+F+A"]["gflops_online"] for system in ("student", "the paper's student"))
     assert 100 * ours < papers
     assert ours < 1
-    assert [row[2] for row in cells(capsys.readouterr().out, "V+F+A")][1:] == [f"{ours:.2f}", f"{papers:.2f}"]
-    (axis,) = drawn[0].axes
-    assert [bars.get_label() for bars in axis.containers] == list(systems)
-    assert not axis.lines, "the paper's bars are not of this preset"
+    printed, said = capsys.readouterr().out, iter(measured.rows)
+    for number, rows in enumerate(systems.values()):
+        for subset, row in rows.items():
+            own, found = next(said), cells(printed, subset)[number]
+            assert {name: row[name] for name in own} == own
+            line = [f"{row['gflops_online']:.2f}", f"{own['megabytes'] / 1e3:.3f}"]
+            assert [found[2], *found[-3:]] == [*line, *(f"{own[name]:.1f}" for name in LATENCIES)]
+    assert next(said, None) is None
+    for axis in drawn[0].axes:
+        assert [bars.get_label() for bars in axis.containers] == list(systems)
+        assert not axis.lines, "the paper's bars are not of this preset"

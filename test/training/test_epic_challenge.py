@@ -107,6 +107,19 @@ def test_the_lists_are_read(tmp_path: Path) -> None:
         read_lists(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["abc", "-1", "1.0", "9" * 5000, ""])
+def test_lists_that_are_something_else_are_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "EPIC_100_unseen_participant_ids_validation.csv").write_text("participant_id\nP18\n")
+    path = tmp_path / "EPIC_100_tail_verbs.csv"
+    path.write_text(f'verb\n10\n"{text}"\n')
+    with pytest.raises(UsageError) as error:
+        read_lists(tmp_path)
+    assert str(error.value) == f"{path}: row 3: {text[:40]!r} is no id of a class"
+    path.write_text("\n10\n")
+    with pytest.raises(UsageError, match=r"EPIC_100_tail_verbs\.csv: no column"):
+        read_lists(tmp_path)
+
+
 def test_a_submission_holds_every_action_once(
     segments: list[Segment], logits: dict[str, np.ndarray], tmp_path: Path
 ) -> None:

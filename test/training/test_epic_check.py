@@ -29,12 +29,18 @@ from mini_epic import (
 
 pytest.importorskip("torch", reason="training needs torch")
 
+from rich.console import Console
+
 from karmma_ros.cli.main import main
+from karmma_ros.media import to_pcm16
+from karmma_training.data.recording import Recording
 from karmma_training.datasets.check import VideoCheck
-from karmma_training.datasets.epic_kitchens.annotations import Segment
+from karmma_training.datasets.epic_kitchens.annotations import Segment, read_segments
 from karmma_training.datasets.epic_kitchens.check import check_video
 from karmma_training.datasets.epic_kitchens.index import facts
 from karmma_training.datasets.epic_kitchens.layout import find_files
+from karmma_training.datasets.source import open_recordings, open_source
+from karmma_training.presets import preset
 
 VIDEO = "P01_01"
 PERSON = "P01"
@@ -73,7 +79,39 @@ def test_files_that_can_be_read_again_are_looked_at_again(tmp_path: Path, monkey
 
 def test_a_complete_video_has_no_findings(tmp_path: Path) -> None:
     complete(tmp_path)
-    assert check(tmp_path, tries=20) == VideoCheck(VIDEO, 2, ("video", "flow", "audio"), ())
+    assert check(tmp_path, tries=20) == VideoCheck(VIDEO, 2, 2, ("video", "flow", "audio"), ())
+
+
+def some_flow(root: Path) -> None:
+    for part, count in (("u", 80), ("v", 20)):
+        write_folder(flow(root) / part, [STILL] * count)
+
+
+def some_pictures(root: Path) -> None:
+    write_folder(rgb(root), [GREY] * 155)
+    for number in range(1, 150):  # until 2.5 s
+        (rgb(root) / f"frame_{number:010d}.jpg").unlink()
+
+
+PARTS = {
+    "pictures until 2 s": (lambda root: write_folder(rgb(root), [GREY] * 120), 1),
+    "pictures after 2.5 s": (some_pictures, 1),
+    "pictures of before": (lambda root: write_folder(rgb(root), [GREY] * 30), 0),
+    "flow until 0.7 s": (some_flow, 1),
+    "a movie of 1.6 s": (
+        lambda root: write_movie(root / PERSON / "videos" / f"{VIDEO}.MP4", noise(40), 25, tone_of(500.0, 1.6)),
+        1,
+    ),
+    "sound of 3 s": (lambda root: write_sound(root / "audio" / f"{VIDEO}.wav", tone_of(500.0, 3.0)), 2),
+    "nothing": (lambda root: None, 0),
+}
+
+
+@pytest.mark.parametrize("part", list(PARTS))
+def test_actions_are_covered_where_samples_lie_within_them(tmp_path: Path, part: str) -> None:
+    write, covered = PARTS[part]
+    write(tmp_path)
+    assert (check(tmp_path).actions, check(tmp_path).covered) == (2, covered)
 
 
 def test_missing_pictures_of_the_actions_are_counted(tmp_path: Path) -> None:
@@ -196,6 +234,109 @@ def test_a_wav_out_of_a_pipe_is_whole_whatever_it_claims(tmp_path: Path) -> None
     assert not [f for f in check(tmp_path).findings if "ends" in f]
 
 
+def hdf5(path: Path, video: str, make: str, **what: object) -> None:
+    """A file with one entry."""
+    h5py = pytest.importorskip("h5py", reason="HDF5 files need h5py")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        getattr(file, f"create_{make}")(video, **what)
+
+
+def recorded(root: Path) -> Recording:
+    """The video as training has it."""
+    write_annotations(root / "annotations", train=[Action(VIDEO, 0.5, 1.5, 0, 0)])
+    config = preset("tiny")
+    config.data.source = f"epic-kitchens-100:{root}"
+    store = root.parent / f"{root.name}-store"
+    (found,) = open_recordings(open_source(config), "train", store, workers=1, console=Console(quiet=True))
+    return found
+
+
+ENTRIES: dict[str, tuple[str, dict[str, object], str]] = {
+    "group": ("group", {}, "a group"),
+    "number": ("dataset", {"data": np.float32(3)}, "float32 ()"),
+    "words": ("dataset", {"data": [b"a", b"b"]}, "object (2,)"),
+    "none": ("dataset", {"data": np.zeros(0, np.float32)}, "float32 (0,)"),
+    "channels first": ("dataset", {"data": np.zeros((2, 24_000), np.float32)}, "float32 (2, 24000)"),
+}
+
+
+@pytest.mark.parametrize("entry", list(ENTRIES))
+def test_what_is_no_sound_in_an_hdf5_file_is_named_and_left_out(tmp_path: Path, entry: str) -> None:
+    make, what, told = ENTRIES[entry]
+    root = tmp_path / "epic"
+    write_folder(rgb(root), [GREY] * 179)
+    hdf5(root / "a.hdf5", VIDEO, make, **what)
+    found = check(root)
+    assert found.has == ("video", "flow")
+    assert found.findings[1:] == (
+        f"{root / 'a.hdf5'}: {VIDEO} is {told}, expected a data set of samples (n,) or (n, channels)",
+        "no sound",
+    )
+    assert recorded(root).modalities == {"video", "flow"}
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int16])
+def test_stereo_in_an_hdf5_file_is_mixed_as_that_of_a_wav_is(tmp_path: Path, kind: type) -> None:
+    tone = tone_of(500.0, 3.0)
+    stereo = np.stack([tone, tone / 3], 1)
+    write_sound(tmp_path / "wav" / "audio" / f"{VIDEO}.wav", stereo)
+    hdf5(tmp_path / "hdf5" / "a.hdf5", VIDEO, "dataset", data=stereo if kind is np.float32 else to_pcm16(stereo))
+    roots = [tmp_path / name for name in ("wav", "hdf5")]
+    assert check(roots[0]) == check(roots[1])
+    assert check(roots[0]).has == ("audio",)
+    plain, mixed = (recorded(root) for root in roots)
+    assert plain.sound_stop_ns == mixed.sound_stop_ns > 2.9e9
+    chunks = [recording.sound(2 * 10**9, 16_000) for recording in (plain, mixed)]
+    assert 0.25 < np.abs(chunks[0]).max() < 0.3
+    np.testing.assert_allclose(*chunks, atol=1e-4)
+
+
+@pytest.mark.parametrize("folder", ["", "audio"])
+def test_a_video_may_be_in_any_of_several_hdf5_files(tmp_path: Path, folder: str) -> None:
+    root = tmp_path / "epic"
+    for name, video in (("a_test", "P09_01"), ("b_train", VIDEO), ("c_more", "P09_02")):
+        hdf5(root / folder / f"{name}.hdf5", video, "dataset", data=tone_of(500.0, 3.0))
+    found = check(root)
+    assert (found.has, found.findings) == (("audio",), ("no rgb frames and no movie", "no flow"))
+    assert recorded(root).modalities == {"audio"}
+
+
+ROWS = {
+    "verb of 5000 digits": (",take,0,", f",take,{'9' * 5000},", "verb_class: '9999"),
+    "hour of 400 digits": ("00:00:01.50", f"{'9' * 400}:00:01.50", "stop_timestamp: '9999"),
+    "years": ("00:00:01.50", "99999:00:01.50", "stop_timestamp: '99999:00:01.50' is not hours:minutes:seconds"),
+    "another person": (",P01,P01_01,", ",P02,P01_01,", "participant_id: 'P02' is not that of P01_01"),
+    "no id": ("P01_01_0,", ",", "narration_id: there is none"),
+    "noun that is none": ("[0]", '"[0, 2]"', "all_noun_classes: '[0, 2]' has ids that are none of 2 classes"),
+    "negative noun": ("[0]", "[-1]", "all_noun_classes: '[-1]' has ids that are none of 2 classes"),
+    "endless noun": ("[0]", "[1e999]", "all_noun_classes: '[1e999]' is not a list of ids"),
+    "noun without a list": ("['tap']", "tap", "all_nouns: 'tap' is not a list of names"),
+}
+
+
+@pytest.mark.parametrize("fault", list(ROWS))
+def test_a_row_that_makes_no_sense_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str) -> None:
+    write_annotations(tmp_path / "annotations", train=[Action(VIDEO, 0.5, 1.5, 0, 0)])
+    path = tmp_path / "annotations" / "EPIC_100_train.csv"
+    before, after, message = ROWS[fault]
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    assert main(["data", "check", f"epic-kitchens-100:{tmp_path}", "--workers", "1"]) == 2
+    error = capsys.readouterr().err
+    assert f"{path}: row 2, {message}" in error
+    assert len(error) < 500
+
+
+def test_all_nouns_are_kept_with_their_names(tmp_path: Path) -> None:
+    write_annotations(tmp_path, train=[Action(VIDEO, 0.5, 1.5, 0, 0)])
+    path = tmp_path / "EPIC_100_train.csv"
+    path.write_text(path.read_text().replace("['tap'],[0]", "\"['tap', 'plate:small']\",\"[0, 1]\""))
+    (segment,) = read_segments(path, verbs=3, nouns=2)
+    assert (segment.noun, segment.nouns, segment.noun_names) == (0, (0, 1), ("tap", "plate:small"))
+
+
 @pytest.mark.parametrize("workers", ["-1", "0"])
 @pytest.mark.parametrize("command", ["data check", "train"])
 def test_no_processes_at_all_are_refused(
@@ -217,6 +358,13 @@ def test_nothing_on_disk_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     assert "no rgb frames and no movie" in out
     assert "train: 0 of 1 videos on disk (video 0, flow 0, audio 0), with 0 of 1 actions" in out
+
+
+def test_actions_of_which_nothing_is_on_disk_do_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_annotations(tmp_path / "annotations", train=[Action(VIDEO, float(t), t + 0.5, 0, 0) for t in range(9)])
+    write_folder(rgb(tmp_path), [GREY] * 150)
+    assert main(["data", "check", f"epic-kitchens-100:{tmp_path}", "--workers", "1"]) == 0
+    assert "(video 1, flow 1, audio 0), with 3 of 9 actions that samples lie within" in capsys.readouterr().out
 
 
 def test_a_data_set_without_a_check_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -187,7 +187,13 @@ def test_the_check_says_what_every_video_lacks(root: Path, tmp_path: Path, capsy
     assert "train: 5 of 6 videos on disk (video 3, flow 4, audio 4), with 45 of 54 actions" in text
     checks = json.loads((tmp_path / "c.json").read_text())
     train = {c["video"]: c for c in checks["train"]}
-    assert train["P01_01"] == {"video": "P01_01", "actions": 9, "has": ["video", "flow", "audio"], "findings": []}
+    assert train["P01_01"] == {
+        "video": "P01_01",
+        "actions": 9,
+        "covered": 9,
+        "has": ["video", "flow", "audio"],
+        "findings": [],
+    }
     assert train["P01_02"]["findings"] == ["no sound"]
     assert train["P02_101"]["findings"] == [
         "no rgb frames: the movie is read instead",
@@ -197,6 +203,7 @@ def test_the_check_says_what_every_video_lacks(root: Path, tmp_path: Path, capsy
     assert train["P03_02"] == {
         "video": "P03_02",
         "actions": 9,
+        "covered": 0,
         "has": [],
         "findings": ["no rgb frames and no movie", "no flow", "no sound"],
     }

@@ -8,8 +8,10 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from mini_epic import (
@@ -46,6 +48,7 @@ from karmma_training.presets import preset
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "data" / "epic-kitchens-100"
 OLD, NEW = "P01_01", "P02_102"  # of 2018: 60 frames a second; of 2020: 50
+REAL_PICTURES = sorted((OFFICIAL / OLD / "rgb").glob("*.jpg"))
 SECONDS = 2
 
 
@@ -408,16 +411,17 @@ def form_of(config: Config) -> object:
     return StoreFormat.of(config)
 
 
-@pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the real frames are not here")
-def test_real_frames_and_flow_of_the_data_set(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     """About 100 frames of P01_01, almost black until frame 85. There RGB and flow share one index, which the official
     layout does not: frame n becomes the official 2n and 2n + 1."""
-    root = tmp_path / "EPIC-KITCHENS"
+    if not OFFICIAL.is_dir():
+        pytest.skip("the real frames are not here")
+    root = tmp_path_factory.mktemp("real") / "EPIC-KITCHENS"
     write_annotations(root, train=[Action(OLD, 0.5, 3.0, 0, 0)])
     place = root / "P01" / "rgb_frames" / OLD
     place.mkdir(parents=True)
-    pictures = sorted((OFFICIAL / OLD / "rgb").glob("*.jpg"))
-    for i, picture in enumerate(pictures):
+    for i, picture in enumerate(REAL_PICTURES):
         for twin in (2 * i + 1, 2 * i + 2):
             shutil.copy(picture, place / f"frame_{twin:010d}.jpg")
     for part in "uv":
@@ -426,12 +430,35 @@ def test_real_frames_and_flow_of_the_data_set(tmp_path: Path) -> None:
         for i, picture in enumerate(sorted((OFFICIAL / OLD / "flow").glob(f"*_{part}_*.jpg")), 1):
             shutil.copy(picture, folder / f"frame_{i:010d}.jpg")
     (recording,) = open_split(root)
-    assert recording.modalities == {"video", "flow"}
-    assert len(recording.stamps["video"]) == 2 * len(pictures)
-    light = recording.read("video", np.arange(0, 2 * len(pictures), 2)).mean((1, 2, 3))
+    return recording
+
+
+def test_real_frames_and_flow_of_the_data_set(real: Recording) -> None:
+    assert real.modalities == {"video", "flow"}
+    assert len(real.stamps["video"]) == 2 * len(REAL_PICTURES)
+    light = real.read("video", np.arange(0, 2 * len(REAL_PICTURES), 2)).mean((1, 2, 3))
     assert light[:80].max() < light[-5:].min(), "the lights go on"
-    flow = recording.read("flow", np.arange(len(recording.stamps["flow"])))
+    flow = real.read("flow", np.arange(len(real.stamps["flow"])))
     assert 0.001 < np.abs(flow).mean() < 0.5, "image widths per second"
+
+
+def test_real_flow_goes_where_the_real_frames_do(real: Recording) -> None:
+    """Against OpenCV's, where it is light and much moves; how far is not compared, a flow of 0.1 s being longer."""
+    lit = [cv2.resize(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), (228, 128)) for path in REAL_PICTURES[86:]]
+    opencv = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    given = real.read("flow", np.arange(87, len(REAL_PICTURES)))
+    size = given.shape[2:0:-1]
+    own = np.stack([cv2.resize(opencv.calc(*pair, None), size, interpolation=cv2.INTER_AREA) for pair in pairwise(lit)])
+    speed = np.linalg.norm(given, axis=-1)
+    given, own = (flow[speed > np.quantile(speed, 0.8)] for flow in (given, own))
+
+    def alike(flow: np.ndarray) -> float:
+        """Cosine of the angle between both, over all of them together."""
+        return float((flow * own).sum() / np.sqrt((flow**2).sum() * (own**2).sum()))
+
+    others = [given * signs for signs in ([-1, 1], [1, -1], [-1, -1])] + [given[:, ::-1]]
+    assert alike(given) > 0.5
+    assert alike(given) > max(map(alike, others)) + 0.2
 
 
 def test_labels_are_the_official_classes_and_the_pairs_of_training(tmp_path: Path) -> None:

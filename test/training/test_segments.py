@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +15,9 @@ from rich.console import Console
 torch = pytest.importorskip("torch", reason="training needs torch")
 
 from karmma_ros.errors import MediaError  # noqa: E402
+from karmma_ros.window import SlotSpec  # noqa: E402
 from karmma_training.data.labels import Labels  # noqa: E402
+from karmma_training.data.recording import Context  # noqa: E402
 from karmma_training.data.store import StoredRecording, StoreFormat, write_recording  # noqa: E402
 from karmma_training.evaluation import segment_report, segments  # noqa: E402
 from karmma_training.evaluation.dropout_curve import by_key  # noqa: E402
@@ -21,7 +25,7 @@ from karmma_training.evaluation.plots import plot_segments  # noqa: E402
 from karmma_training.evaluation.predictor import ModelPredictor  # noqa: E402
 from karmma_training.evaluation.segments import (  # noqa: E402
     SegmentLogits,
-    _mean,
+    _Sums,
     _times_ns,
     crop_looks,
     join_segments,
@@ -37,26 +41,40 @@ def test_clips_of_an_action_lie_at_moments_spread_evenly_over_it(clips: int, exp
     assert _times_ns(actions, 1, clips) == [round(1e9 * second) for second in expected]  # type: ignore[arg-type]
 
 
-def test_clips_and_crops_are_the_mean_of_the_single_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = preset("tiny")
-    config.modalities = ["video", "audio"]
-    labels, form = Labels.from_names({"action": ["a", "b"]}, [("a",), ("b",)]), StoreFormat.of(config)
+LABELS = Labels.from_names({"action": ["a", "b"]}, [("a",), ("b",)])
+Cut = Callable[..., StoredRecording]
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Cut:
+    """Four seconds of video and sound, to name some intervals of."""
+    folder, form = tmp_path_factory.mktemp("noise") / "noise", StoreFormat.of(preset("tiny"))
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (120, form.video_height, form.video_width, 3), np.uint8)
     write_recording(
-        tmp_path / "noise",
+        folder,
         form,
         frames=[(i * 10**9 // 30, picture) for i, picture in enumerate(pictures)],
         flows=(),
         sound=[rng.normal(0, 0.1, 4 * form.rate).astype(np.float32)],
         meta={"name": "noise", "intervals": []},
     )
-    torch.manual_seed(0)
-    predictor = ModelPredictor(build_model(config, labels.sizes()).eval(), labels)
+    return lambda *spans: StoredRecording(folder, LABELS, [(*span, "a") for span in spans])
 
+
+@pytest.fixture
+def predictor() -> ModelPredictor:
+    config = preset("tiny")
+    config.modalities = ["video", "audio"]
+    torch.manual_seed(0)
+    return ModelPredictor(build_model(config, LABELS.sizes()).eval(), LABELS)
+
+
+def test_clips_and_crops_are_the_mean_of_the_single_calls(
+    noise: Cut, predictor: ModelPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def ask(start: float, stop: float, **how: int) -> np.ndarray:
-        recording = StoredRecording(tmp_path / "noise", labels, [(start, stop, "a")])
-        return predict_segments(predictor, [recording], **how)["video+audio"].logits["action"][0]
+        return predict_segments(predictor, [noise((start, stop))], **how)["video+audio"].logits["action"][0]
 
     together = ask(1.0, 3.0, clips=2, crops=3)
     singles = []
@@ -77,9 +95,72 @@ def test_clips_and_crops_are_the_mean_of_the_single_calls(tmp_path: Path, monkey
     assert not np.allclose(unseen, by_ear)
 
 
+def test_logits_that_are_added_as_they_come_are_those_of_all_that_are_kept(
+    noise: Cut, predictor: ModelPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over several batches and recordings, the last actions partly or wholly at times of which there is nothing."""
+    recordings = [noise((0.5, 1.0), (1.5, 3.9), (3.9, 4.0)), noise((1.0, 3.0), (3.0, 9.0)), noise((-2.0, -1.0))]
+    subsets, kept = ["video+audio", "video", "audio"], dict[str, list[np.ndarray]]()
+    fuse = segments._fuse
+
+    def keep(*arguments: object) -> dict[str, np.ndarray]:
+        logits = fuse(*arguments)  # type: ignore[arg-type]
+        kept.setdefault("+".join(arguments[-1]), []).append(logits["action"])  # type: ignore[arg-type]
+        return logits
+
+    monkeypatch.setattr(segments, "_fuse", keep)
+    found = predict_segments(predictor, recordings, clips=4, crops=3, subsets=subsets)
+    for subset in subsets:
+        views = np.concatenate(kept[subset]).reshape(6, 4 * 3, 2)
+        there = np.isfinite(views[..., 0])
+        assert len(kept[subset]) > 3
+        with np.errstate(invalid="ignore"):
+            mean = np.where(there[..., None], views, 0).sum(1) / there.sum(1, dtype=np.float32)[:, None]
+        np.testing.assert_array_equal(found[subset].logits["action"], mean)
+        assert there.all(1).tolist() == [True] * 4 + [False] * 2
+        assert there.any(1).tolist() == [True] * 5 + [False]
+
+
+def test_a_clip_is_read_once_for_all_crops(
+    noise: Cut, predictor: ModelPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, asked = StoredRecording.read, list[tuple[str, ...]]()
+
+    def count(self: StoredRecording, modality: str, which: np.ndarray) -> np.ndarray:
+        asked.append((modality, *map(str, which)))
+        return read(self, modality, which)
+
+    monkeypatch.setattr(StoredRecording, "read", count)
+    predict_segments(predictor, [noise((0.5, 1.0), (1.5, 3.9))], clips=4, crops=3)
+    assert len(set(asked)) == len(asked) == 2 * 4
+
+
+def test_memory_does_not_grow_with_clips_and_crops(noise: Cut) -> None:
+    """On the field's data sets there would be gigabytes of logits to keep."""
+    classes = 20_000
+    blind = SimpleNamespace(
+        specs={"video": SlotSpec(2, 0.1, 0.0, 1, 4)},
+        contexts={"video": Context()},
+        labels=LABELS,
+        encode=lambda modality, samples: np.zeros((len(samples), 1, 4), np.float32),
+        fuse=lambda tokens, present: {"action": np.zeros((len(present["video"]), classes), np.float32)},
+    )
+    recordings = [noise((1.0, 2.0), (2.0, 3.0))]
+    peaks_mb = []
+    for clips in (5, 100):
+        tracemalloc.start()
+        predict_segments(blind, recordings, clips=clips, crops=3)  # type: ignore[arg-type]
+        peaks_mb.append(tracemalloc.get_traced_memory()[1] / 1e6)
+        tracemalloc.stop()
+    assert peaks_mb[1] < peaks_mb[0] + 3, "all logits would be 48 MB"
+
+
 def test_clips_that_saw_nothing_do_not_count() -> None:
     logits = np.array([[1, 2], [3, 6], [np.nan, np.nan], [5, 1], [np.nan] * 2, [np.nan] * 2], np.float32)
-    found = _mean(logits, 3)
+    sums = _Sums(3, 2)
+    for batch in (logits[:3], logits[3:]):
+        sums.add({"verb": batch})
+    found = sums.means()["verb"]
     np.testing.assert_allclose(found[:2], [[2, 4], [5, 1]])
     assert np.isnan(found[2]).all()
 

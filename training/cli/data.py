@@ -78,14 +78,11 @@ def _print(console: Console, split: str, checks: Sequence[VideoCheck], *, everyt
         table.add_row(c.video, str(c.actions), ", ".join(c.has) or "nothing", "\n".join(c.findings))
     if shown:
         console.print(table)
-    actions, videos = Counter[str](), Counter[str]()
-    for c in checks:
-        for name in (*c.has, "any" if c.has else "none"):
-            actions[name] += c.actions
-            videos[name] += 1
+    videos = Counter(name for c in checks for name in (*c.has, "any" if c.has else "none"))
     parts = ", ".join(f"{m} {videos[m]}" for m in MODALITIES if videos[m] or m != "detections")
-    total = sum(c.actions for c in checks)
+    covered, total = sum(c.covered for c in checks), sum(c.actions for c in checks)
     console.print(
-        f"{split}: {videos['any']} of {len(checks)} videos on disk ({parts}), with {actions['any']} of {total} actions",
+        f"{split}: {videos['any']} of {len(checks)} videos on disk ({parts}), with {covered} of {total} actions that "
+        "samples lie within",
         soft_wrap=True,
     )

@@ -83,14 +83,16 @@ class Look:
 
         :param which: (n,) indexes, at least one; of sound the stamps at which chunks end.
         """
+        return self.changed(modality, recording.samples(modality, which, context), rng)
+
+    def changed(self, modality: str, samples: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[Any]:
+        """Samples in the shape of their extractor's graph input, at least one, as `Recording.samples` gives them."""
         if modality == "audio":
-            return np.stack([self.sound(recording.sound(int(stamp), context.count), rng) for stamp in which])
+            return np.stack([self.sound(chunk, rng) for chunk in samples])
         changes: dict[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]]
         changes = {"video": self.video, "flow": self.flow, "detections": self.detections}
         change = changes[modality]
-        clips = recording.clips(modality, which, context)
-        images = np.stack([change(image) for image in recording.read(modality, clips.ravel())])
-        return images.reshape(*clips.shape, *images.shape[1:])
+        return np.stack([change(image) for clip in samples for image in clip]).reshape(samples.shape)
 
 
 def plain_look(scale: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> Look:

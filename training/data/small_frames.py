@@ -2,8 +2,8 @@
 """A decoded frame at the network's size, without the full-sized RGB image between.
 
 libswscale averages over areas and converts colours in one pass: up to rounding the same as `prepare_image` of the RGB
-image, in a fraction of the time. It writes one plane per colour, in under half of the time that it takes for packed RGB,
-and never halves the colour of those.
+image, in a fraction of the time. It writes a plane per colour, in under half of the time that packed RGB takes, and
+never halves the colour of those.
 """
 
 from __future__ import annotations
@@ -38,6 +38,6 @@ def small_rgb(frame: Any, size: tuple[int, int], reformatter: VideoReformatter |
         frame, width, height, "gbrp", interpolation=_AREA | _ACCURATE_ROUNDING, threads=1
     )
     green, blue, red = (
-        np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)[:, :width] for plane in small.planes
+        np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)[:, :width] for plane in small.planes
     )
     return turned(frame, np.asarray(cv2.merge((red, green, blue)), np.uint8))

@@ -30,7 +30,7 @@ __all__ = ["SegmentLogits", "crop_looks", "join_segments", "predict_segments"]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-BATCH = 16  # windows encoded at a time
+BATCH = 16  # windows encoded at a time; all crops of a time are among them
 ZOOM = 1.15  # of each of several crops: left, middle and right of the image
 
 
@@ -79,28 +79,29 @@ def predict_segments(
     """
     subsets = ["+".join(predictor.specs)] if subsets is None else subsets
     looks = crop_looks(crops)
-    asked = [(r, i, t) for r in recordings for i in range(len(r.starts)) for t in _times_ns(r, i, clips)]
-    views = [(*question, look) for question in asked for look in looks]
-    count = -(-len(views) // BATCH)
-    sums: dict[str, dict[str, list[Floats]]] = {subset: {} for subset in subsets}
+    asked = [(r, t) for r in recordings for i in range(len(r.starts)) for t in _times_ns(r, i, clips)]
+    together = max(1, BATCH // len(looks))  # times: what one of them needs is read once for all of its crops
+    count = -(-len(asked) // together)
+    names = [(r.ids[i], r.targets[i]) for r in recordings for i in range(len(r.starts))]
+    sums = {subset: _Sums(len(names), clips * len(looks)) for subset in subsets}
     threads = loader_threads(recordings, 0)
-    batches = prefetch(lambda n: _read(predictor, views[n * BATCH : (n + 1) * BATCH]), 0, count, threads=threads)
+    batches = prefetch(
+        lambda n: _read(predictor, asked[n * together : (n + 1) * together], looks), 0, count, threads=threads
+    )
     with progress_bar(console or Console(quiet=True)) as bar:
         task = bar.add_task("predicting actions", total=count, note="")
         for batch in batches:
             tokens, present = _encode(predictor, batch)
             for subset in subsets:
-                for head, values in _fuse(predictor, tokens, present, subset.split("+")).items():
-                    sums[subset].setdefault(head, []).append(values)
+                sums[subset].add(_fuse(predictor, tokens, present, subset.split("+")))
             bar.advance(task)
-    names = [(r.ids[i], r.targets[i]) for r in recordings for i in range(len(r.starts))]
     return {
         subset: SegmentLogits(
             [name for name, _ in names],
-            {head: _mean(np.concatenate(parts), len(names)) for head, parts in heads.items()},
+            total.means(),
             np.array([target for _, target in names], np.int64).reshape(len(names), len(predictor.labels.heads)),
         )
-        for subset, heads in sums.items()
+        for subset, total in sums.items()
     }
 
 
@@ -130,24 +131,24 @@ class _Batch:
     filled: dict[str, npt.NDArray[np.bool_]]
 
 
-def _read(predictor: Predictor, views: Sequence[tuple[Recording, int, int, Look | None]]) -> _Batch:
+def _read(predictor: Predictor, asked: Sequence[tuple[Recording, int]], looks: Sequence[Look | None]) -> _Batch:
+    """Every look at every time, in this order."""
     rng = np.random.default_rng(0)  # unused: these looks add no noise
     samples: dict[str, list[npt.NDArray[Any]]] = {m: [] for m in predictor.specs}
     filled: dict[str, list[npt.NDArray[np.bool_]]] = {m: [] for m in predictor.specs}
-    for recording, _, t_ns, look in views:
+    for recording, t_ns in asked:
         for m, spec in predictor.specs.items():
             slots = _slots(recording, m, t_ns, spec, predictor.contexts[m])
             there = slots >= 0
             which, context = slots[there], predictor.contexts[m]
             try:
-                if look is None and len(which):
-                    samples[m].append(recording.samples(m, which, context))
-                elif look is not None and len(which):
-                    samples[m].append(look.samples(recording, m, which, context, rng))
+                if len(which):
+                    read = recording.samples(m, which, context)
+                    samples[m] += [read if look is None else look.changed(m, read, rng) for look in looks]
             except MediaError as error:  # damaged over a while: the window is without
                 warn_of_damage(error, "predicted without it")
                 there = np.zeros_like(there)
-            filled[m].append(there)
+            filled[m] += [there] * len(looks)
     return _Batch({m: np.concatenate(v) for m, v in samples.items() if v}, {m: np.stack(v) for m, v in filled.items()})
 
 
@@ -192,11 +193,32 @@ def _fuse(
     return logits
 
 
-def _mean(logits: Floats, count: int) -> Floats:
-    """Average over the times and crops of each action, of those that saw anything.  (count * k, C) -> (count, C)"""
-    parts = logits.reshape(count, -1, logits.shape[1])
-    there = np.isfinite(parts[:, :, 0])
-    total = np.where(there[..., None], parts, 0).sum(1)
-    seen = there.sum(1, dtype=np.float32)
-    seen[seen == 0] = np.nan
-    return np.asarray(total / seen[:, None], np.float32)
+class _Sums:
+    """Logits of actions, averaged over the times and crops of each that saw anything, without keeping them.
+
+    :param actions: how many; views: times and crops of each, which come one after the other.
+    """
+
+    def __init__(self, actions: int, views: int) -> None:
+        self._actions, self._views = actions, views
+        self._added = 0
+        self._totals: dict[str, Floats] = {}
+        self._seen: dict[str, Floats] = {}
+
+    def add(self, logits: Mapping[str, Floats]) -> None:
+        """The next B views: {head: (B, C)}, NaN where a view saw nothing."""
+        count = len(next(iter(logits.values())))
+        action = np.arange(self._added, self._added + count) // self._views
+        self._added += count
+        for head, values in logits.items():
+            if head not in self._totals:
+                self._totals[head] = np.zeros((self._actions, values.shape[1]), np.float32)
+                self._seen[head] = np.zeros((self._actions, 1), np.float32)
+            there = np.isfinite(values[:, 0])
+            np.add.at(self._totals[head], action[there], values[there])
+            np.add.at(self._seen[head], action[there], 1)
+
+    def means(self) -> dict[str, Floats]:
+        """{head: (actions, C)}, NaN where no view saw anything."""
+        seen = {head: np.where(count > 0, count, np.nan) for head, count in self._seen.items()}
+        return {head: np.asarray(total / seen[head], np.float32) for head, total in self._totals.items()}
