@@ -77,7 +77,7 @@ def run(settings: Settings) -> Report:
     headings = ["files", f"{OURS} [clips/s]", f"{PLAIN} [clips/s]", "times", f"{TOGETHER} [clips/s]"]
     return Report(
         {"clips_per_s": rows, "grown_mb": round(grown, 1)},
-        [Table(f"clips of {FRAMES} frames at {SIZE[1]}x{SIZE[0]} a second and core", headings, table)],
+        [Table(f"clips of {FRAMES} frames at {SIZE[1]}x{SIZE[0]} a second", headings, table)],
     )
 
 
