@@ -20,7 +20,7 @@ __all__ = ["Report", "Settings", "Table", "in_fp32", "median_ms", "take_turns"]
 
 @dataclass(frozen=True)
 class Settings:
-    """quick: a minute in all, to see that it works; its numbers mean little. providers: see `runtime.Engine`."""
+    """quick: two minutes in all, to see that it works; its numbers mean little. providers: see `runtime.Engine`."""
 
     bundle: Bundle
     threads: int

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="; ".join(f"{name}: {what}" for name, what in BENCHMARKS.items()) + " (default: all)",
     )
-    parser.add_argument("--quick", action="store_true", help="a minute in all, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="under two minutes in all, to see that it works")
     add_bundle(parser)
     add_threads(parser)
     parser.add_argument(

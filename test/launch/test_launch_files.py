@@ -126,8 +126,8 @@ def test_the_player_is_told_what_the_launch_was_told(launch_env: dict[str, str],
     done = subprocess.run(command, env=launch_env, capture_output=True, text=True, timeout=200)
     said = done.stdout + done.stderr
     assert "status 0" in said, said[-3000:]
-    loop = [] if stay else ["--loop"]
-    expected = ["a bag", "--clock", "200", "--rate", "2.0", *loop, "--topics", "/image", "/a topic"]
+    how = ["--delay", "1"] if stay else ["--loop"]
+    expected = ["a bag", "--clock", "200", "--rate", "2.0", *how, "--topics", "/image", "/a topic"]
     assert told.read_text().splitlines() == expected
     assert ("the bag has ended" in said) != stay, said[-3000:]
     assert ("the test has ended" in said) == stay, said[-3000:]
