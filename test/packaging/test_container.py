@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The container, which nobody has built (docs/jetson.md): an image that cannot change under it, what the robot needs."""
+"""The container, which nobody has built (docs/jetson.md): a base that cannot change under it, what the robot needs."""
 
 from __future__ import annotations
 
