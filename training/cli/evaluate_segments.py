@@ -65,7 +65,14 @@ def check_segment_arguments(args: argparse.Namespace) -> None:
         raise UsageError("--clips and --crops must be positive")
     if args.submission and not args.segments:
         raise UsageError("--submission needs --segments")
+    if args.submission and args.submission.suffix == ".zip":  # before a data set is looked through
+        _check_sls(args)
     check_levels(args.sls or ())
+
+
+def _check_sls(args: argparse.Namespace) -> None:
+    if args.sls is None:
+        raise UsageError("--submission needs --sls PT TL TD: the supervision levels of the challenge, 0 to 5 each")
 
 
 def run_segments(
@@ -115,8 +122,7 @@ def _submit(
     """Write the predictions as the data set's own evaluation takes them."""
     there = [name for r in recordings for name in r.ids]
     if isinstance(source, EpicKitchensSource):
-        if args.sls is None:
-            raise UsageError("--submission needs --sls PT TL TD: the supervision levels of the challenge, 0 to 5 each")
+        _check_sls(args)
         check_complete(source.segments(args.split), there)
     elif isinstance(source, SomethingSomethingSource):
         check_all([c.video for c in source.clips(args.split)], there)
