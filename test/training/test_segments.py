@@ -14,7 +14,7 @@ from rich.console import Console
 
 torch = pytest.importorskip("torch", reason="training needs torch")
 
-from karmma_ros.errors import MediaError  # noqa: E402
+from karmma_ros.errors import MediaError, UsageError  # noqa: E402
 from karmma_ros.window import SlotSpec  # noqa: E402
 from karmma_training.data.labels import Labels  # noqa: E402
 from karmma_training.data.recording import Context  # noqa: E402
@@ -215,7 +215,9 @@ def test_the_dropout_curve_of_actions_counts_each_heads_best(
 
     monkeypatch.setattr(segment_report, "predict_segments", lambda *_, subsets, **__: {s: made(s) for s in subsets})
     predictor = SimpleNamespace(specs={"video": None, "flow": None}, labels=labels, temperature={})
-    recordings = [SimpleNamespace(starts=np.zeros(count // 2), key=key) for key in ("one", "two")]
+    recordings = [
+        SimpleNamespace(starts=np.zeros(count // 2), targets=targets[: count // 2], key=key) for key in ("one", "two")
+    ]
     console = Console(quiet=True)
     report, _ = segment_report.evaluate_segments(predictor, recordings, clips=1, crops=1, seed=0, console=console)  # type: ignore[arg-type]
     assert report["subsets"]["flow"]["action"] == 0.5, "the best valid pair is right wherever there is flow"
@@ -233,3 +235,19 @@ def test_the_dropout_curve_of_actions_counts_each_heads_best(
 def test_overlapping_actions_of_one_video_are_one_in_the_bootstrap() -> None:
     recordings = [SimpleNamespace(key=key) for key in ("first", "second", "first")]
     assert by_key(recordings).tolist() == [0, 1, 0]  # type: ignore[arg-type]
+
+
+def test_actions_without_labels_are_refused_before_any_is_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(segment_report, "predict_segments", lambda *what, **_: asked.append(what))
+    recordings = [SimpleNamespace(targets=np.array([[0]])), SimpleNamespace(targets=np.array([[0], [-1]]))]
+    with pytest.raises(UsageError, match="these actions have no labels: choose another --split"):
+        segment_report.evaluate_segments(
+            SimpleNamespace(specs={"video": None}),  # type: ignore[arg-type]
+            recordings,  # type: ignore[arg-type]
+            clips=1,
+            crops=1,
+            seed=0,
+            console=Console(quiet=True),
+        )
+    assert not asked

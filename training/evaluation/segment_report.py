@@ -33,12 +33,12 @@ def evaluate_segments(
     :param seed: of the modalities that fail.
     :raises UsageError: the actions have no labels.
     """
+    if any((recording.targets < 0).any() for recording in recordings):  # before hours of predictions
+        raise UsageError("these actions have no labels: choose another --split, or write a --submission")
     modalities = list(predictor.specs)
     names = list(subsets(modalities))
     predictions = predict_segments(predictor, recordings, clips=clips, crops=crops, subsets=names, console=console)
     full = predictions[names[0]]
-    if (full.targets < 0).any():
-        raise UsageError("these actions have no labels: choose another --split, or write a --submission")
     scored = {
         name: score(*result.arrays(), predictor.labels, predictor.temperature) for name, result in predictions.items()
     }
