@@ -21,19 +21,19 @@ from karmma_ros.files import write_json
 from karmma_training.data.recording import Recording
 from karmma_training.datasets.epic_kitchens.challenge import (
     challenge_scores,
-    check_complete,
     check_levels,
     read_lists,
     write_submission,
 )
 from karmma_training.datasets.epic_kitchens.source import EpicKitchensSource
+from karmma_training.datasets.predicted import check_predicted
 from karmma_training.datasets.something_something.source import HEAD, SomethingSomethingSource
-from karmma_training.datasets.something_something.submission import check_all, write_predictions
+from karmma_training.datasets.something_something.submission import write_predictions
 from karmma_training.datasets.source import Source
 from karmma_training.evaluation.plots import plot_segments
 from karmma_training.evaluation.predictor import Predictor
 from karmma_training.evaluation.segment_report import evaluate_segments, print_segments
-from karmma_training.evaluation.segments import predict_segments
+from karmma_training.evaluation.segments import SegmentLogits, predict_segments
 
 __all__ = ["add_segment_arguments", "check_segment_arguments", "run_segments"]
 
@@ -92,8 +92,8 @@ def run_segments(
     if args.submission:
         _submit(args, predictor, source, recordings, console)
         return 0
-    unofficial = isinstance(source, SomethingSomethingSource) and args.split == "test"
-    if unofficial and any((recording.targets < 0).any() for recording in recordings):  # before hours of predictions
+    unlabelled = any((recording.targets < 0).any() for recording in recordings)
+    if unlabelled and isinstance(source, SomethingSomethingSource) and args.split == "test":
         raise UsageError(
             f"{source.name} test: its actions have no labels here: put test-answers.csv beside its test.json, choose "
             "--split val, or write predictions with --submission FILE.csv"
@@ -121,19 +121,24 @@ def _submit(
 ) -> None:
     """Write the predictions as the data set's own evaluation takes them."""
     there = [name for r in recordings for name in r.ids]
+
+    def predict() -> SegmentLogits:
+        made = predict_segments(predictor, recordings, clips=args.clips, crops=args.crops, console=console)
+        return next(iter(made.values()))  # of all modalities
+
     if isinstance(source, EpicKitchensSource):
         _check_sls(args)
-        check_complete(source.segments(args.split), there)
+        segments = source.segments(args.split)
+        check_predicted([s.narration_id for s in segments], there, "actions")
+        made = predict()
+        write_submission(args.submission, segments, made.ids, made.logits, tuple(args.sls))
     elif isinstance(source, SomethingSomethingSource):
-        check_all([c.video for c in source.clips(args.split)], there)
+        videos = [c.video for c in source.clips(args.split)]
+        check_predicted(videos, there, "videos", ".webm")
+        made = predict()
+        write_predictions(args.submission, videos, made.ids, made.logits[HEAD])
     else:
         raise UsageError("--submission is for --data epic-kitchens-100:FOLDER and something-something-v2:FOLDER")
-    ((_, made),) = predict_segments(predictor, recordings, clips=args.clips, crops=args.crops, console=console).items()
-    if isinstance(source, EpicKitchensSource):
-        write_submission(args.submission, source.segments(args.split), made.ids, made.logits, tuple(args.sls))
-    else:
-        videos = [c.video for c in source.clips(args.split)]
-        write_predictions(args.submission, videos, made.ids, made.logits[HEAD])
     console.print(f"written: {args.submission}", soft_wrap=True)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ import numpy.typing as npt
 from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_file
 from karmma_training.datasets.epic_kitchens.annotations import Segment, read_class_ids, read_ids
+from karmma_training.datasets.predicted import check_predicted, predicted_rows
 
-__all__ = ["ChallengeLists", "challenge_scores", "check_complete", "check_levels", "read_lists", "write_submission"]
+__all__ = ["ChallengeLists", "challenge_scores", "check_levels", "read_lists", "write_submission"]
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -111,21 +112,6 @@ def check_levels(sls: Sequence[int]) -> None:
         raise UsageError(f"supervision levels are 0 to 5, not {' '.join(map(str, sls))}")
 
 
-def check_complete(segments: Sequence[Segment], ids: Collection[str]) -> None:
-    """Makes sure that an archive would hold all that the challenge asks for.
-
-    :param segments: all of the test split; ids: of those that have, or can have, a prediction.
-    :raises UsageError: some are not among them.
-    """
-    there = set(ids)
-    missing = [s.narration_id for s in segments if s.narration_id not in there]
-    if missing:
-        raise UsageError(
-            f"{len(missing)} of {len(segments)} actions have no prediction, {missing[0]} for one, and the challenge "
-            "wants all: `karmma data check` says what is not on disk"
-        )
-
-
 def write_submission(
     path: Path, segments: Sequence[Segment], ids: Sequence[str], logits: Mapping[str, Floats], sls: tuple[int, int, int]
 ) -> None:
@@ -137,8 +123,8 @@ def write_submission(
     :raises UsageError: a segment has no prediction, or a level makes no sense.
     """
     check_levels(sls)
-    rows = {name: i for i, name in enumerate(ids) if all(np.isfinite(values[i]).all() for values in logits.values())}
-    check_complete(segments, rows)
+    rows = predicted_rows(ids, logits)
+    check_predicted([s.narration_id for s in segments], rows, "actions")
     results = {
         s.narration_id: {
             head: {str(i): round(float(v), 5) for i, v in enumerate(values[rows[s.narration_id]])}

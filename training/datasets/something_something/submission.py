@@ -7,33 +7,19 @@ describes a file; TSM's `test_models.py --csv_file` (Lin et al., ICCV 2019) writ
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from karmma_ros.errors import UsageError
 from karmma_ros.files import whole_file
+from karmma_training.datasets.predicted import check_predicted, predicted_rows
 
-__all__ = ["check_all", "write_predictions"]
+__all__ = ["write_predictions"]
 
 BEST = 5  # classes of each video
-
-
-def check_all(videos: Sequence[str], ids: Collection[str]) -> None:
-    """Makes sure that every video of the split has, or can have, a prediction.
-
-    :raises UsageError: some have not.
-    """
-    there = set(ids)
-    missing = [video for video in videos if video not in there]
-    if missing:
-        raise UsageError(
-            f"{len(missing)} of {len(videos)} videos have no prediction, {missing[0]}.webm for one: "
-            "`karmma data check` says what is not on disk"
-        )
 
 
 def write_predictions(
@@ -45,8 +31,8 @@ def write_predictions(
         NaN being no prediction.
     :raises UsageError: a video has no prediction.
     """
-    rows = {name: i for i, name in enumerate(ids) if np.isfinite(logits[i]).all()}
-    check_all(videos, rows)
+    rows = predicted_rows(ids, {"action": logits})
+    check_predicted(videos, rows, "videos", ".webm")
     best = np.argsort(-logits, axis=1, kind="stable")[:, :BEST]
     lines = [";".join([video, *map(str, best[rows[video]])]) for video in videos]
     with whole_file(path) as temporary:
